@@ -1,0 +1,68 @@
+"""The CUSTOM_USB_* names of USB devices in OpenStack Placement, and nothing else.
+
+Like os-traits, this package can be imported alone: it uses the standard library only and does no
+I/O.  It must not learn about udev, libvirt or HTTP.
+
+    names.py      the form of a custom name: normalise, check
+    codes.py      the USB-IF's class codes, as tables
+    usb.py        the vocabulary: build, recognise and describe names
+    classify.py   suggest a resource class for a device
+    __main__.py   ``python -m placement_traits`` prints the vocabulary
+"""
+
+from placement_traits.classify import is_security_token, suggest
+from placement_traits.codes import CLASSES, INTERFACES, Triplet, UsbClass
+from placement_traits.names import MAX_LENGTH, InvalidName, check_custom, normalise
+from placement_traits.usb import (
+    MANAGED,
+    RESOURCE_CLASSES,
+    SPEED_UNKNOWN,
+    SPEEDS,
+    STATE_ABSENT,
+    STATE_DRAINED,
+    STATE_RESERVED,
+    STATE_WITHDRAWN,
+    STATES,
+    class_code,
+    class_trait,
+    class_traits,
+    describe,
+    describe_interface,
+    is_owned,
+    product_trait,
+    serial_trait,
+    speed_trait,
+    vendor_trait,
+)
+
+__all__ = [
+    "CLASSES",
+    "INTERFACES",
+    "MANAGED",
+    "MAX_LENGTH",
+    "RESOURCE_CLASSES",
+    "SPEEDS",
+    "SPEED_UNKNOWN",
+    "STATES",
+    "STATE_ABSENT",
+    "STATE_DRAINED",
+    "STATE_RESERVED",
+    "STATE_WITHDRAWN",
+    "InvalidName",
+    "Triplet",
+    "UsbClass",
+    "check_custom",
+    "class_code",
+    "class_trait",
+    "class_traits",
+    "describe",
+    "describe_interface",
+    "is_owned",
+    "is_security_token",
+    "normalise",
+    "product_trait",
+    "serial_trait",
+    "speed_trait",
+    "suggest",
+    "vendor_trait",
+]

@@ -1,0 +1,1 @@
+"""USB devices of a compute node as schedulable resources in OpenStack Placement."""

@@ -1,0 +1,1 @@
+"""Composition roots: each command reads the configuration, makes the objects and prints what came of it."""

@@ -1,0 +1,46 @@
+"""The command ``agent``: the daemon."""
+
+import argparse
+
+TEXT = """\
+Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
+
+It waits for Placement, Keystone and nova's compute node for as long as it takes. SIGHUP reads the rules and the log
+level again; SIGTERM ends it and leaves Placement as it is. Logging follows oslo.log: [DEFAULT]debug, log_file,
+use_journal and the rest."""
+
+
+def declare(command: argparse.ArgumentParser) -> None:
+    """The daemon has no arguments of its own."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until a signal ends it."""
+    # The backend must be chosen before anything of oslo.service is imported: its default is eventlet.
+    from oslo_service import backend
+
+    backend.init_backend(backend.BackendType.THREADING)
+
+    from oslo_log import log
+
+    from usb_provider.cmd.main import oslo_arguments
+    from usb_provider.cmd.setup import reporter, settings
+    from usb_provider.conf import load
+    from usb_provider.host.udev import UdevHost
+    from usb_provider.reporter import Settings
+    from usb_provider.service import Agent, Timing, launch
+
+    conf = load.open_files(oslo_arguments(arguments), declare=log.register_options)
+    options = load.read(conf)
+    log.setup(conf, load.PROJECT)
+
+    def timing(options: load.Options) -> Timing:
+        return Timing(options.agent.resync_interval, options.agent.debounce)
+
+    def reload() -> tuple[Settings, Timing]:
+        fresh = load.reread(conf)
+        return settings(fresh), timing(fresh)
+
+    host = UdevHost()
+    with reporter(conf, options, host) as report:
+        return launch(conf, Agent(report, host.watch, timing(options), reload))

@@ -1,0 +1,112 @@
+"""The command line ``usb-provider``: finds the command, and turns what went wrong into sentences and an exit code.
+
+Exit codes: 0 done, 1 a neighbour failed, 2 bad input or configuration.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from usb_provider.exception import ConfigError, UsbProviderError
+
+_DESCRIPTION = """\
+Makes USB devices of this compute node schedulable in OpenStack: each device that a rule offers becomes a resource
+provider below nova's compute node in Placement."""
+
+_EPILOG = """\
+Rules are [usb]device_spec lines in the configuration; without any, nothing is offered. Start with
+"usb-provider devices --suggest", which prints a rule for each device that is plugged in."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"usb-provider: {problem}", file=sys.stderr)
+        return 2
+    except UsbProviderError as error:
+        print(f"usb-provider: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; man pages and the reference are made from it too."""
+    top = argparse.ArgumentParser(
+        "usb-provider", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"usb-provider {metadata.version('usb-provider')}")
+    _common(top, "global_")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, declare, run, text in _commands():
+        command = commands.add_parser(
+            name, help=text.partition(".")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        _common(command, "")
+        declare(command)
+        command.set_defaults(run=run)
+    return top
+
+
+def oslo_arguments(arguments: argparse.Namespace) -> list[str]:
+    """Those arguments that are oslo.config's and oslo.log's own, wherever they stood."""
+    words: list[str] = []
+    for prefix in ("global_", ""):
+        for file in getattr(arguments, f"{prefix}config_file") or ():
+            words += ["--config-file", file]
+        for directory in getattr(arguments, f"{prefix}config_dir") or ():
+            words += ["--config-dir", directory]
+        if getattr(arguments, f"{prefix}debug"):
+            words.append("--debug")
+    return words
+
+
+def _common(command: argparse.ArgumentParser, prefix: str) -> None:
+    group = command.add_argument_group("configuration")
+    group.add_argument(
+        "--config-file",
+        action="append",
+        metavar="FILE",
+        dest=f"{prefix}config_file",
+        help="read this file; may be repeated, later ones win "
+        "(default: /etc/usb-provider/usb-provider.conf and /etc/usb-provider/usb-provider.conf.d/)",
+    )
+    group.add_argument(
+        "--config-dir",
+        action="append",
+        metavar="DIR",
+        dest=f"{prefix}config_dir",
+        help="read every *.conf file of this directory, after the files",
+    )
+    group.add_argument("--debug", action="store_true", dest=f"{prefix}debug", help="say how each decision is made")
+
+
+_Declare = Callable[[argparse.ArgumentParser], None]
+_Run = Callable[[argparse.Namespace], int]
+
+
+def _commands() -> list[tuple[str, _Declare, _Run, str]]:
+    # Imported here, and each command's own needs in its run(), so that --help and a slip of the pen answer at once.
+    from usb_provider.cmd import agent, demo, devices, passes
+
+    return [
+        ("agent", agent.declare, agent.run, agent.TEXT),
+        ("devices", devices.declare, devices.run, devices.TEXT),
+        ("plan", passes.declare_plan, passes.run_plan, passes.PLAN_TEXT),
+        ("sync", passes.declare_sync, passes.run_sync, passes.SYNC_TEXT),
+        ("demo", demo.declare, demo.run, demo.TEXT),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What several commands make from the configuration: options, logging, the reporter and its neighbours."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from oslo_config import cfg
+
+from usb_provider.conf import load
+from usb_provider.host.names import hypervisor_hostnames
+from usb_provider.host.udev import UdevHost
+from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.root import RootFinder, RootHints
+from usb_provider.placement.session import connect
+from usb_provider.reporter import Reporter, Settings
+from usb_provider.store import RuleTraitStore
+
+WORKERS = 8
+"""Requests under way at once; keystoneauth keeps ten connections alive."""
+
+
+def read_configuration(arguments: argparse.Namespace) -> tuple[cfg.ConfigOpts, load.Options]:
+    """The configuration that *arguments* name, read and checked, for a command that is not the daemon.
+
+    :raises ConfigError: with every mistake.
+    """
+    from usb_provider.cmd.main import oslo_arguments
+
+    words = oslo_arguments(arguments)
+    debug = "--debug" in words
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
+    # What libraries say at DEBUG holds request bodies; oslo.log's defaults for the daemon keep them as quiet.
+    for name in ("keystoneauth", "urllib3", "stevedore", "oslo_config"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    conf = load.open_files([word for word in words if word != "--debug"])
+    return conf, load.read(conf)
+
+
+def settings(options: load.Options) -> Settings:
+    """The reporter's part of *options*."""
+    return Settings(
+        specs=options.usb.specs,
+        junk_serials=options.usb.junk_serials,
+        serial_trait=options.usb.report_serial_trait,
+        purge_absent_after=options.agent.purge_absent_after,
+    )
+
+
+def root_finder(client: PlacementClient, options: load.Options) -> RootFinder:
+    """Where to look for the root, by *options* and by what this host is called."""
+    hints = RootHints(
+        uuid=options.agent.root_provider_uuid,
+        compute_id_file=options.agent.compute_id_file,
+        name=options.agent.root_provider_name,
+        hostnames=hypervisor_hostnames(),
+    )
+    return RootFinder(client, hints)
+
+
+@contextlib.contextmanager
+def reporter(conf: cfg.ConfigOpts, options: load.Options, host: UdevHost) -> Iterator[Reporter]:
+    """A reporter with its threads, which end with the context.
+
+    :raises ConfigError: when [placement] is incomplete.
+    """
+    client = connect(conf)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="placement") as executor:
+        yield Reporter(
+            host.devices,
+            client,
+            root_finder(client, options),
+            settings(options),
+            store=RuleTraitStore(options.agent.state_dir),
+            executor=executor,
+        )

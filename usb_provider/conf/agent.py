@@ -1,0 +1,114 @@
+"""Options of the group [agent]: the root, and when to look."""
+
+from oslo_config import cfg
+
+group = cfg.OptGroup("agent", title="What the agent reports below, and when")
+
+opts = [
+    cfg.StrOpt(
+        "root_provider_uuid",
+        help="""
+UUID of nova's compute node resource provider, below which the devices of this host are reported.
+
+Leave it unset where the agent can read ``compute_id_file``: nova keeps the same UUID there.
+
+Possible values:
+
+* A UUID, such as ``4e8e5957-649f-477b-9e5b-f1f75b21c03c``.
+* Unset: ``compute_id_file`` is read, then ``root_provider_name`` is looked up.
+""",
+    ),
+    cfg.StrOpt(
+        "root_provider_name",
+        help="""
+Name of nova's compute node resource provider, for hosts where no UUID is known.
+
+Possible values:
+
+* The hypervisor hostname that ``openstack hypervisor list`` shows, such as ``compute1.example.org``.
+* Unset: this host's name is looked up as libvirt would give it, then its short name.
+""",
+    ),
+    cfg.StrOpt(
+        "compute_id_file",
+        default="/var/lib/nova/compute_id",
+        help="""
+File in which nova-compute keeps its node's UUID, ``<state_path>/compute_id`` of nova.conf.
+
+It is read again at every pass, and a file that is not there is no mistake.
+
+Possible values:
+
+* A path, such as ``/var/lib/nova/compute_id``.
+""",
+    ),
+    cfg.IntOpt(
+        "resync_interval",
+        default=60,
+        min=1,
+        mutable=True,
+        help="""
+Seconds after which everything is compared again though nothing seems to have changed.
+
+Such a pass costs one request to Placement when nothing has.
+
+Possible values:
+
+* A whole number of seconds from 1, such as ``60``.
+""",
+    ),
+    cfg.FloatOpt(
+        "debounce",
+        default=0.2,
+        min=0.0,
+        max=10.0,
+        mutable=True,
+        help="""
+Seconds of quiet after a udev event before the agent acts on it, so that a hub with twenty devices is one pass.
+
+Possible values:
+
+* A number of seconds from 0 to 10, such as ``0.2``. A storm of events delays a pass by ten times this at most.
+""",
+    ),
+    cfg.IntOpt(
+        "purge_absent_after",
+        default=0,
+        min=0,
+        mutable=True,
+        help="""
+Seconds after which the provider of a device that is unplugged, and that no instance holds, is deleted.
+
+Nova-compute caches its providers and fails its periodic update of the host when a cached one is deleted, until it
+reads them anew (``[compute]resource_provider_association_refresh``, 300 seconds by default). Without an inventory an
+absent provider does no harm, so the default is to keep it.
+
+Possible values:
+
+* 0: never delete.
+* A whole number of seconds, such as ``2592000`` for 30 days.
+""",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default="/var/lib/usb-provider",
+        help="""
+Directory for the agent's own state, which is one small file: the names of traits that device_spec rules have given.
+
+Possible values:
+
+* The path of a directory that the agent may create or write, such as ``/var/lib/usb-provider``.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*."""
+    conf.register_group(group)
+    conf.register_opts(opts, group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    return [(group, opts)]

@@ -1,0 +1,154 @@
+"""Configuration files read to checked values: every mistake at once, each in one sentence that names the option."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from usb_provider.conf import agent, usb
+from usb_provider.conf.opts import register_opts
+from usb_provider.exception import ConfigError
+from usb_provider.model.spec import DeviceSpec, parse_specs
+
+PROJECT = "usb-provider"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """The group [agent], checked. Durations are in seconds."""
+
+    root_provider_uuid: str | None
+    root_provider_name: str | None
+    compute_id_file: Path
+    resync_interval: int
+    debounce: float
+    purge_absent_after: int
+    state_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class UsbOptions:
+    """The group [usb], checked and parsed."""
+
+    specs: tuple[DeviceSpec, ...]
+    junk_serials: frozenset[str]
+    report_serial_trait: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that this project's own groups say."""
+
+    agent: AgentOptions
+    usb: UsbOptions
+
+
+def open_files(
+    arguments: Sequence[str],
+    *,
+    declare: Callable[[cfg.ConfigOpts], None] = lambda conf: None,
+    conf: cfg.ConfigOpts | None = None,
+) -> cfg.ConfigOpts:
+    """Read the files that oslo.config's own *arguments* name, or those under /etc/usb-provider.
+
+    :param declare: declares further options, such as oslo.log's, before anything is read.
+    :raises ConfigError: when a file is missing or cannot be read or parsed.
+    """
+    conf = conf or cfg.ConfigOpts()
+    declare(conf)
+    try:
+        conf(list(arguments), project=PROJECT, prog=PROJECT)
+        register_opts(conf)
+    except cfg.ConfigFilesNotFoundError as error:
+        names = ", ".join(error.config_files)
+        raise ConfigError([f"The configuration file {names} does not exist; check --config-file."]) from error
+    except cfg.ConfigFilesPermissionDeniedError as error:
+        names = ", ".join(error.config_files)
+        raise ConfigError([f"The configuration file {names} cannot be read: permission denied."]) from error
+    except cfg.ConfigDirNotFoundError as error:
+        raise ConfigError([f"The directory {error.config_dir} does not exist; check --config-dir."]) from error
+    except cfg.ConfigFileParseError as error:
+        raise ConfigError(
+            [f"The configuration file {error.config_file} cannot be parsed: {_line(error.msg)}."]
+        ) from error
+    except (cfg.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"The configuration cannot be read: {_line(error)}."]) from error
+    return conf
+
+
+def reread(conf: cfg.ConfigOpts) -> Options:
+    """Read the same files again and give their checked values; options that cannot change while running stay.
+
+    :raises ConfigError: with every mistake.
+    """
+    try:
+        conf.mutate_config_files()
+    except (cfg.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"The configuration cannot be read again: {_line(error)}."]) from error
+    return read(conf)
+
+
+def read(conf: cfg.ConfigOpts) -> Options:
+    """The checked values of [agent] and [usb].
+
+    :raises ConfigError: with every mistake in both groups.
+    """
+    problems: list[str] = []
+    values = {
+        (module.group.name, opt.name): _value(conf, module.group.name, opt, problems)
+        for module in (agent, usb)
+        for opt in module.opts
+    }
+
+    def get(group: str, name: str) -> Any:
+        return values[group, name]
+
+    root_uuid = get("agent", "root_provider_uuid")
+    if root_uuid is not None and not _is_uuid(root_uuid):
+        problems.append(f"[agent]root_provider_uuid is not a UUID: {root_uuid!r}.")
+    specs: tuple[DeviceSpec, ...] = ()
+    try:
+        specs = parse_specs(get("usb", "device_spec") or [])
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return Options(
+        agent=AgentOptions(
+            root_provider_uuid=str(uuid.UUID(root_uuid)) if root_uuid else None,
+            root_provider_name=get("agent", "root_provider_name") or None,
+            compute_id_file=Path(get("agent", "compute_id_file")),
+            resync_interval=get("agent", "resync_interval"),
+            debounce=get("agent", "debounce"),
+            purge_absent_after=get("agent", "purge_absent_after"),
+            state_dir=Path(get("agent", "state_dir")),
+        ),
+        usb=UsbOptions(
+            specs=specs,
+            junk_serials=frozenset(get("usb", "junk_serials")),
+            report_serial_trait=get("usb", "report_serial_trait"),
+        ),
+    )
+
+
+def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) -> Any:
+    try:
+        return conf[group][opt.dest]
+    except (cfg.Error, ValueError) as error:
+        problems.append(f"[{group}]{opt.name} has a value that is not allowed: {_line(error)}.")
+        return None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,47 @@
+"""Options of the group [placement]: keystoneauth's own, under the names that nova.conf has.
+
+Only declares; placement/session.py makes a session of them.
+"""
+
+import copy
+
+from keystoneauth1 import loading
+from oslo_config import cfg
+
+group = cfg.OptGroup("placement", title="How to reach Placement, and as whom")
+
+# A plugin's options are read by keystoneauth once auth_type is known; these are the ones to show in the sample.
+_SHOWN_PLUGINS = ("password", "v3applicationcredential", "admin_token")
+
+_REQUEST_SECONDS = 30
+
+
+def _session_opts() -> list[cfg.Opt]:
+    opts = copy.deepcopy(loading.get_session_conf_options())
+    cfg.set_defaults(opts, timeout=_REQUEST_SECONDS)
+    return list(opts)
+
+
+def _adapter_opts() -> list[cfg.Opt]:
+    opts = copy.deepcopy(loading.get_adapter_conf_options(include_deprecated=False))
+    cfg.set_defaults(opts, service_type="placement", valid_interfaces=["internal", "public"])
+    return list(opts)
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*, those of the plugin that its auth_type names included."""
+    conf.register_group(group)
+    conf.register_opts(_session_opts(), group)
+    conf.register_opts(_adapter_opts(), group)
+    loading.register_auth_conf_options(conf, group.name)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    opts: dict[str, cfg.Opt] = {opt.name: opt for opt in [*_session_opts(), *_adapter_opts()]}
+    for opt in loading.get_auth_common_conf_options():
+        opts.setdefault(opt.name, opt)
+    for plugin in _SHOWN_PLUGINS:
+        for opt in loading.get_auth_plugin_conf_options(plugin):
+            opts.setdefault(opt.name, opt)
+    return [(group, [opts[name] for name in sorted(opts)])]

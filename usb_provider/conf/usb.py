@@ -1,0 +1,89 @@
+"""Options of the group [usb]: which devices are offered, and as what."""
+
+from oslo_config import cfg
+
+from usb_provider.model.identity import JUNK_SERIALS
+
+group = cfg.OptGroup("usb", title="Which USB devices are offered to instances, and as what")
+
+opts = [
+    cfg.MultiStrOpt(
+        "device_spec",
+        default=[],
+        mutable=True,
+        help="""
+A rule that offers USB devices to instances, or keeps them back. Repeat the option for further rules; the first one
+that matches a device decides. Without any rule nothing is offered.
+
+Never offered, whatever the rules say: hubs, a disk that is mounted, swapped on or part of a volume group or array, a
+network adapter that carries the default route or belongs to a bridge, and the console's keyboard.
+
+Possible values:
+
+* A JSON object on one line. Keys that match, all of which must fit:
+
+  * ``vendor_id``, ``product_id``: four hex digits, as ``lsusb`` prints them.
+  * ``serial``: the serial number, exactly.
+  * ``port``: ports from the root hub down, such as ``2.4``; a glob, ``2.*``.
+  * ``class``: the class of the device or of one of its interfaces, by name or number: ``hid``, ``mass-storage``,
+    ``0b``.
+  * ``product``, ``manufacturer``: the device's own words; a glob, ``*Key*``.
+  * ``speed``: ``low``, ``full``, ``high``, ``super`` or ``super-plus``.
+  * ``controller``: PCI address of the host controller, such as ``0000:00:14.0``.
+
+  Keys that say what a matching device becomes:
+
+  * ``resource_class``: the class that a flavor asks for, ``CUSTOM_…``; by default one that suits the kind of device,
+    such as ``CUSTOM_USB_KEY``.
+  * ``traits``: a list of further traits.
+  * ``identity``: ``auto`` (the default: by serial number where that tells devices apart, else by port), ``serial``
+    or ``port``.
+  * ``exclude``: ``true`` keeps the device back.
+
+  A ``$`` must be written ``$$``.
+
+For example::
+
+  device_spec = {"vendor_id": "1050", "product_id": "0407", "resource_class": "CUSTOM_USB_KEY"}
+  device_spec = {"class": "mass-storage", "port": "4.*", "traits": ["CUSTOM_SITE_A"]}
+""",
+    ),
+    cfg.ListOpt(
+        "junk_serials",
+        default=sorted(JUNK_SERIALS),
+        mutable=True,
+        help="""
+Serial numbers that makers leave in as placeholders, so that they tell no two devices apart. A device that has one of
+these is told apart by its port. Zeros alone, and one character four times or more, always count as one.
+
+Possible values:
+
+* A list separated by commas; case does not matter. What is set here replaces the default.
+""",
+    ),
+    cfg.BoolOpt(
+        "report_serial_trait",
+        default=False,
+        mutable=True,
+        help="""
+Report each device's serial number as a trait, ``CUSTOM_USB_SERIAL_…``, so that a flavor can ask for one device.
+
+Traits are visible to every user of Placement and are never deleted from the cloud by the agent.
+
+Possible values:
+
+* ``true`` or ``false``.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*."""
+    conf.register_group(group)
+    conf.register_opts(opts, group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    return [(group, opts)]

@@ -1,0 +1,197 @@
+"""Every USB device that udev knows on this host, and a word whenever that may have changed.
+
+The only module that imports pyudev. Events are never believed for what they carry: on a real host ``unbind`` and
+``remove`` come without ID_* properties and attributes, ``add`` comes before the interfaces do, and a full buffer
+loses some. They only say "look again", and looking is always a full enumeration.
+"""
+
+import errno
+import logging
+import os
+import re
+import select
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyudev
+
+from usb_provider.host.usage import HostUsage
+from usb_provider.model.device import HostUse, Triplet, UnreadableDevice, UsbDevice
+
+LOG = logging.getLogger(__name__)
+
+_ATTRIBUTES = (
+    "authorized",
+    "bDeviceClass",
+    "busnum",
+    "devnum",
+    "idProduct",
+    "idVendor",
+    "manufacturer",
+    "product",
+    "serial",
+    "speed",
+)
+_BELOW_USB = ("block", "hidraw", "input", "net")
+_USB_PATH = re.compile(r"/usb\d+/")
+_STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
+
+# How long after udev is through with a storage device its disk may still be on its way (the SCSI scan is
+# asynchronous, and delay_use is 1 s by default).
+_DISK_SECONDS = 5.0
+
+_BUFFER_BYTES = 8 * 1024 * 1024
+
+
+class UdevHost:
+    """This host's USB devices by libudev. Safe to use from one thread at a time."""
+
+    def __init__(self) -> None:
+        self._context = pyudev.Context()
+
+    def devices(self) -> tuple[UsbDevice, ...]:
+        """All USB devices now, hubs included; one that goes away while it is read is left out."""
+        usage = HostUsage.read()
+        devices: dict[str, pyudev.Device] = {}
+        interfaces: defaultdict[str, list[pyudev.Device]] = defaultdict(list)
+        for entry in self._context.list_devices(subsystem="usb"):
+            kind = entry.properties.get("DEVTYPE")
+            if kind == "usb_device":
+                devices[entry.sys_path] = entry
+            elif kind == "usb_interface":
+                interfaces[os.path.dirname(entry.sys_path)].append(entry)
+        below: defaultdict[str, list[pyudev.Device]] = defaultdict(list)
+        for subsystem in _BELOW_USB:
+            for entry in self._context.list_devices(subsystem=subsystem):
+                owner = _owner(entry.sys_path, devices)
+                if owner is not None:
+                    below[owner].append(entry)
+        found = (_read(entry, interfaces[path], below[path], usage) for path, entry in devices.items())
+        return tuple(device for device in found if device is not None)
+
+    def watch(self, changed: Callable[[], None]) -> "Watcher":
+        """Start listening; *changed* is called, from a thread of its own, whenever it is time to look again.
+
+        Call this before the first :meth:`devices`, so that nothing falls between the two.
+        """
+        return Watcher(self._context, changed)
+
+
+class Watcher:
+    """Listens to udev (not to the kernel: udev's events come when its rules have run) until it is stopped."""
+
+    def __init__(self, context: pyudev.Context, changed: Callable[[], None]) -> None:
+        self._context = context
+        self._changed = changed
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._monitor = self._start()
+        self._thread = threading.Thread(target=self._run, name="udev", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening; returns when the thread has ended."""
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
+
+    def _start(self) -> pyudev.Monitor:
+        monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
+        for subsystem in ("usb", *_BELOW_USB):
+            monitor.filter_by(subsystem)
+        try:
+            monitor.set_receive_buffer_size(_BUFFER_BYTES)
+        except OSError:
+            LOG.debug("The udev monitor keeps its usual buffer: a larger one needs CAP_NET_ADMIN.")
+        monitor.start()
+        return monitor
+
+    def _run(self) -> None:
+        while True:
+            poller = select.poll()
+            poller.register(self._monitor.fileno(), select.POLLIN)
+            poller.register(self._wake, select.POLLIN)
+            try:
+                if any(fd == self._wake for fd, _ in poller.poll()):
+                    return
+                relevant = self._drain()
+            except OSError as error:
+                LOG.debug("The udev monitor lost events (%s); looking again.", error)
+                if error.errno != errno.ENOBUFS:
+                    time.sleep(1)
+                    self._monitor = self._start()
+                relevant = True
+            if relevant:
+                self._changed()
+
+    def _drain(self) -> bool:
+        """Read all waiting events; whether any of them is about USB."""
+        relevant = False
+        while (event := self._monitor.poll(timeout=0)) is not None:
+            LOG.debug("udev: %s %s", event.action, event.device_path)
+            relevant = relevant or event.subsystem == "usb" or _USB_PATH.search(event.device_path) is not None
+        return relevant
+
+
+def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:
+    """The nearest USB device above *sys_path*: a disk behind a hub belongs to the disk's bridge, not to the hub."""
+    path = os.path.dirname(sys_path)
+    while len(path) > 1:
+        if path in devices:
+            return path
+        path = os.path.dirname(path)
+    return None
+
+
+def _read(
+    entry: pyudev.Device, interfaces: list[pyudev.Device], below: list[pyudev.Device], usage: HostUsage
+) -> UsbDevice | None:
+    properties = dict(entry.properties)
+    attributes = {name: value for name in _ATTRIBUTES if (value := _attribute(entry, name)) is not None}
+    triplets = [triplet for each in interfaces if (triplet := _triplet(each)) is not None]
+    drivers = {triplet: each.properties.get("DRIVER") for each in interfaces if (triplet := _triplet(each)) is not None}
+    try:
+        bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
+        uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
+        settled = _settled(properties, drivers.values(), below)
+        return UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets, settled=settled, uses=uses)
+    except UnreadableDevice:
+        LOG.debug("%s went away while it was being read.", entry.sys_path)
+        return None
+
+
+def _below(entry: pyudev.Device) -> tuple[str, str, dict[str, str]]:
+    return entry.subsystem, entry.sys_path, dict(entry.properties)
+
+
+def _attribute(entry: pyudev.Device, name: str) -> bytes | None:
+    try:
+        value = entry.attributes.get(name)
+    except OSError:
+        return None
+    return value if isinstance(value, bytes) else None
+
+
+def _triplet(entry: pyudev.Device) -> Triplet | None:
+    parts = [
+        (_attribute(entry, name) or b"").decode("ascii", "replace").strip().lower()
+        for name in ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
+    ]
+    return (parts[0], parts[1], parts[2]) if all(re.fullmatch(r"[0-9a-f]{2}", part) for part in parts) else None
+
+
+def _settled(properties: dict[str, str], drivers: Iterable[str | None], below: list[pyudev.Device]) -> bool:
+    """Whether what udev says of the device is complete.
+
+    udev's rules set ID_* and USEC_INITIALIZED at the end of ``add``. Where no udev runs (a recording, a container
+    without /run/udev) there is nothing to wait for.
+    """
+    started = properties.get("USEC_INITIALIZED")
+    if started is None and "ID_VENDOR_ID" not in properties and Path("/run/udev/control").exists():
+        return False
+    if started is None or not started.isdigit() or not _STORAGE_DRIVERS.intersection(filter(None, drivers)):
+        return True
+    age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(started) / 1e6
+    return age > _DISK_SECONDS or any(each.subsystem == "block" for each in below)

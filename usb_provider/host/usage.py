@@ -1,0 +1,174 @@
+"""What the host itself uses: mounts, swap, volume groups, the default route and the console keyboard.
+
+Reads /proc and sysfs; which of it keeps a device from being offered is said by model/offer.py. The forms of the
+files are those of proc(5).
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import placement_traits
+from usb_provider.model.device import HostUse, Triplet, UsbDevice, UseKind
+from usb_provider.model.text import printable
+
+BOOT_KEYBOARD: Triplet = ("03", "01", "01")
+_HID = "03"
+_CCID = "0b"
+_KEYBOARD_DRIVERS = frozenset({"usbhid", "usbkbd"})
+
+_RTF_UP = 0x1
+_RTF_REJECT = 0x200
+
+Below = tuple[str, str, Mapping[str, str]]
+"""A kernel device below a USB device: subsystem, sysfs path, udev properties."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostUsage:
+    """What is in use on this host now.
+
+    ``mounts`` and ``swaps`` map a block device, by path (/dev/sdb1) or number (8:17), to where it is used;
+    ``default_routes`` are interface names.
+    """
+
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    swaps: Collection[str] = ()
+    default_routes: Collection[str] = ()
+
+    @classmethod
+    def read(cls) -> Self:
+        """From /proc. In a container PID 1's mounts may be all that tells of the host's, so both are read."""
+        mounts = parse_mountinfo(_text("/proc/self/mountinfo")) | parse_mountinfo(_text("/proc/1/mountinfo"))
+        return cls(
+            mounts=mounts,
+            swaps=parse_swaps(_text("/proc/swaps")),
+            default_routes=parse_routes(_text("/proc/net/route"), _text("/proc/net/ipv6_route")),
+        )
+
+    def of(
+        self, device: UsbDevice, drivers: Mapping[Triplet, str | None], below: Iterable[Below]
+    ) -> tuple[HostUse, ...]:
+        """Every use of *device*, from what hangs *below* it and the *drivers* of its interfaces, where known."""
+        uses: list[HostUse] = []
+        is_token = _is_token(device)
+        typed_on = False
+        for subsystem, sys_path, properties in below:
+            if subsystem == "block":
+                uses += self._of_block(sys_path, properties)
+            elif subsystem == "net":
+                uses += self._of_interface(sys_path)
+            elif subsystem == "hidraw":
+                is_token = is_token or "1" in (properties.get("ID_FIDO_TOKEN"), properties.get("ID_SECURITY_TOKEN"))
+            elif subsystem == "input":
+                typed_on = typed_on or properties.get("ID_INPUT_KEYBOARD") == "1"
+        if (typed_on or _is_keyboard(device, drivers)) and not is_token:
+            uses.append(HostUse(UseKind.CONSOLE_KEYBOARD, "it is a keyboard of the console"))
+        return tuple(uses)
+
+    def _of_block(self, sys_path: str, properties: Mapping[str, str]) -> Iterable[HostUse]:
+        name = os.path.basename(sys_path)
+        paths = {properties.get("DEVNAME", f"/dev/{name}"), *properties.get("DEVLINKS", "").split()}
+        number = f"{properties.get('MAJOR')}:{properties.get('MINOR')}"
+        where = self.mounts.get(number) or next((self.mounts[path] for path in paths if path in self.mounts), None)
+        if where is not None:
+            yield HostUse(UseKind.MOUNTED, f"{name} is mounted on {printable(where)}")
+        if paths & set(self.swaps):
+            yield HostUse(UseKind.SWAP, f"{name} is swap space")
+        for holder in _listing(f"{sys_path}/holders"):
+            yield HostUse(UseKind.HELD, f"{name} is held by {holder}")
+        kind = properties.get("ID_FS_TYPE", "")
+        if properties.get("ID_FS_USAGE") == "raid" or kind.endswith("_member") or kind == "swap":
+            yield HostUse(UseKind.MEMBER, f"{name} is marked as {printable(kind) or 'a member of an array'}")
+
+    def _of_interface(self, sys_path: str) -> Iterable[HostUse]:
+        name = os.path.basename(sys_path)
+        if name in self.default_routes:
+            yield HostUse(UseKind.DEFAULT_ROUTE, f"network interface {name} carries the default route")
+        # "master" and "upper_…" are links to the bridge, bond, switch or VLAN on top (net/core/dev.c).
+        uppers = [
+            entry.removeprefix("upper_") for entry in _listing(sys_path) if entry == "master" or entry[:6] == "upper_"
+        ]
+        if uppers:
+            yield HostUse(UseKind.ENSLAVED, f"network interface {name} is a part of {printable(uppers[-1])}")
+
+
+def parse_mountinfo(text: str) -> dict[str, str]:
+    """``{source path or major:minor: mount point}`` of /proc/PID/mountinfo; lines of another form are left out.
+
+    Input ``36 35 8:17 / /mnt/backup rw shared:1 - ext4 /dev/sdb1 rw``,
+    output ``{"8:17": "/mnt/backup", "/dev/sdb1": "/mnt/backup"}``.
+    """
+    mounts: dict[str, str] = {}
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, source = left.split(" "), right.split(" ")
+        if len(fields) < 6 or len(source) < 2 or not re.fullmatch(r"\d+:\d+", fields[2]):
+            continue
+        where = _unescape(fields[4])
+        # The first mount of a device is the one to name: bind mounts of parts of it come later.
+        mounts.setdefault(fields[2], where)
+        if source[1].startswith("/dev/"):
+            mounts.setdefault(_unescape(source[1]), where)
+    return mounts
+
+
+def parse_swaps(text: str) -> frozenset[str]:
+    """Paths in /proc/swaps."""
+    return frozenset(_unescape(line.split()[0]) for line in text.splitlines()[1:] if line.startswith("/"))
+
+
+def parse_routes(ipv4: str, ipv6: str) -> frozenset[str]:
+    """Interfaces that /proc/net/route and /proc/net/ipv6_route give a default route."""
+    names = set()
+    for line in ipv4.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) >= 8 and fields[1] == fields[7] == "00000000" and _flags(fields[3]) & _RTF_UP:
+            names.add(fields[0])
+    for line in ipv6.splitlines():
+        fields = line.split()
+        if len(fields) >= 10 and fields[0] == "0" * 32 and fields[1] == "00":
+            flags = _flags(fields[8])
+            if flags & _RTF_UP and not flags & _RTF_REJECT:
+                names.add(fields[9])
+    return frozenset(names)
+
+
+def _flags(field_: str) -> int:
+    return int(field_, 16) if re.fullmatch(r"[0-9a-fA-F]+", field_) else 0
+
+
+def _is_token(device: UsbDevice) -> bool:
+    """A security key types one-time codes as a keyboard does; that does not make it the console's keyboard."""
+    return _CCID in device.classes or placement_traits.is_security_token(
+        device.vendor_id, device.product_id, device.interfaces
+    )
+
+
+def _is_keyboard(device: UsbDevice, drivers: Mapping[Triplet, str | None]) -> bool:
+    """Whether it is a keyboard by its interfaces alone, and no driver says that the host does not read it."""
+    if BOOT_KEYBOARD not in device.interfaces or {interface[0] for interface in device.interfaces} != {_HID}:
+        return False
+    return BOOT_KEYBOARD not in drivers or drivers[BOOT_KEYBOARD] in _KEYBOARD_DRIVERS
+
+
+def _unescape(text: str) -> str:
+    """Octal escapes of proc(5): a space is ``\\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return ""
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []

@@ -1,0 +1,215 @@
+"""What one USB device on this host is: a frozen value read from udev's properties and sysfs attributes.
+
+The parsing is pure, so that recordings, tests and the real host go one way. This module does not decide whether a
+device is offered (offer.py) nor what it is called in Placement (identity.py).
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from usb_provider.model.text import decode, printable
+
+Triplet = tuple[str, str, str]
+"""Interface class, subclass and protocol, each two lower-case hex digits."""
+
+HUB_CLASS = "09"
+
+_HEX4 = re.compile(r"[0-9a-fA-F]{1,4}\Z")
+_ROOT_HUB = re.compile(r"usb\d+\Z")
+_INTERFACES = re.compile(r"[0-9a-fA-F]{6}\Z")
+
+
+class Speed(enum.StrEnum):
+    """Signalling rate, as in sysfs' ``speed`` (Mbit/s): 1.5, 12, 480, 5000, and 10000 or 20000."""
+
+    LOW = "low"
+    FULL = "full"
+    HIGH = "high"
+    SUPER = "super"
+    SUPER_PLUS = "super-plus"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def from_sysfs(cls, value: str | None) -> Self:
+        """The speed for sysfs' number, UNKNOWN for anything that the kernel does not document."""
+        return cls(_SPEEDS.get(value or "", "unknown"))
+
+
+_SPEEDS = {"1.5": "low", "12": "full", "480": "high", "5000": "super", "10000": "super-plus", "20000": "super-plus"}
+
+
+class UseKind(enum.Enum):
+    """Ways in which the host itself uses a device."""
+
+    MOUNTED = "mounted"
+    SWAP = "swap"
+    HELD = "held"
+    MEMBER = "member"
+    DEFAULT_ROUTE = "default route"
+    ENSLAVED = "enslaved"
+    CONSOLE_KEYBOARD = "console keyboard"
+
+
+@dataclass(frozen=True, slots=True)
+class HostUse:
+    """One use that the host makes of a device: its *kind*, and *what* it is in words, such as "sdb1 is mounted on /"."""
+
+    kind: UseKind
+    what: str
+
+    @property
+    def certain(self) -> bool:
+        """Whether the host uses it now; MEMBER is only what a signature on the medium says it is meant for."""
+        return self.kind is not UseKind.MEMBER
+
+
+class UnreadableDevice(ValueError):
+    """The device has no vendor and product id: it went away while it was being read. Leave it out of this look."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """One USB device that is plugged in.
+
+    ``busnum`` and ``devnum`` are decimal, change at every plug and are good for attaching only. ``controller`` is the
+    device that the bus hangs on: a PCI address where there is one. ``settled`` is False until udev is through with
+    the device: until then its interfaces may be incomplete.
+    """
+
+    sys_path: str
+    sys_name: str
+    vendor_id: str
+    product_id: str
+    busnum: int | None = None
+    devnum: int | None = None
+    serial: str | None = None
+    manufacturer: str | None = None
+    product: str | None = None
+    device_class: str = "00"
+    interfaces: tuple[Triplet, ...] = ()
+    speed: Speed = Speed.UNKNOWN
+    port_path: str = "0"
+    controller: str | None = None
+    authorized: bool = True
+    settled: bool = True
+    uses: tuple[HostUse, ...] = ()
+
+    @property
+    def is_root_hub(self) -> bool:
+        """Whether this is the controller's own hub, which the kernel names usbN."""
+        return _ROOT_HUB.match(self.sys_name) is not None
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is a hub, by its device class or any interface's."""
+        return self.is_root_hub or HUB_CLASS in self.classes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Device class and interface classes, two hex digits each, sorted, none twice."""
+        return tuple(sorted({self.device_class, *(interface[0] for interface in self.interfaces)}))
+
+    @property
+    def usb_id(self) -> str:
+        """``vid:pid``, four lower-case hex digits each."""
+        return f"{self.vendor_id}:{self.product_id}"
+
+    @property
+    def label(self) -> str:
+        """A name for people, safe to print: manufacturer and product, or the ids when the device has no strings."""
+        words = " ".join(text for text in (self.manufacturer, self.product) if text)
+        return printable(words, 60) if words else self.usb_id
+
+    @classmethod
+    def from_udev(
+        cls,
+        sys_path: str,
+        properties: Mapping[str, str],
+        attributes: Mapping[str, bytes],
+        interfaces: Iterable[Triplet] = (),
+        *,
+        settled: bool = True,
+        uses: Iterable[HostUse] = (),
+    ) -> Self:
+        """The device at *sys_path* (``/sys/devices/…/usb1/1-2``) from udev's *properties* and sysfs' *attributes*.
+
+        *interfaces* are those of the interface directories; those in udev's ID_USB_INTERFACES
+        (``:030101:0b0000:``) are added. sysfs is believed before udev, since udev keeps what an earlier device of
+        that name left. ``BUSNUM=001`` and ``DEVNUM=010`` are decimal in spite of their zeros.
+
+        :raises UnreadableDevice: when neither source has a vendor and a product id.
+        """
+
+        def attribute(name: str) -> str | None:
+            return decode(attributes.get(name))
+
+        ids = (
+            _hex4(attribute("idVendor")) or _hex4(properties.get("ID_VENDOR_ID")),
+            _hex4(attribute("idProduct")) or _hex4(properties.get("ID_MODEL_ID")),
+        )
+        if ids[0] is None or ids[1] is None:
+            raise UnreadableDevice(sys_path)
+        sys_name = sys_path.rsplit("/", 1)[-1]
+        return cls(
+            sys_path=sys_path,
+            sys_name=sys_name,
+            vendor_id=ids[0],
+            product_id=ids[1],
+            busnum=_decimal(attribute("busnum") or properties.get("BUSNUM")),
+            devnum=_decimal(attribute("devnum") or properties.get("DEVNUM")),
+            serial=attribute("serial"),
+            manufacturer=attribute("manufacturer"),
+            product=attribute("product"),
+            device_class=_hex2(attribute("bDeviceClass")) or "00",
+            interfaces=tuple(sorted({*interfaces, *parse_interfaces(properties.get("ID_USB_INTERFACES", ""))})),
+            speed=Speed.from_sysfs(attribute("speed")),
+            port_path=port_path(sys_name),
+            controller=controller(sys_path),
+            authorized=attribute("authorized") != "0",
+            settled=settled,
+            uses=tuple(sorted(uses, key=lambda use: (not use.certain, use.what))),
+        )
+
+
+def parse_interfaces(value: str) -> tuple[Triplet, ...]:
+    """The triplets of udev's ID_USB_INTERFACES; parts that are not six hex digits are left out.
+
+    Input ``:030101:0b0000:``, output ``(("03", "01", "01"), ("0b", "00", "00"))``.
+    """
+    return tuple(
+        (part[0:2].lower(), part[2:4].lower(), part[4:6].lower())
+        for part in value.split(":")
+        if _INTERFACES.match(part)
+    )
+
+
+def port_path(sys_name: str) -> str:
+    """Ports from the root hub down, ``2.4`` for ``1-2.4``; ``0`` for a root hub (as sysfs' ``devpath`` has it)."""
+    return sys_name.partition("-")[2] or "0"
+
+
+def controller(sys_path: str) -> str | None:
+    """The directory above the bus: ``0000:00:14.0`` for ``/sys/devices/pci0000:00/0000:00:14.0/usb1/1-2``.
+
+    None when the path has no bus in it.
+    """
+    parts = sys_path.split("/")
+    for index, part in enumerate(parts):
+        if index and _ROOT_HUB.match(part):
+            return parts[index - 1] or None
+    return None
+
+
+def _hex4(value: str | None) -> str | None:
+    return value.lower().zfill(4) if value and _HEX4.match(value) else None
+
+
+def _hex2(value: str | None) -> str | None:
+    return value.lower().zfill(2) if value and _HEX4.match(value) and len(value) <= 2 else None
+
+
+def _decimal(value: str | None) -> int | None:
+    return int(value, 10) if value and value.isascii() and value.isdigit() else None

@@ -1,0 +1,30 @@
+"""Descriptor text made safe to show: USB strings are chosen by whoever built the device, so none is trusted.
+
+Nothing here shortens or changes what identifies a device; that is identity.py's job.
+"""
+
+
+def decode(raw: bytes | str | None) -> str | None:
+    """Text of a sysfs string attribute or udev property, or None when it says nothing.
+
+    The kernel converts descriptor strings to UTF-8 (Documentation/ABI/stable/sysfs-bus-usb); a device can still make
+    that fail, so bytes that are not UTF-8 are kept, escaped, rather than dropped: two devices that differ must not
+    become equal.
+    """
+    if raw is None:
+        return None
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    text = text.strip(" \t\r\n\0")
+    return text or None
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """*text* on one line without anything that a terminal or a log reader would act on.
+
+    Control characters, escapes, line separators and direction overrides come out as backslash escapes; more than
+    *limit* characters are cut and end in an ellipsis.
+    """
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

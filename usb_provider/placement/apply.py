@@ -1,0 +1,133 @@
+"""Carries out a plan against Placement, and tells what became of each action. It decides nothing and retries nothing.
+
+Sequences of different providers run side by side; within one, each action starts from the generation that the one
+before it left. A refusal ends its own sequence only.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from usb_provider.exception import PlacementConflict, Unavailable
+from usb_provider.model.plan import (
+    Action,
+    CreateProvider,
+    DeleteProvider,
+    EnsureResourceClass,
+    EnsureTrait,
+    Plan,
+    ProviderAction,
+    SetInventory,
+    SetTraits,
+)
+from usb_provider.model.tree import ObservedProvider, ObservedTree
+from usb_provider.placement.client import PlacementClient
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a plan.
+
+    ``left`` is each touched provider as our last write left it, None for one that was deleted; ``refused`` are the
+    refusals, at most one a provider: the caller should observe and plan again.
+    """
+
+    done: tuple[Action, ...] = ()
+    left: tuple[tuple[str, ObservedProvider | None], ...] = ()
+    refused: tuple[PlacementConflict, ...] = ()
+
+
+@dataclass(slots=True)
+class _Progress:
+    done: list[Action]
+    provider: ObservedProvider | None
+    error: PlacementConflict | Unavailable | None = None
+
+
+def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: ObservedTree) -> Applied:
+    """Carry out *plan*, which was made from *tree*.
+
+    :raises Unavailable: when Placement stops answering; what was done until then is done, and the next look shows it.
+    """
+    done: list[Action] = list(executor.map(lambda action: _ensure(client, action), plan.names))
+    run = _stopping(lambda sequence: _run(client, sequence, tree))
+    left: list[tuple[str, ObservedProvider | None]] = []
+    refused: list[PlacementConflict] = []
+    failure: Unavailable | None = None
+    for sequence, progress in zip(plan.sequences, executor.map(run, plan.sequences), strict=True):
+        done += progress.done
+        if isinstance(progress.error, PlacementConflict):
+            refused.append(progress.error)
+        elif progress.error is not None:
+            failure = failure or progress.error
+        elif progress.done:
+            left.append((sequence[0].provider_uuid, progress.provider))
+    if failure is not None:
+        raise failure
+    return Applied(tuple(done), tuple(left), tuple(refused))
+
+
+def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait) -> Action:
+    if isinstance(action, EnsureResourceClass):
+        client.ensure_resource_class(action.name)
+    else:
+        client.ensure_trait(action.name)
+    LOG.info("Placement: %s", action)
+    return action
+
+
+def _stopping(
+    run: Callable[[Sequence[ProviderAction]], _Progress],
+) -> Callable[[Sequence[ProviderAction]], _Progress]:
+    """*run*, until it meets a Placement that does not answer: a hundred time-outs in a row would tell no more."""
+    down: list[Unavailable] = []
+
+    def guarded(sequence: Sequence[ProviderAction]) -> _Progress:
+        if down:
+            return _Progress([], None, down[0])
+        progress = run(sequence)
+        if isinstance(progress.error, Unavailable):
+            down.append(progress.error)
+        return progress
+
+    return guarded
+
+
+def _run(client: PlacementClient, sequence: Sequence[ProviderAction], tree: ObservedTree) -> _Progress:
+    progress = _Progress([], tree.providers.get(sequence[0].provider_uuid))
+    for action in sequence:
+        try:
+            progress.provider = _act(client, action, progress.provider)
+        except (PlacementConflict, Unavailable) as error:
+            progress.error = error
+            return progress
+        progress.done.append(action)
+        LOG.info("Placement: %s", action)
+    return progress
+
+
+def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider | None) -> ObservedProvider | None:
+    match action:
+        case CreateProvider():
+            generation = client.create_provider(action.provider_uuid, action.name, action.parent_uuid)
+            return ObservedProvider(action.provider_uuid, action.name, generation)
+        case DeleteProvider():
+            client.delete_provider(action.provider_uuid)
+            return None
+        case SetTraits():
+            assert at is not None
+            generation = client.set_traits(at.uuid, _from(action.generation, at), action.traits)
+            return dataclasses.replace(at, generation=generation, traits=action.traits)
+        case SetInventory():
+            assert at is not None
+            inventories = dict(action.inventories)
+            generation = client.set_inventories(at.uuid, _from(action.generation, at), inventories)
+            return dataclasses.replace(at, generation=generation, inventories=inventories)
+
+
+def _from(planned: int | None, at: ObservedProvider) -> int:
+    return at.generation if planned is None else planned

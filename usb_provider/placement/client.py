@@ -1,0 +1,230 @@
+"""Placement's REST calls that we need, one method each, answers as values and refusals as our errors.
+
+The only module that sends a request. It does not retry a refused write, cache, or decide: a 409 means that the
+caller's picture is old. Every call names the same microversion, since openstacksdk's resource classes stop below
+what is needed (reserved equal to total wants 1.26; docs/adr/0004-placement-client.md).
+"""
+
+import email.utils
+import threading
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from keystoneauth1 import adapter as ksa_adapter
+from keystoneauth1 import exceptions as ksa_exceptions
+
+from usb_provider import exception
+from usb_provider.model.tree import Inventory, ProviderRecord
+
+MICROVERSION = "1.28"
+"""Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
+
+_READ_RETRIES = 2
+
+
+class PlacementClient:
+    """Placement as seen through one keystoneauth1 adapter; safe to share between threads.
+
+    Every method raises :class:`~usb_provider.exception.Unavailable` when Placement or Keystone does not answer,
+    :class:`~usb_provider.exception.AccessRefused` when they refuse us, and
+    :class:`~usb_provider.exception.Incompatible` when Placement cannot do what is asked.
+    """
+
+    def __init__(self, adapter: ksa_adapter.Adapter) -> None:
+        self._adapter = adapter
+        self._lock = threading.Lock()
+        self._requests = 0
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been made to Placement, those for tokens not among them."""
+        return self._requests
+
+    def tree(self, root_uuid: str) -> tuple[ProviderRecord, ...]:
+        """Every provider of the tree of *root_uuid*; empty when there is no such provider."""
+        body = self._get("/resource_providers", {"in_tree": root_uuid})
+        return tuple(_record(entry) for entry in body["resource_providers"])
+
+    def provider_named(self, name: str) -> ProviderRecord | None:
+        """The provider called exactly *name*, or None."""
+        body = self._get("/resource_providers", {"name": name})
+        return next((_record(entry) for entry in body["resource_providers"]), None)
+
+    def inventories(self, uuid: str) -> tuple[int, dict[str, Inventory]]:
+        """Generation and inventories by class. :raises Conflict: when the provider is gone; look again."""
+        body = self._get(f"/resource_providers/{uuid}/inventories", uuid=uuid)
+        return body["resource_provider_generation"], {
+            name: Inventory.from_json(entry) for name, entry in body["inventories"].items()
+        }
+
+    def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
+        """Generation and traits. :raises Conflict: when the provider is gone; look again."""
+        body = self._get(f"/resource_providers/{uuid}/traits", uuid=uuid)
+        return body["resource_provider_generation"], frozenset(body["traits"])
+
+    def allocations(self, uuid: str) -> tuple[int, dict[str, dict[str, int]]]:
+        """Generation and ``{consumer: {class: amount}}``. :raises Conflict: when the provider is gone; look again."""
+        body = self._get(f"/resource_providers/{uuid}/allocations", uuid=uuid)
+        return body["resource_provider_generation"], {
+            consumer: dict(entry["resources"]) for consumer, entry in body["allocations"].items()
+        }
+
+    def last_modified(self, uuid: str) -> datetime | None:
+        """When the provider was last written, by Placement's clock; None when it does not say.
+
+        :raises Conflict: when the provider is gone; look again.
+        """
+        response = self._send("GET", f"/resource_providers/{uuid}")
+        if response.status_code != 200:
+            self._refused(response, uuid)
+        value = response.headers.get("last-modified")
+        return email.utils.parsedate_to_datetime(value) if value else None
+
+    def resource_classes(self) -> frozenset[str]:
+        """Names of all resource classes of the cloud."""
+        return frozenset(entry["name"] for entry in self._get("/resource_classes")["resource_classes"])
+
+    def trait_names(self, prefix: str) -> frozenset[str]:
+        """Names of all traits of the cloud that start with *prefix*."""
+        return frozenset(self._get("/traits", {"name": f"startswith:{prefix}"})["traits"])
+
+    def ensure_resource_class(self, name: str) -> None:
+        """Create the resource class unless it exists."""
+        self._write("PUT", f"/resource_classes/{name}", None, "")
+
+    def ensure_trait(self, name: str) -> None:
+        """Create the trait unless it exists."""
+        self._write("PUT", f"/traits/{name}", None, "")
+
+    def create_provider(self, uuid: str, name: str, parent_uuid: str) -> int:
+        """Create a provider and give its generation.
+
+        :raises NameTaken: when another provider has the name or the UUID; look again, then tell the operator.
+        """
+        body = {"uuid": uuid, "name": name, "parent_provider_uuid": parent_uuid}
+        return int(self._write("POST", "/resource_providers", body, uuid)["generation"])
+
+    def set_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
+        """Replace the provider's traits and give its new generation.
+
+        :raises Conflict: when it is past *generation*; look again. :raises UnknownName: when a trait does not exist.
+        """
+        body = {"resource_provider_generation": generation, "traits": sorted(traits)}
+        answer = self._write("PUT", f"/resource_providers/{uuid}/traits", body, uuid)
+        return int(answer["resource_provider_generation"])
+
+    def set_inventories(self, uuid: str, generation: int, inventories: Mapping[str, Inventory]) -> int:
+        """Replace the provider's inventories and give its new generation.
+
+        :raises Conflict: when it is past *generation*; look again. :raises InUse: when a class to be dropped has
+            allocations. :raises UnknownName: when a class does not exist.
+        """
+        body = {
+            "resource_provider_generation": generation,
+            "inventories": {name: inventory.to_json() for name, inventory in inventories.items()},
+        }
+        answer = self._write("PUT", f"/resource_providers/{uuid}/inventories", body, uuid)
+        return int(answer["resource_provider_generation"])
+
+    def delete_provider(self, uuid: str) -> None:
+        """Delete the provider; one that is gone already is fine. :raises InUse: when it has allocations."""
+        response = self._send("DELETE", f"/resource_providers/{uuid}")
+        if response.status_code not in (204, 404):
+            self._refused(response, uuid)
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None, *, uuid: str = "") -> Any:
+        response = self._send("GET", path, params=dict(query or {}))
+        if response.status_code != 200:
+            self._refused(response, uuid)
+        return self._json(response)
+
+    def _write(self, method: str, path: str, body: Any, uuid: str) -> Any:
+        response = self._send(method, path, **({} if body is None else {"json": body}))
+        if response.status_code not in (200, 201, 204):
+            self._refused(response, uuid)
+        return self._json(response) if response.content else None
+
+    def _send(self, method: str, path: str, **how: Any) -> Any:
+        with self._lock:
+            self._requests += 1
+        try:
+            return self._adapter.request(
+                path,
+                method,
+                microversion=MICROVERSION,
+                headers={"Accept": "application/json"},
+                raise_exc=False,
+                # A kept-alive connection that the server has closed meanwhile fails at once and without effect.
+                connect_retries=_READ_RETRIES,
+                connect_retry_delay=0.1,
+                **how,
+            )
+        except (ksa_exceptions.Unauthorized, ksa_exceptions.Forbidden) as error:
+            raise exception.AccessRefused(
+                f"Keystone refuses the credentials in [placement] ({_first_line(error)}); check the user, its password "
+                f"and its project."
+            ) from error
+        except ksa_exceptions.EndpointNotFound as error:
+            raise exception.Unavailable(
+                "Keystone's catalogue has no Placement endpoint for the region and interface in [placement]; check "
+                "region_name and valid_interfaces, or set endpoint_override."
+            ) from error
+        except ksa_exceptions.ClientException as error:
+            raise exception.Unavailable(f"Placement cannot be asked: {_first_line(error)}.") from error
+
+    def _json(self, response: Any) -> Any:
+        try:
+            body = response.json()
+        except ValueError as error:
+            raise exception.Unavailable(
+                f"{response.url} answers with something that is not JSON; is it Placement, and is nothing between?"
+            ) from error
+        if not isinstance(body, dict):
+            raise exception.Unavailable(f"{response.url} answers with JSON that is not Placement's.")
+        return body
+
+    def _refused(self, response: Any, uuid: str) -> NoReturn:
+        status = response.status_code
+        detail, code = _error(response)
+        asked = f"{response.request.method} {response.request.path_url}"
+        said = f"Placement answers {status} to {asked}" + (f": {detail}" if detail else "")
+        if status in (401, 403):
+            raise exception.AccessRefused(
+                f"{said}; the user in [placement] needs the role service (or admin) in its project."
+            )
+        if status >= 500 or status == 429:
+            raise exception.Unavailable(f"{said}.")
+        if status == 409 or (status == 404 and uuid):
+            kinds: dict[str, type[exception.PlacementConflict]] = {
+                "placement.inventory.inuse": exception.InUse,
+                "placement.resource_provider.inuse": exception.InUse,
+                "placement.resource_provider.cannot_delete_parent": exception.InUse,
+                "placement.duplicate_name": exception.NameTaken,
+            }
+            raise kinds.get(code, exception.Conflict)(f"{said}.", provider_uuid=uuid, code=code)
+        if status == 400 and uuid and response.request.method == "PUT":
+            raise exception.UnknownName(f"{said}.", provider_uuid=uuid, code=code)
+        if status == 406:
+            raise exception.Incompatible(
+                f"This Placement does not speak microversion {MICROVERSION}, which it does since Rocky; upgrade it."
+            )
+        raise exception.Incompatible(f"{said}.")
+
+
+def _record(entry: Mapping[str, Any]) -> ProviderRecord:
+    return ProviderRecord(entry["uuid"], entry["name"], entry["generation"], entry.get("parent_provider_uuid"))
+
+
+def _error(response: Any) -> tuple[str, str]:
+    """Detail and code of Placement's error body, empty where a proxy answered instead."""
+    try:
+        entry = response.json()["errors"][0]
+        return " ".join(str(entry.get("detail", "")).split()), str(entry.get("code", ""))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "", ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

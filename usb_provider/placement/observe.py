@@ -1,0 +1,87 @@
+"""Placement's picture of one host's tree: one request when nothing changed, and full reads of what did.
+
+A provider's generation tells whether anything about it changed, allocations included (Placement bumps it for each).
+What was read is kept with its generation and never trusted past it. This module does not decide what should be.
+"""
+
+from collections.abc import Collection
+from concurrent.futures import Executor
+
+from usb_provider.exception import Conflict, RootMissing
+from usb_provider.model.provider import NAME_MARK, Root
+from usb_provider.model.tree import ObservedProvider, ObservedTree, ProviderRecord
+from usb_provider.placement.client import PlacementClient
+
+_TORN_READS = 5
+
+
+class Observer:
+    """Looks at Placement and remembers what it saw, by generation. One thread may use it at a time."""
+
+    def __init__(self, client: PlacementClient, executor: Executor) -> None:
+        self._client = client
+        self._executor = executor
+        self._seen: dict[str, ObservedProvider] = {}
+        self._names: frozenset[str] | None = None
+
+    def look(self, root: Root, candidates: Collection[str]) -> ObservedTree:
+        """The tree below *root* now. *candidates* are UUIDs that may be ours under any name.
+
+        :raises RootMissing: when the root is gone; find it again.
+        :raises Conflict: when a provider changes faster than it can be read; look again.
+        """
+        records = self._client.tree(root.uuid)
+        top = next((record for record in records if record.uuid == root.uuid), None)
+        if top is None:
+            self._seen.clear()
+            raise RootMissing(f"The compute node provider {root.name} ({root.uuid}) is gone from Placement.")
+        ours = [
+            record
+            for record in records
+            if record is not top
+            and (NAME_MARK in record.name or record.uuid in candidates or record.uuid in self._seen)
+        ]
+        changed = [record for record in ours if self._generation(record.uuid) != record.generation]
+        fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
+        self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
+        return ObservedTree(Root(top.uuid, top.name), dict(self._seen))
+
+    def remember(self, provider: ObservedProvider) -> None:
+        """Take *provider*, as a write of ours has just left it, for read."""
+        self._seen[provider.uuid] = provider
+
+    def forget(self, uuid: str) -> None:
+        """Read the provider anew at the next look, if it is still there."""
+        self._seen.pop(uuid, None)
+
+    def forget_all(self) -> None:
+        """Read everything anew at the next look; for when the root changed."""
+        self._seen.clear()
+
+    def known_names(self, prefix: str) -> frozenset[str]:
+        """Resource classes and traits (those that start with *prefix*) that exist; asked once, then remembered."""
+        if self._names is None:
+            self._names = self._client.resource_classes() | self._client.trait_names(prefix)
+        return self._names
+
+    def names_exist(self, names: Collection[str]) -> None:
+        """Remember that *names* exist now."""
+        if self._names is not None:
+            self._names |= frozenset(names)
+
+    def forget_names(self) -> None:
+        """Ask anew which names exist, since one that was known turned out to be gone."""
+        self._names = None
+
+    def _generation(self, uuid: str) -> int | None:
+        seen = self._seen.get(uuid)
+        return seen.generation if seen else None
+
+    def _read(self, record: ProviderRecord) -> ObservedProvider:
+        for _ in range(_TORN_READS):
+            generation, inventories = self._client.inventories(record.uuid)
+            traits_at, traits = self._client.traits(record.uuid)
+            allocations_at, allocations = self._client.allocations(record.uuid)
+            if generation == traits_at == allocations_at:
+                return ObservedProvider(record.uuid, record.name, generation, inventories, traits, allocations)
+        raise Conflict(f"{record.name} changes faster than it can be read.", provider_uuid=record.uuid)

@@ -1,0 +1,276 @@
+"""One reporting pass: look at udev, look at Placement, plan, apply; again when Placement moved meanwhile.
+
+The pass is the same whether it is printed, applied once or repeated by the agent. What should be is model/'s to say,
+and when to look is service.py's.
+"""
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
+from usb_provider.model import identity
+from usb_provider.model.device import UsbDevice
+from usb_provider.model.identity import Held
+from usb_provider.model.plan import Action, Note, Plan, diff
+from usb_provider.model.provider import Assessment, Root, assess, provider_uuid
+from usb_provider.model.spec import DeviceSpec
+from usb_provider.model.tree import ObservedTree
+from usb_provider.placement.apply import apply
+from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.observe import Observer
+from usb_provider.placement.root import RootFinder
+from usb_provider.store import RuleTraitStore
+
+LOG = logging.getLogger(__name__)
+
+NAME_PREFIX = "CUSTOM_USB_"
+
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may change while the agent runs. ``purge_absent_after`` is in seconds, 0 for never."""
+
+    specs: tuple[DeviceSpec, ...] = ()
+    junk_serials: frozenset[str] = frozenset(identity.JUNK_SERIALS)
+    serial_trait: bool = False
+    purge_absent_after: int = 0
+
+    @property
+    def rule_traits(self) -> frozenset[str]:
+        """Traits that rules give now."""
+        return frozenset(name for spec in self.specs for name in spec.traits)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass saw and did. ``requests`` counts those made to Placement; ``seconds`` is wall-clock time."""
+
+    root: Root
+    tree: ObservedTree
+    devices: tuple[Assessment, ...]
+    actions: tuple[Action, ...] = ()
+    notes: tuple[Note, ...] = ()
+    requests: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    sys_name: str
+    serial: str | None
+
+
+@dataclass(slots=True)
+class _Look:
+    tree: ObservedTree
+    devices: tuple[Assessment, ...]
+    plan: Plan
+
+
+class Reporter:
+    """Brings the providers of this host in line with its devices.
+
+    One thread may use it at a time. It keeps only what saves requests and what was plugged in where at the last look;
+    losing that costs reads, not correctness.
+    """
+
+    def __init__(
+        self,
+        devices: Callable[[], Sequence[UsbDevice]],
+        client: PlacementClient,
+        roots: RootFinder,
+        settings: Settings,
+        *,
+        store: RuleTraitStore,
+        executor: Executor,
+    ) -> None:
+        self.settings = settings
+        self._devices = devices
+        self._client = client
+        self._roots = roots
+        self._store = store
+        self._executor = executor
+        self._observer = Observer(client, executor)
+        self._root: Root | None = None
+        self._seen: dict[str, _Seen] = {}
+
+    def plan(self) -> tuple[Plan, tuple[Assessment, ...]]:
+        """The plan that a pass would apply now, and the verdict on each device. Changes nothing anywhere.
+
+        :raises RootMissing, Unavailable, AccessRefused, Incompatible: as :meth:`run`.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                look = self._look()
+            except Conflict:
+                continue
+            return look.plan, look.devices
+        raise Conflict("Placement changes faster than it can be read.")
+
+    def run(self) -> Pass:
+        """Make one pass.
+
+        :raises RootMissing: when nova's compute node provider is not there; wait and make another pass.
+        :raises Unavailable: when Placement or Keystone does not answer; back off and make another pass.
+        :raises Conflict: when Placement kept moving; make another pass a little later.
+        """
+        started, requests = time.monotonic(), self._client.requests
+        self._store_rule_traits()
+        done: list[Action] = []
+        taken: frozenset[str] = frozenset()
+        for _ in range(_ATTEMPTS):
+            try:
+                look = self._look()
+            except Conflict as error:
+                LOG.debug("Looking again: %s", error)
+                continue
+            refused = self._apply(look, done)
+            still_taken = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken))
+            if not refused or (len(still_taken) == len(refused) and still_taken <= taken):
+                self._forget_unused_traits(look)
+                return Pass(
+                    root=look.tree.root,
+                    tree=look.tree,
+                    devices=look.devices,
+                    actions=tuple(done),
+                    notes=(*look.plan.notes, *(_name_taken(error) for error in refused)),
+                    requests=self._client.requests - requests,
+                    seconds=time.monotonic() - started,
+                )
+            taken = still_taken
+            for refusal in refused:
+                LOG.debug("Planning again: %s", refusal)
+        raise Conflict("Placement changed under every attempt of this pass.")
+
+    def _look(self) -> _Look:
+        devices = tuple(self._devices())
+        root = self._find_root()
+        candidates = {
+            provider_uuid(root.uuid, key)
+            for device in devices
+            for key in (identity.port_key(device), identity.serial_key(device))
+        }
+        try:
+            tree = self._observer.look(root, candidates)
+        except RootMissing:
+            self._root = None
+            raise
+        assessed = self._assess(devices, tree)
+        plan = self._plan(tree, assessed)
+        self._remember_devices(assessed)
+        return _Look(tree, assessed, plan)
+
+    def _find_root(self) -> Root:
+        if self._root is not None and self._roots.still(self._root):
+            return self._root
+        if self._root is not None:
+            self._observer.forget_all()
+        self._root = self._roots.find()
+        LOG.info("The compute node provider is %s (%s).", self._root.name, self._root.uuid)
+        return self._root
+
+    def _assess(self, devices: Sequence[UsbDevice], tree: ObservedTree) -> tuple[Assessment, ...]:
+        return assess(
+            devices,
+            self.settings.specs,
+            root=tree.root,
+            junk=self.settings.junk_serials,
+            serial_trait=self.settings.serial_trait,
+            held=_held(tree, self._seen),
+        )
+
+    def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment]) -> Plan:
+        def make(known: Collection[str]) -> Plan:
+            return diff(
+                tree,
+                [each.desired for each in assessed if each.desired is not None],
+                plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
+                retired_traits=self._store.load() - self.settings.rule_traits,
+                known_names=known,
+                expired=expired,
+            )
+
+        expired = self._expired(tree)
+        plan = make(())
+        return make(self._observer.known_names(NAME_PREFIX)) if plan.names else plan
+
+    def _expired(self, tree: ObservedTree) -> frozenset[str]:
+        """Absent and free providers that nobody has written for longer than ``purge_absent_after``."""
+        after = self.settings.purge_absent_after
+        if after <= 0:
+            return frozenset()
+        now = datetime.datetime.now(datetime.UTC)
+        expired = set()
+        for provider in tree.providers.values():
+            if provider.managed and provider.absent and not provider.allocated and not provider.inventories:
+                since = self._client.last_modified(provider.uuid)
+                if since is not None and (now - since).total_seconds() > after:
+                    expired.add(provider.uuid)
+        return frozenset(expired)
+
+    def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
+        if not look.plan:
+            return ()
+        applied = apply(self._client, self._executor, look.plan, look.tree)
+        done += applied.done
+        providers = dict(look.tree.providers)
+        for uuid, provider in applied.left:
+            if provider is None:
+                self._observer.forget(uuid)
+                providers.pop(uuid, None)
+            else:
+                self._observer.remember(provider)
+                providers[uuid] = provider
+        self._observer.names_exist([action.name for action in look.plan.names])
+        look.tree = ObservedTree(look.tree.root, providers)
+        for error in applied.refused:
+            self._observer.forget(error.provider_uuid)
+            if isinstance(error, UnknownName):
+                self._observer.forget_names()
+        return applied.refused
+
+    def _remember_devices(self, assessed: Sequence[Assessment]) -> None:
+        for each in assessed:
+            self._seen[each.identity.key] = _Seen(each.device.sys_name, each.device.serial)
+
+    def _store_rule_traits(self) -> None:
+        stored = self._store.load()
+        if not self.settings.rule_traits <= stored:
+            self._store.save(stored | self.settings.rule_traits)
+
+    def _forget_unused_traits(self, look: _Look) -> None:
+        """Forget dropped traits that no provider carries any more, so that an operator may then set them by hand."""
+        stored = self._store.load()
+        in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
+        kept = self.settings.rule_traits | (stored & in_use)
+        if kept != stored:
+            self._store.save(kept)
+
+
+def _held(tree: ObservedTree, seen: Mapping[str, _Seen]) -> Callable[[str], Held]:
+    def held(key: str) -> Held:
+        provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
+        last = seen.get(key)
+        return Held(
+            allocated=provider is not None and provider.managed and provider.allocated,
+            present=provider is not None and provider.managed and not provider.absent,
+            sys_name=last.sys_name if last else None,
+            serial=last.serial if last else None,
+        )
+
+    return held
+
+
+def _name_taken(error: PlacementConflict) -> Note:
+    return Note(
+        f"name:{error.provider_uuid}",
+        f"A device cannot be reported, because a provider outside this tree has its name: {error} Delete that "
+        f"provider if it is a leftover of this host: openstack resource provider list, then resource provider delete.",
+        blocks=True,
+    )

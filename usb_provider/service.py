@@ -1,0 +1,209 @@
+"""The agent as a service: decides when to make a pass, and keeps going whatever a neighbour does.
+
+Threads: udev's only sets an event; one worker does all passes, so nothing here is shared but that event. What a pass
+does is reporter.py's. SIGHUP reads the configuration again, SIGTERM ends without touching Placement.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import sdnotify
+import tenacity
+from oslo_service import service
+
+from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
+from usb_provider.model.plan import Note
+from usb_provider.reporter import Pass, Reporter, Settings
+
+LOG = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 60.0
+_STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When to look: after *debounce* seconds of quiet, and every *resync_interval* seconds."""
+
+    resync_interval: float = 60.0
+    debounce: float = 0.2
+
+
+class Stoppable(Protocol):
+    """Something that runs until it is stopped."""
+
+    def stop(self) -> None:
+        """End it, and return when it has ended."""
+
+
+class Notices:
+    """Says each standing problem once when it comes up and once when it is over, by the note's topic."""
+
+    def __init__(self) -> None:
+        self._standing: dict[str, Note] = {}
+
+    def add(self, note: Note, level: int = logging.WARNING) -> None:
+        """*note* is the matter, beside whatever else is."""
+        if note.topic not in self._standing:
+            LOG.log(level, "%s", note.text)
+        self._standing[note.topic] = note
+
+    def replace(self, notes: Collection[Note]) -> None:
+        """*notes* are everything that is the matter now."""
+        for note in notes:
+            self.add(note)
+        now = {note.topic for note in notes}
+        for topic in [topic for topic in self._standing if topic not in now]:
+            LOG.info("No longer so: %s", self._standing.pop(topic).text)
+
+
+class Agent(service.ServiceBase):  # type: ignore[misc]
+    """The daemon around a :class:`~usb_provider.reporter.Reporter`.
+
+    :param watch: starts listening for changes of the hardware; it is called before the first look.
+    :param reload: reads the configuration again; its ConfigError leaves everything as it was.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        watch: Callable[[Callable[[], None]], Stoppable],
+        timing: Timing,
+        reload: Callable[[], tuple[Settings, Timing]],
+    ) -> None:
+        self._reporter = reporter
+        self._watch = watch
+        self._timing = timing
+        self._reload = reload
+        self._look = threading.Event()
+        self._hang_up = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._notices = Notices()
+        self._watcher: Stoppable | None = None
+        self._worker = threading.Thread(target=self._work, name="reporter", daemon=True)
+        self._systemd = sdnotify.SystemdNotifier()
+
+    def start(self) -> None:
+        """Begin. Called in the main thread, by oslo.service."""
+        # oslo.service's own SIGHUP handler ends a process that does not fork (ProcessLauncher._reload_service).
+        signal.signal(signal.SIGHUP, lambda signum, frame: self.reset())
+        self._watcher = self._watch(self._look.set)
+        self._look.set()
+        self._worker.start()
+        self._tell("READY=1", "STATUS=Starting")
+
+    def stop(self, graceful: bool = False) -> None:
+        """End, at the latest after the request under way. Placement is left as it is."""
+        self._tell("STOPPING=1")
+        self._stopping.set()
+        self._look.set()
+        if self._worker.is_alive():
+            self._worker.join(_STOP_SECONDS)
+        if self._watcher is not None:
+            self._watcher.stop()
+        self._ended.set()
+
+    def wait(self) -> None:
+        """Return when the agent has ended."""
+        while not self._ended.wait(timeout=3600):
+            pass
+
+    def reset(self) -> None:
+        """Read the configuration again, soon; safe in a signal handler."""
+        self._hang_up.set()
+        self._look.set()
+
+    def _work(self) -> None:
+        due = True
+        while not self._stopping.is_set():
+            if not due:
+                self._wait()
+            if self._stopping.is_set():
+                return
+            if self._hang_up.is_set():
+                self._read_again()
+            self._look.clear()
+            due = not self._pass()
+
+    def _wait(self) -> None:
+        """Until something may have changed and been quiet for a moment, or it is time to look anyway."""
+        if not self._look.wait(self._timing.resync_interval):
+            return
+        latest = time.monotonic() + 10 * self._timing.debounce
+        while not self._stopping.is_set() and not self._hang_up.is_set():
+            self._look.clear()
+            left = min(self._timing.debounce, latest - time.monotonic())
+            if left <= 0 or not self._look.wait(left):
+                return
+
+    def _pass(self) -> bool:
+        """One pass, tried until it succeeds; False when it was given up for a reload."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((Unavailable, Conflict, Incompatible, ConfigError)),
+            wait=tenacity.wait_random_exponential(multiplier=1, max=_LONGEST_WAIT),
+            stop=tenacity.stop_any(
+                tenacity.stop_when_event_set(self._stopping), tenacity.stop_when_event_set(self._hang_up)
+            ),
+            before_sleep=self._failed_once,
+            sleep=self._sleep,
+        )
+        try:
+            self._succeeded(attempts(self._reporter.run))
+        except tenacity.RetryError:
+            return False
+        except Exception:
+            LOG.exception("A pass failed in a way that is a bug of usb-provider; trying again.")
+            self._stopping.wait(_LONGEST_WAIT)
+        return True
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and not self._hang_up.is_set() and (left := until - time.monotonic()) > 0:
+            self._look.clear()
+            self._look.wait(left)
+
+    def _succeeded(self, done: Pass) -> None:
+        self._notices.replace(done.notes)
+        offered = sum(each.offered for each in done.devices)
+        LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
+        self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
+
+    def _failed_once(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Conflict):
+            LOG.debug("%s", error)
+            return
+        level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
+        self._notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
+        self._tell(f"STATUS=Waiting: {error}")
+
+    def _read_again(self) -> None:
+        self._hang_up.clear()
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._reporter.settings, self._timing = self._reload()
+            LOG.info("The configuration was read again.")
+        except ConfigError as error:
+            for problem in error.problems:
+                LOG.error("The configuration stays as it was: %s", problem)
+        self._tell("READY=1")
+
+    def _tell(self, *lines: str) -> None:
+        text = "\n".join(line.replace("\n", " ") for line in lines)
+        self._systemd.notify(text.encode("ascii", "replace").decode("ascii"))
+
+
+def launch(conf: Any, agent: Agent) -> int:
+    """Run *agent* in this process until a signal ends it.
+
+    The caller must have chosen oslo.service's threading backend before this module was imported.
+    """
+    launcher = service.launch(conf, agent, no_fork=True)
+    launcher.wait()
+    return 0
