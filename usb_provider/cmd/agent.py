@@ -1,6 +1,7 @@
 """The command ``agent``: the daemon."""
 
 import argparse
+import sys
 
 TEXT = """\
 Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
@@ -17,6 +18,8 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run until a signal ends it."""
     # The backend must be chosen before anything of oslo.service is imported: its default is eventlet.
+    # It imports eventlet where that is installed (through futurist), though nothing here may be green.
+    sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type]
     from oslo_service import backend
 
     backend.init_backend(backend.BackendType.THREADING)
@@ -24,20 +27,27 @@ def run(arguments: argparse.Namespace) -> int:
     from oslo_log import log
 
     from usb_provider.cmd.main import oslo_arguments
-    from usb_provider.cmd.setup import reporter, settings
+    from usb_provider.cmd.setup import checked, reporter, settings
     from usb_provider.conf import load
     from usb_provider.host.udev import UdevHost
     from usb_provider.reporter import Settings
     from usb_provider.service import Agent, Timing, launch
 
-    conf = load.open_files(oslo_arguments(arguments), declare=log.register_options)
-    options = load.read(conf)
+    # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
+    log.set_defaults(
+        default_log_levels=[*log.get_default_log_levels(), "keystoneauth.session=ERROR", "oslo_service.backend=ERROR"]
+    )
+    words = oslo_arguments(arguments)
+    conf = load.open_files(words, declare=log.register_options)
+    options = checked(conf)
     log.setup(conf, load.PROJECT)
 
     def timing(options: load.Options) -> Timing:
         return Timing(options.agent.resync_interval, options.agent.debounce)
 
     def reload() -> tuple[Settings, Timing]:
+        # What is wrong must show before anything takes effect: mutating alone would already set the log level.
+        checked(load.open_files(words, declare=log.register_options))
         fresh = load.reread(conf)
         return settings(fresh), timing(fresh)
 

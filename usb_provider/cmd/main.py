@@ -4,12 +4,16 @@ Exit codes: 0 done, 1 a neighbour failed, 2 bad input or configuration.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
 from usb_provider.exception import ConfigError, UsbProviderError
+from usb_provider.model.text import printable
+
+_LONGEST_COMPLAINT = 2000
 
 _DESCRIPTION = """\
 Makes USB devices of this compute node schedulable in OpenStack: each device that a rule offers becomes a resource
@@ -22,22 +26,37 @@ Rules are [usb]device_spec lines in the configuration; without any, nothing is o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character gets its escape, not a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except ConfigError as error:
         for problem in error.problems:
-            print(f"usb-provider: {problem}", file=sys.stderr)
+            _complain(problem)
         return 2
     except UsbProviderError as error:
-        print(f"usb-provider: {error}", file=sys.stderr)
+        _complain(str(error))
         return 1
-    except BrokenPipeError:
-        # The reader has enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(text: str) -> None:
+    print(f"usb-provider: {printable(text, _LONGEST_COMPLAINT)}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,19 +14,26 @@ from usb_provider.model.plan import Action, Note
 from usb_provider.model.provider import Assessment, Root
 from usb_provider.model.text import printable
 
-
 _UNLIMITED = 100_000
+_LONGEST_LINE = 2000
+
+
+class _Console(Console):
+    """Lets main() deal with a reader who has enough; rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 def console(*, error: bool = False) -> Console:
-    """A console on the standard streams as they are now; plain when they are not a terminal."""
+    """A console on the standard streams as they are now; plain, and as wide as need be, where no terminal is."""
     stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=None)
+    return _Console(file=stream, highlight=False, width=None if stream.isatty() else _UNLIMITED)
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print one line as it is, without markup."""
-    console(error=error).print(Text(text))
+    """Print one line without markup, and with what a terminal would act on escaped."""
+    console(error=error).print(Text(printable(text, _LONGEST_LINE)))
 
 
 def print_json(value: Any) -> None:
@@ -40,14 +47,6 @@ def table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
-
-
-def print_table(made: Table, *, to: Console | None = None) -> None:
-    """Print a table, as wide as it needs where no terminal limits it."""
-    out = to or console()
-    if not out.is_terminal:
-        out = Console(file=out.file, highlight=False, width=_UNLIMITED)
-    out.print(made)
 
 
 def device_table(found: Iterable[Assessment]) -> Table:
@@ -70,7 +69,7 @@ def print_devices(found: Sequence[Assessment]) -> None:
     if not found:
         say("No USB device is plugged into this host.")
         return
-    print_table(device_table(found))
+    console().print(device_table(found))
     offered = sum(each.offered for each in found)
     say(f"{len(found)} devices, {offered} offered.")
 

@@ -33,9 +33,9 @@ def read_configuration(arguments: argparse.Namespace) -> tuple[cfg.ConfigOpts, l
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s", force=True
     )
-    # What libraries say at DEBUG holds request bodies; oslo.log's defaults for the daemon keep them as quiet.
+    # What libraries say at DEBUG holds request bodies; what keystoneauth warns of, our own errors say.
     for name in ("keystoneauth", "urllib3", "stevedore", "oslo_config"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     conf = load.open_files([word for word in words if word != "--debug"])
     return conf, load.read(conf)
 

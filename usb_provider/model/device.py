@@ -55,7 +55,7 @@ class UseKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostUse:
-    """One use that the host makes of a device: its *kind*, and *what* it is in words, such as "sdb1 is mounted on /"."""
+    """One use that the host makes of a device: its *kind*, and *what* it is in words, as "sdb1 is mounted on /"."""
 
     kind: UseKind
     what: str

@@ -152,7 +152,8 @@ class _Reader:
         for key in entries:
             if key not in known:
                 self.wrong(
-                    f"unknown key {_quoted(key)}; the keys are {', '.join(MATCHERS)} to match, and {', '.join(OPTIONS)}."
+                    f"unknown key {_quoted(key)}; the keys are {', '.join(MATCHERS)} to match, and "
+                    f"{', '.join(OPTIONS)}."
                 )
         spec = DeviceSpec(
             number=self.number,

@@ -43,6 +43,7 @@ LOOPBACK = "127.0.0.1"
 TOKEN = "admin"
 MICROVERSION = "1.39"
 LOG_NAME = "placement.log"
+DATABASE = "placement.sqlite"
 NOT_INSTALLED = "the embedded Placement needs openstack-placement and waitress: pip install usb-provider[demo]"
 
 CONFIG = """\
@@ -99,11 +100,11 @@ class EmbeddedPlacement:
         )
 
     @classmethod
-    def start(cls, directory: Path, port: int = 0, timeout: float = 60) -> Self:
+    def start(cls, directory: Path, port: int = 0, timeout: float = 60, *, fresh: bool = False) -> Self:
         """Give a Placement that answers and keeps its data in *directory*.
 
-        The directory is made when missing, and its data is continued when not. Port 0 takes a free
-        one. The child ends with this process, however that ends.
+        The directory is made when missing, and its data is continued when not, unless *fresh*. Port 0
+        takes a free one. The child ends with this process, however that ends.
 
         :raises EmbeddedError: when it is not installed, the directory cannot be written or another
             one uses it, the port is taken, or nothing answers within *timeout* seconds; the caller
@@ -125,6 +126,7 @@ class EmbeddedPlacement:
                         str(directory),
                         "--port",
                         str(port),
+                        *(["--fresh"] if fresh else []),
                     ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -139,7 +141,7 @@ class EmbeddedPlacement:
             if not endpoint:
                 raise EmbeddedError(_why_it_failed(process, log, log_start, timeout))
             placement = cls(process, endpoint, directory)
-            placement._request("GET", "/")
+            placement.request("GET", "/")
         except BaseException:
             _end(process)
             raise
@@ -175,9 +177,9 @@ class EmbeddedPlacement:
         :raises EmbeddedError: when *name* or *uuid* belongs to another provider already.
         """
         wish = {"name": name} if uuid is None else {"name": name, "uuid": uuid}
-        answer = self._request("POST", "/resource_providers", wish, accept=(409,))
+        answer = self.request("POST", "/resource_providers", wish, accept=(409,))
         if answer.status_code == 409:
-            found = self._request("GET", "/resource_providers", params={"name": name}).json()
+            found = self.request("GET", "/resource_providers", params={"name": name}).json()
             roots = found["resource_providers"]
             if not roots or (uuid is not None and roots[0]["uuid"] != uuid):
                 raise EmbeddedError(f"the embedded Placement has another provider of name {name} or UUID {uuid}")
@@ -185,7 +187,7 @@ class EmbeddedPlacement:
         else:
             root = str(answer.json()["uuid"])
 
-        inventories = self._request("GET", f"/resource_providers/{root}/inventories").json()
+        inventories = self.request("GET", f"/resource_providers/{root}/inventories").json()
         if not inventories["inventories"]:
             body = {
                 "resource_provider_generation": inventories["resource_provider_generation"],
@@ -193,14 +195,14 @@ class EmbeddedPlacement:
                     name: {**values, "min_unit": 1, "step_size": 1} for name, values in ROOT_INVENTORIES.items()
                 },
             }
-            self._request("PUT", f"/resource_providers/{root}/inventories", body)
-        traits = self._request("GET", f"/resource_providers/{root}/traits").json()
+            self.request("PUT", f"/resource_providers/{root}/inventories", body)
+        traits = self.request("GET", f"/resource_providers/{root}/traits").json()
         if not set(ROOT_TRAITS) <= set(traits["traits"]):
             body = {
                 "resource_provider_generation": traits["resource_provider_generation"],
                 "traits": sorted({*traits["traits"], *ROOT_TRAITS}),
             }
-            self._request("PUT", f"/resource_providers/{root}/traits", body)
+            self.request("PUT", f"/resource_providers/{root}/traits", body)
         return root
 
     def write_clouds_yaml(self, path: Path, cloud: str = "usb-demo") -> None:
@@ -217,7 +219,7 @@ class EmbeddedPlacement:
             f'    placement_api_version: "{MICROVERSION}"\n'
         )
 
-    def _request(
+    def request(
         self,
         method: str,
         path: str,
@@ -332,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--directory", type=Path, required=True, help="where its data and its log live")
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument("--fresh", action="store_true", help="begin without the data of the last time")
     options = parser.parse_args(arguments)
 
     for end in (signal.SIGTERM, signal.SIGINT):
@@ -343,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = _only_the_log_speaks()
         if stat.S_ISFIFO(os.fstat(0).st_mode):
             threading.Thread(target=_end_with_parent, daemon=True).start()
-        _serve(options.port, answer)
+        _serve(options.port, answer, fresh=options.fresh)
     except EmbeddedError as error:
         print(error, file=sys.stderr)
         return 1
@@ -378,13 +381,16 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _serve(port: int, answer: int) -> None:
+def _serve(port: int, answer: int, *, fresh: bool) -> None:
     """Load Placement, tell *answer* the endpoint, and serve until the process is told to end."""
     lock = Path("lock").open("ab")  # noqa: SIM115 - held, and so open, as long as the process lives
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise EmbeddedError("another embedded Placement uses this directory") from error
+    if fresh:
+        for file in Path().glob(f"{DATABASE}*"):
+            file.unlink()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,0 +1,68 @@
+# Everything a newcomer needs: "make run" to see it, "make test" to check it. Each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# umockdev's library must be loaded before Python starts: it shows recorded devices to libudev.
+UNDER_UMOCKDEV := umockdev-wrapper
+PYTEST := $(UNDER_UMOCKDEV) $(BIN)/python -m pytest
+
+.PHONY: run venv test unit functional lint typing format genconfig bench check clean help
+
+help:
+	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
+	@echo "make test        unit and functional tests (real Placement, real libudev, real nova-scheduler)"
+	@echo "make venv        only set up $(VENV), with the openstack client"
+	@echo "make lint typing ruff, codespell, mypy"
+	@echo "make bench       requests, seconds, memory and latency, as a table"
+	@echo "make genconfig   write conf/usb-provider.conf.sample anew"
+
+run: $(VENV)/.run
+	@$(BIN)/usb-provider demo $(ARGS)
+
+venv: $(VENV)/.dev
+
+test: $(VENV)/.dev
+	$(PYTEST) $(ARGS)
+
+unit: $(VENV)/.dev
+	$(PYTEST) tests/unit $(ARGS)
+
+functional: $(VENV)/.dev
+	$(PYTEST) tests/functional $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md conf docs placement_traits releasenotes tests tools usb_provider
+
+typing: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+genconfig: $(VENV)/.dev
+	$(BIN)/oslo-config-generator --config-file conf/config-generator.conf
+
+bench: $(VENV)/.dev
+	$(UNDER_UMOCKDEV) $(BIN)/python -m tests.bench.bench $(ARGS)
+
+check: lint typing test
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.run: pyproject.toml bindep.txt tools/install-system-packages.sh
+	@tools/install-system-packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Python packages into $(VENV) (a minute or so the first time)"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "Installing what the tests need into $(VENV) (nova among it: another minute or two)"
+	@$(BIN)/python -m pip install --quiet --group test --group nova --group lint --group docs
+	@touch $@
