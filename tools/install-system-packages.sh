@@ -1,10 +1,17 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages of bindep.txt that are missing: as root, or through sudo, else it says which
 # command does it. Elsewhere it names the packages and leaves the rest to you.
+# Arguments: the profiles whose packages are wanted; "run" when there are none.
 set -eu
 cd "$(dirname "$0")/.."
 
-wanted() { sed -n "s/^\([a-z0-9.+-]*\) *\[platform:$1 .*\]\$/\1/p" bindep.txt; }
+[ $# -gt 0 ] || set -- run
+profiles=$*
+wanted() {
+    for profile in $profiles; do
+        sed -n "s/^\([a-z0-9.+-]*\) *\[platform:$1\( .*\)* $profile\( .*\)*\]\$/\1/p" bindep.txt
+    done
+}
 
 if ! command -v dpkg-query >/dev/null; then
     echo "Not a Debian or Ubuntu system: install these first, if they are missing: $(wanted rpm | tr '\n' ' ')" >&2

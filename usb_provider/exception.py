@@ -68,3 +68,11 @@ class NameTaken(PlacementConflict):
 
 class UnknownName(PlacementConflict):
     """A trait or resource class was deleted under us; the caller should forget the names it knows and plan again."""
+
+
+class AttachRefused(UsbProviderError):
+    """libvirt does not attach or detach; the caller should report it and try again with backoff."""
+
+
+class DeviceGone(UsbProviderError):
+    """The guest or the device went away meanwhile; the caller should look again."""

@@ -18,6 +18,7 @@ from usb_provider.model.identity import Held
 from usb_provider.model.plan import Action, Note, Plan, diff
 from usb_provider.model.provider import Assessment, Root, assess, provider_uuid
 from usb_provider.model.spec import DeviceSpec
+from usb_provider.model.text import printable
 from usb_provider.model.tree import ObservedTree
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
@@ -99,6 +100,23 @@ class Reporter:
         self._observer = Observer(client, executor)
         self._root: Root | None = None
         self._seen: dict[str, _Seen] = {}
+        self._tree: ObservedTree | None = None
+
+    def view(self) -> tuple[ObservedTree, tuple[Assessment, ...]] | None:
+        """The tree as the last pass left it, with every device as it is now; None before the first pass.
+
+        Safe in any thread: it asks nobody but udev.
+        """
+        tree = self._tree
+        return None if tree is None else (tree, self._assess(tuple(self._devices()), tree))
+
+    def confirm(self, uuids: Collection[str]) -> None:
+        """Read again who holds these providers, for :meth:`view`. Of the thread that makes the passes.
+
+        :raises Conflict: when one of them changed; make a pass. :raises Unavailable: when Placement does not answer.
+        """
+        if self._tree is not None:
+            self._tree = self._observer.holders(self._tree, uuids)
 
     def plan(self) -> tuple[Plan, tuple[Assessment, ...]]:
         """The plan that a pass would apply now, and the verdict on each device. Changes nothing anywhere.
@@ -134,6 +152,7 @@ class Reporter:
             still_taken = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken))
             if not refused or (len(still_taken) == len(refused) and still_taken <= taken):
                 self._forget_unused_traits(look)
+                self._tree = look.tree
                 return Pass(
                     root=look.tree.root,
                     tree=look.tree,
@@ -161,8 +180,14 @@ class Reporter:
         except RootMissing:
             self._root = None
             raise
-        assessed = self._assess(devices, tree)
-        plan = self._plan(tree, assessed)
+        expired = self._expired(tree)
+        while True:
+            assessed = self._assess(devices, tree)
+            plan = self._plan(tree, assessed, expired)
+            confirmed = self._observer.confirm(tree, plan.held | self._kept_by_holders(devices, tree, assessed))
+            if confirmed == tree:
+                break
+            tree = confirmed
         self._remember_devices(assessed)
         return _Look(tree, assessed, plan)
 
@@ -172,20 +197,39 @@ class Reporter:
         if self._root is not None:
             self._observer.forget_all()
         self._root = self._roots.find()
-        LOG.info("The compute node provider is %s (%s).", self._root.name, self._root.uuid)
+        LOG.info("The compute node provider is %s (%s).", printable(self._root.name, 200), self._root.uuid)
         return self._root
 
-    def _assess(self, devices: Sequence[UsbDevice], tree: ObservedTree) -> tuple[Assessment, ...]:
+    def _assess(
+        self, devices: Sequence[UsbDevice], tree: ObservedTree, *, let_go: bool = False
+    ) -> tuple[Assessment, ...]:
         return assess(
             devices,
             self.settings.specs,
             root=tree.root,
             junk=self.settings.junk_serials,
             serial_trait=self.settings.serial_trait,
-            held=_held(tree, self._seen),
+            held=_held(tree, self._seen, let_go=let_go),
         )
 
-    def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment]) -> Plan:
+    def _kept_by_holders(
+        self, devices: Sequence[UsbDevice], tree: ObservedTree, assessed: Sequence[Assessment]
+    ) -> frozenset[str]:
+        """Providers whose device would be assessed otherwise if no consumer held them."""
+        free = self._assess(devices, tree, let_go=True)
+        keys = {
+            key
+            for each, other in zip(assessed, free, strict=True)
+            if each != other
+            for key in (each.identity.key, identity.serial_key(each.device), identity.port_key(each.device))
+        }
+        return frozenset(
+            uuid
+            for uuid in (provider_uuid(tree.root.uuid, key) for key in keys)
+            if uuid in tree.providers and tree.providers[uuid].allocated
+        )
+
+    def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str]) -> Plan:
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
@@ -196,7 +240,6 @@ class Reporter:
                 expired=expired,
             )
 
-        expired = self._expired(tree)
         plan = make(())
         return make(self._observer.known_names(NAME_PREFIX)) if plan.names else plan
 
@@ -253,12 +296,14 @@ class Reporter:
             self._store.save(kept)
 
 
-def _held(tree: ObservedTree, seen: Mapping[str, _Seen]) -> Callable[[str], Held]:
+def _held(tree: ObservedTree, seen: Mapping[str, _Seen], *, let_go: bool) -> Callable[[str], Held]:
+    """What *tree* and *seen* say of a key; with *let_go*, as if no consumer held anything."""
+
     def held(key: str) -> Held:
         provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
         last = seen.get(key)
         return Held(
-            allocated=provider is not None and provider.managed and provider.allocated,
+            allocated=not let_go and provider is not None and provider.managed and provider.allocated,
             present=provider is not None and provider.managed and not provider.absent,
             sys_name=last.sys_name if last else None,
             serial=last.serial if last else None,

@@ -5,6 +5,7 @@ does is reporter.py's. SIGHUP reads the configuration again, SIGTERM ends withou
 """
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ import sdnotify
 import tenacity
 from oslo_service import service
 
+from usb_provider.binder import Binder
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
 from usb_provider.model.plan import Note
 from usb_provider.reporter import Pass, Reporter, Settings
@@ -23,6 +25,7 @@ from usb_provider.reporter import Pass, Reporter, Settings
 LOG = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
+_LONGEST_LIBVIRT_WAIT = 15.0
 _STOP_SECONDS = 30.0
 
 
@@ -62,8 +65,19 @@ class Notices:
             LOG.info("No longer so: %s", self._standing.pop(topic).text)
 
 
+@dataclass(frozen=True, slots=True)
+class GuestSide:
+    """The part of the agent that attaches devices to guests.
+
+    *listen* starts to answer the hook, or raises ConfigError; it is called again until it succeeds.
+    """
+
+    binder: Binder
+    listen: Callable[[], Stoppable]
+
+
 class Agent(service.ServiceBase):  # type: ignore[misc]
-    """The daemon around a :class:`~usb_provider.reporter.Reporter`.
+    """The daemon around a :class:`~usb_provider.reporter.Reporter` and, where guests are served, a binder.
 
     :param watch: starts listening for changes of the hardware; it is called before the first look.
     :param reload: reads the configuration again; its ConfigError leaves everything as it was.
@@ -75,8 +89,15 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         watch: Callable[[Callable[[], None]], Stoppable],
         timing: Timing,
         reload: Callable[[], tuple[Settings, Timing]],
+        *,
+        guests: GuestSide | None = None,
     ) -> None:
         self._reporter = reporter
+        self._guests = guests
+        self._listener: Stoppable | None = None
+        self._bind_at = math.inf
+        self._bind_failures = 0
+        self._bind_notices = Notices()
         self._watch = watch
         self._timing = timing
         self._reload = reload
@@ -105,14 +126,20 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._look.set()
         if self._worker.is_alive():
             self._worker.join(_STOP_SECONDS)
-        if self._watcher is not None:
-            self._watcher.stop()
+        for each in (self._watcher, self._listener):
+            if each is not None:
+                each.stop()
+        LOG.info("Ended. Placement is left as it is.")
         self._ended.set()
 
     def wait(self) -> None:
         """Return when the agent has ended."""
         while not self._ended.wait(timeout=3600):
             pass
+
+    def look_again(self) -> None:
+        """Something may have changed; safe in any thread."""
+        self._look.set()
 
     def reset(self) -> None:
         """Read the configuration again, soon; safe in a signal handler."""
@@ -130,11 +157,19 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._read_again()
             self._look.clear()
             due = not self._pass()
+            self._bind()
 
     def _wait(self) -> None:
         """Until something may have changed and been quiet for a moment, or it is time to look anyway."""
-        if not self._look.wait(self._timing.resync_interval):
-            return
+        until = time.monotonic() + self._timing.resync_interval
+        while not self._look.wait(max(0.0, min(until, self._bind_at) - time.monotonic())):
+            if time.monotonic() >= until:
+                return
+            self._bind()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Until no event has come for a moment; a storm of them delays it by ten moments at most."""
         latest = time.monotonic() + 10 * self._timing.debounce
         while not self._stopping.is_set() and not self._hang_up.is_set():
             self._look.clear()
@@ -165,8 +200,36 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping.is_set() and not self._hang_up.is_set() and (left := until - time.monotonic()) > 0:
+            # Placement being away is no reason to leave a guest without its device.
+            self._bind()
             self._look.clear()
-            self._look.wait(left)
+            if self._look.wait(min(left, max(0.0, self._bind_at - time.monotonic()))):
+                self._settle()
+
+    def _bind(self) -> None:
+        """One binding pass, if guests are served; a failure says when the next one is due."""
+        if self._guests is None or self._stopping.is_set():
+            return
+        notes: list[Note] = []
+        if self._listener is None:
+            try:
+                self._listener = self._guests.listen()
+            except ConfigError as error:
+                notes.append(Note("hook", f"The starts of guests are not checked: {error}"))
+        again: float | None = _LONGEST_WAIT if notes else None
+        try:
+            due = self._guests.binder.run()
+            again = min(due or math.inf, again or math.inf)
+            self._bind_failures = 0
+        except Unavailable as error:
+            notes.append(Note("libvirt", str(error)))
+            again = min(2.0**self._bind_failures, _LONGEST_LIBVIRT_WAIT)
+            self._bind_failures += 1
+        except Exception:
+            LOG.exception("A binding pass failed in a way that is a bug of usb-provider; trying again.")
+            again = _LONGEST_WAIT
+        self._bind_notices.replace(notes)
+        self._bind_at = time.monotonic() + (again or math.inf)
 
     def _succeeded(self, done: Pass) -> None:
         self._notices.replace(done.notes)

@@ -33,7 +33,7 @@ class RuleTraitStore:
             raise ConfigError(
                 [f"{self._path} cannot be read ({error.strerror}); let the agent's user read it."]
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 [
                     f"{self._path} is not a list of trait names; delete it, and remove by hand what traits rules "
@@ -47,10 +47,14 @@ class RuleTraitStore:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=FILE_NAME, delete=False) as new:
-                json.dump(sorted(names), new)
-                new.flush()
-                os.fsync(new.fileno())
-            os.replace(new.name, self._path)
+                try:
+                    json.dump(sorted(names), new)
+                    new.flush()
+                    os.fsync(new.fileno())
+                    os.replace(new.name, self._path)
+                except OSError:
+                    os.unlink(new.name)
+                    raise
         except OSError as error:
             raise ConfigError(
                 [

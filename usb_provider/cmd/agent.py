@@ -1,7 +1,20 @@
 """The command ``agent``: the daemon."""
 
 import argparse
+import contextlib
+import logging
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from oslo_config import cfg
+
+from usb_provider.conf import load
+from usb_provider.reporter import Reporter
+
+if TYPE_CHECKING:
+    from usb_provider.service import GuestSide
 
 TEXT = """\
 Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
@@ -28,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from usb_provider.cmd.main import oslo_arguments
     from usb_provider.cmd.setup import checked, reporter, settings
-    from usb_provider.conf import load
     from usb_provider.host.udev import UdevHost
     from usb_provider.reporter import Settings
     from usb_provider.service import Agent, Timing, launch
@@ -37,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     log.set_defaults(
         default_log_levels=[*log.get_default_log_levels(), "keystoneauth.session=ERROR", "oslo_service.backend=ERROR"]
     )
+    logging.getLogger("stevedore").setLevel(logging.ERROR)  # until the configuration is read
     words = oslo_arguments(arguments)
     conf = load.open_files(words, declare=log.register_options)
     options = checked(conf)
@@ -52,5 +65,57 @@ def run(arguments: argparse.Namespace) -> int:
         return settings(fresh), timing(fresh)
 
     host = UdevHost()
-    with reporter(conf, options, host) as report:
-        return launch(conf, Agent(report, host.watch, timing(options), reload))
+    with contextlib.ExitStack() as stack:
+        report = stack.enter_context(reporter(conf, options, host))
+        guests: GuestSide | None = None
+        if options.libvirt.enabled:
+            guests = _guest_side(stack, conf, options, report, lambda: agent.look_again())  # noqa: PLW0108 - agent comes next
+        agent = Agent(report, host.watch, timing(options), reload, guests=guests)
+        return launch(conf, agent)
+
+
+def _guest_side(
+    stack: contextlib.ExitStack,
+    conf: cfg.ConfigOpts,
+    options: load.Options,
+    report: Reporter,
+    changed: Callable[[], None],
+) -> "GuestSide | None":
+    """What attaches devices to guests, or None, said once, where libvirt's Python is not installed."""
+    try:
+        from usb_provider.virt.domain import LibvirtHost
+    except ImportError as error:
+        logging.getLogger(__name__).warning(
+            "Devices are reported but not attached to guests, since libvirt's Python module is missing (%s); install "
+            "python3-libvirt, or set [libvirt]enabled = false.",
+            error,
+        )
+        return None
+    from usb_provider.binder import Binder, BindOptions, HostView
+    from usb_provider.cmd.setup import WORKERS
+    from usb_provider.placement.session import connect
+    from usb_provider.service import GuestSide
+    from usb_provider.virt.listener import Listener, ListenOptions
+
+    # A hook waits for this answer, so it must come, or fail, in less time than the hook has.
+    quick = connect(conf, timeout=options.hook.timeout * 0.6)
+    virt = LibvirtHost(options.libvirt.connection_uri, changed)
+    stack.callback(virt.close)
+
+    def view() -> HostView | None:
+        seen = report.view()
+        return None if seen is None else HostView(*seen)
+
+    binder = Binder(
+        virt,
+        view,
+        quick.consumer,
+        report.confirm,
+        options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout),
+        executor=stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="guests")),
+        changed=changed,
+    )
+    listen = ListenOptions(
+        options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group
+    )
+    return GuestSide(binder, lambda: Listener(listen, binder.answer))

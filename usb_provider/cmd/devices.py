@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List, or suggest."""
     from usb_provider.host.udev import UdevHost
 
-    conf, options = read_configuration(arguments)
+    conf, options = read_configuration(arguments, needs_placement=False)
     chosen = settings(options)
     found = assess(
         UdevHost().devices(),

@@ -116,13 +116,15 @@ _Run = Callable[[argparse.Namespace], int]
 
 def _commands() -> list[tuple[str, _Declare, _Run, str]]:
     # Imported here, and each command's own needs in its run(), so that --help and a slip of the pen answer at once.
-    from usb_provider.cmd import agent, demo, devices, passes
+    from usb_provider.cmd import agent, demo, devices, install_hook, passes, status
 
     return [
         ("agent", agent.declare, agent.run, agent.TEXT),
         ("devices", devices.declare, devices.run, devices.TEXT),
         ("plan", passes.declare_plan, passes.run_plan, passes.PLAN_TEXT),
         ("sync", passes.declare_sync, passes.run_sync, passes.SYNC_TEXT),
+        ("status", status.declare, status.run, status.TEXT),
+        ("install-hook", install_hook.declare, install_hook.run, install_hook.TEXT),
         ("demo", demo.declare, demo.run, demo.TEXT),
     ]
 

@@ -22,7 +22,8 @@ class _Console(Console):
     """Lets main() deal with a reader who has enough; rich would end the process with 1."""
 
     def on_broken_pipe(self) -> None:
-        raise
+        """Called where a write failed."""
+        raise BrokenPipeError
 
 
 def console(*, error: bool = False) -> Console:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from oslo_config import cfg
 
 from usb_provider.conf import load
+from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
 from usb_provider.placement.client import PlacementClient
@@ -21,10 +22,12 @@ WORKERS = 8
 """Requests under way at once; keystoneauth keeps ten connections alive."""
 
 
-def read_configuration(arguments: argparse.Namespace) -> tuple[cfg.ConfigOpts, load.Options]:
+def read_configuration(
+    arguments: argparse.Namespace, *, needs_placement: bool = True
+) -> tuple[cfg.ConfigOpts, load.Options]:
     """The configuration that *arguments* name, read and checked, for a command that is not the daemon.
 
-    :raises ConfigError: with every mistake.
+    :raises ConfigError: with every mistake; those in [placement] too when *needs_placement*.
     """
     from usb_provider.cmd.main import oslo_arguments
 
@@ -37,7 +40,27 @@ def read_configuration(arguments: argparse.Namespace) -> tuple[cfg.ConfigOpts, l
     for name in ("keystoneauth", "urllib3", "stevedore", "oslo_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
     conf = load.open_files([word for word in words if word != "--debug"])
-    return conf, load.read(conf)
+    return conf, checked(conf) if needs_placement else load.read(conf)
+
+
+def checked(conf: cfg.ConfigOpts) -> load.Options:
+    """The checked values of the program's own groups, after a look at [placement] as well. Nothing is sent.
+
+    :raises ConfigError: with every mistake in any of them.
+    """
+    problems: list[str] = []
+    options = None
+    try:
+        options = load.read(conf)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        connect(conf)
+    except ConfigError as error:
+        problems += error.problems
+    if options is None or problems:
+        raise ConfigError(problems)
+    return options
 
 
 def settings(options: load.Options) -> Settings:

@@ -1,5 +1,8 @@
 """Configuration files read to checked values: every mistake at once, each in one sentence that names the option."""
 
+import itertools
+import math
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,12 +11,14 @@ from typing import Any
 
 from oslo_config import cfg
 
-from usb_provider.conf import agent, usb
+from usb_provider.conf import agent, hook, libvirt, usb
 from usb_provider.conf.opts import register_opts
 from usb_provider.exception import ConfigError
 from usb_provider.model.spec import DeviceSpec, parse_specs
 
 PROJECT = "usb-provider"
+
+_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,33 @@ class UsbOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LibvirtOptions:
+    """The group [libvirt], checked. Durations are in seconds."""
+
+    enabled: bool
+    connection_uri: str
+    attach_timeout: int
+    detach_timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookOptions:
+    """The group [hook], checked. ``timeout`` is in seconds."""
+
+    socket: Path
+    timeout: float
+    socket_owner: str | None
+    socket_group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Everything that this project's own groups say."""
 
     agent: AgentOptions
     usb: UsbOptions
+    libvirt: LibvirtOptions
+    hook: HookOptions
 
 
 def open_files(
@@ -74,7 +101,13 @@ def open_files(
         raise ConfigError(
             [f"The configuration file {error.config_file} cannot be parsed: {_line(error.msg)}."]
         ) from error
-    except (cfg.Error, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        name = _unreadable(arguments)
+        raise ConfigError([f"The configuration file {name} is not UTF-8 text; save it as such."]) from error
+    except OSError as error:
+        name = error.filename or _unreadable(arguments)
+        raise ConfigError([f"The configuration file {name} cannot be read: {error.strerror}."]) from error
+    except cfg.Error as error:
         raise ConfigError([f"The configuration cannot be read: {_line(error)}."]) from error
     return conf
 
@@ -92,14 +125,14 @@ def reread(conf: cfg.ConfigOpts) -> Options:
 
 
 def read(conf: cfg.ConfigOpts) -> Options:
-    """The checked values of [agent] and [usb].
+    """The checked values of this project's own groups.
 
-    :raises ConfigError: with every mistake in both groups.
+    :raises ConfigError: with every mistake in any of them.
     """
     problems: list[str] = []
     values = {
         (module.group.name, opt.name): _value(conf, module.group.name, opt, problems)
-        for module in (agent, usb)
+        for module in (agent, usb, libvirt, hook)
         for opt in module.opts
     }
 
@@ -114,6 +147,8 @@ def read(conf: cfg.ConfigOpts) -> Options:
         specs = parse_specs(get("usb", "device_spec") or [])
     except ConfigError as error:
         problems += error.problems
+    if len(str(get("hook", "socket")).encode()) > _SOCKET_PATH_BYTES:
+        problems.append(f"[hook]socket is longer than the {_SOCKET_PATH_BYTES} bytes that unix(7) allows.")
     if problems:
         raise ConfigError(problems)
     return Options(
@@ -131,15 +166,39 @@ def read(conf: cfg.ConfigOpts) -> Options:
             junk_serials=frozenset(get("usb", "junk_serials")),
             report_serial_trait=get("usb", "report_serial_trait"),
         ),
+        libvirt=LibvirtOptions(**{opt.name: get("libvirt", opt.name) for opt in libvirt.opts}),
+        hook=HookOptions(
+            socket=Path(get("hook", "socket")),
+            timeout=get("hook", "timeout"),
+            socket_owner=get("hook", "socket_owner") or None,
+            socket_group=get("hook", "socket_group") or None,
+        ),
     )
 
 
 def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) -> Any:
     try:
-        return conf[group][opt.dest]
+        value = conf[group][opt.dest]
+        # oslo.config's limits let it through, since it is neither above nor below anything.
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError("nan is not a number")
+        return value
     except (cfg.Error, ValueError) as error:
         problems.append(f"[{group}]{opt.name} has a value that is not allowed: {_line(error)}.")
         return None
+
+
+def _unreadable(arguments: Sequence[str]) -> str:
+    """The first file that cannot be read as text, of those that *arguments* name or that are read by default."""
+    named = [value for word, value in itertools.pairwise(arguments) if word == "--config-file"]
+    for directory in [value for word, value in itertools.pairwise(arguments) if word == "--config-dir"]:
+        named += sorted(str(path) for path in Path(directory).glob("*.conf"))
+    for path in named or cfg.find_config_files(PROJECT, PROJECT):
+        try:
+            Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return str(path)
+    return "among those by default"
 
 
 def _is_uuid(text: str) -> bool:
@@ -151,4 +210,6 @@ def _is_uuid(text: str) -> bool:
 
 
 def _line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    text = " ".join(str(error).split()).rstrip(".")
+    # oslo.config's own words name the option once more, and the place in the form of a Python value.
+    return re.sub(r"^Value for option \S+ from LocationInfo\(.*?\) is not valid: ", "", text)

@@ -2,9 +2,9 @@
 
 from oslo_config import cfg
 
-from usb_provider.conf import agent, placement, usb
+from usb_provider.conf import agent, hook, libvirt, placement, usb
 
-_GROUPS = (agent, usb, placement)
+_GROUPS = (agent, usb, placement, libvirt, hook)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:

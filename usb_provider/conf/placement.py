@@ -30,7 +30,8 @@ def _adapter_opts() -> list[cfg.Opt]:
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Declare the group's options on *conf*, those of the plugin that its auth_type names included."""
-    conf.register_group(group)
+    # A group of its own: oslo.config keeps a group's options in it, and which there are depends on conf's auth_type.
+    conf.register_group(cfg.OptGroup(group.name, group.title))
     conf.register_opts(_session_opts(), group)
     conf.register_opts(_adapter_opts(), group)
     loading.register_auth_conf_options(conf, group.name)

@@ -410,7 +410,8 @@ class _Listener:
             raise
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._closing = False
-        threading.Thread(target=self._run, name="umockdev-events", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="umockdev-events", daemon=True)
+        self._thread.start()
 
     def send(self, message: bytes) -> None:
         self._queue.put(message)
@@ -418,6 +419,11 @@ class _Listener:
     def close(self) -> None:
         self._closing = True
         self._queue.put(None)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the monitor was closed, as far as we know."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         self._socket.settimeout(0.2)
@@ -467,7 +473,7 @@ class Testbed:
         self._where: dict[str, str] = {}
         self._seen: set[str] = set()
         self._last_devnum: dict[int, int] = {}
-        self._listeners: dict[tuple[str, int], _Listener] = {}
+        self._listeners: dict[tuple[str, int, int], _Listener] = {}
         self._sequence = count(1000)
         self._open = True
 
@@ -712,13 +718,20 @@ class Testbed:
 
     def _add_node(self, node: Node) -> None:
         subsystem = node.get("E", "SUBSYSTEM") or ""
-        taken = self._taken(node, subsystem)
+        device_node = (node.get("E", "DEVNAME") or "").removeprefix("/dev/")
+        taken = self._taken(node, subsystem, device_node)
         if taken:
             raise RecordingError(f"{node.path} cannot be added, {taken} is there already: give it another name.")
         try:
             self._library.add(self._handle, _without_pty(node).text.encode("utf-8", errors="surrogateescape"))
         except RecordingError as error:
             raise RecordingError(f"{self._source(node)}: {error}") from error
+        for line in node.lines:
+            if line.startswith("S: "):  # as udev makes them; absolute ones would lead out of the host
+                link = self._directory / "dev" / line[3:]
+                if device_node and link.is_symlink():
+                    link.unlink()
+                    link.symlink_to("../" * line.count("/") + device_node)
         if node.is_usb_device:
             bus, number = int(node.get("E", "BUSNUM") or 0), int(node.get("E", "DEVNUM") or 0)
             self._last_devnum[bus] = max(number, self._last_devnum.get(bus, 1))
@@ -734,7 +747,7 @@ class Testbed:
                     return str(file)
         return node.path
 
-    def _taken(self, node: Node, subsystem: str) -> str | None:
+    def _taken(self, node: Node, subsystem: str, device_node: str) -> str | None:
         """What is in the way of *node*: libumockdev would end the process over it."""
         name = PurePosixPath(node.path).name
         if self._exists(f"/sys{node.path}"):
@@ -742,7 +755,6 @@ class Testbed:
         links = [f"sys/class/{subsystem}/{name}", f"sys/bus/{subsystem}/devices/{name}"]
         if subsystem == "block":
             links.append(f"sys/block/{name}")
-        device_node = (node.get("E", "DEVNAME") or "").removeprefix("/dev/")
         if device_node and node.get("A", "dev") is not None:
             links.append(f"dev/.node/{device_node.replace('/', '_')}")
         return next((f"/{link}" for link in links if (self._directory / link).is_symlink()), None)
@@ -784,9 +796,11 @@ class Testbed:
             listener.send(message)
 
     def _current_listeners(self) -> list[_Listener]:
+        self._listeners = {key: listener for key, listener in self._listeners.items() if not listener.is_gone}
         for path in self._directory.glob("event[0-9]*"):
             with suppress(FileNotFoundError):
-                key = (str(path), path.stat().st_ino)
+                status = path.stat()
+                key = (str(path), status.st_ino, status.st_ctime_ns)
                 if key not in self._listeners:
                     try:
                         self._listeners[key] = _Listener(str(path))

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -47,13 +48,18 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 
 
 class UdevHost:
-    """This host's USB devices by libudev. Safe to use from one thread at a time."""
+    """This host's USB devices by libudev. Safe to use from several threads: one look is taken at a time."""
 
     def __init__(self) -> None:
         self._context = pyudev.Context()
+        self._looking = threading.Lock()
 
     def devices(self) -> tuple[UsbDevice, ...]:
         """All USB devices now, hubs included; one that goes away while it is read is left out."""
+        with self._looking:
+            return self._devices()
+
+    def _devices(self) -> tuple[UsbDevice, ...]:
         usage = HostUsage.read()
         devices: dict[str, pyudev.Device] = {}
         interfaces: defaultdict[str, list[pyudev.Device]] = defaultdict(list)
@@ -113,18 +119,41 @@ class Watcher:
             poller = select.poll()
             poller.register(self._monitor.fileno(), select.POLLIN)
             poller.register(self._wake, select.POLLIN)
+            if any(fd == self._wake for fd, _ in poller.poll()):
+                return
             try:
-                if any(fd == self._wake for fd, _ in poller.poll()):
-                    return
                 relevant = self._drain()
-            except OSError as error:
-                LOG.debug("The udev monitor lost events (%s); looking again.", error)
-                if error.errno != errno.ENOBUFS:
-                    time.sleep(1)
-                    self._monitor = self._start()
-                relevant = True
+            except (OSError, ValueError) as error:
+                # pyudev raises ValueError for EINVAL, and for an error of the socket without saying which it is.
+                if errno.ENOBUFS in (getattr(error, "errno", None), self._socket_error()):
+                    LOG.debug("The udev monitor lost events; looking again.")
+                    relevant = True
+                else:
+                    LOG.debug("The udev monitor is of no use any more (%s); opening another.", error)
+                    relevant = self._reopen()
             if relevant:
                 self._changed()
+
+    def _socket_error(self) -> int:
+        """The number of the error that the monitor's socket has, 0 for none; reading it clears it."""
+        try:
+            with socket.socket(fileno=os.dup(self._monitor.fileno())) as monitor:
+                return monitor.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as error:
+            return error.errno or 0
+
+    def _reopen(self) -> bool:
+        """Open another monitor after a moment; whether that worked. A failure shows again at the next poll."""
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        if poller.poll(1000):
+            return False
+        try:
+            self._monitor = self._start()
+        except OSError as error:
+            LOG.warning("The udev monitor cannot be opened again: %s", error)
+            return False
+        return True
 
     def _drain(self) -> bool:
         """Read all waiting events; whether any of them is about USB."""
@@ -148,22 +177,45 @@ def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:
 def _read(
     entry: pyudev.Device, interfaces: list[pyudev.Device], below: list[pyudev.Device], usage: HostUsage
 ) -> UsbDevice | None:
-    properties = dict(entry.properties)
+    properties = _properties(entry)
     attributes = {name: value for name in _ATTRIBUTES if (value := _attribute(entry, name)) is not None}
     triplets = [triplet for each in interfaces if (triplet := _triplet(each)) is not None]
     drivers = {triplet: each.properties.get("DRIVER") for each in interfaces if (triplet := _triplet(each)) is not None}
+    bound = [driver for each in interfaces if (driver := each.properties.get("DRIVER"))]
     try:
         bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
         uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
-        settled = _settled(properties, drivers.values(), below)
-        return UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets, settled=settled, uses=uses)
+        settled = _settled(properties, bound, below)
+        return UsbDevice.from_udev(
+            entry.sys_path,
+            properties,
+            attributes,
+            triplets,
+            settled=settled,
+            uses=uses,
+            drivers=bound,
+        )
     except UnreadableDevice:
         LOG.debug("%s went away while it was being read.", entry.sys_path)
         return None
 
 
 def _below(entry: pyudev.Device) -> tuple[str, str, dict[str, str]]:
-    return entry.subsystem, entry.sys_path, dict(entry.properties)
+    return entry.subsystem, entry.sys_path, _properties(entry)
+
+
+def _properties(entry: pyudev.Device) -> dict[str, str]:
+    """udev's properties but those that are not text, which pyudev raises for.
+
+    The kernel puts a device's own words, cut at so many bytes, into some (NAME and UNIQ of input devices, HID_NAME).
+    """
+    properties = {}
+    for name in entry.properties:
+        try:
+            properties[name] = entry.properties[name]
+        except (UnicodeDecodeError, KeyError):
+            continue
+    return properties
 
 
 def _attribute(entry: pyudev.Device, name: str) -> bytes | None:
@@ -182,7 +234,7 @@ def _triplet(entry: pyudev.Device) -> Triplet | None:
     return (parts[0], parts[1], parts[2]) if all(re.fullmatch(r"[0-9a-f]{2}", part) for part in parts) else None
 
 
-def _settled(properties: dict[str, str], drivers: Iterable[str | None], below: list[pyudev.Device]) -> bool:
+def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device]) -> bool:
     """Whether what udev says of the device is complete.
 
     udev's rules set ID_* and USEC_INITIALIZED at the end of ``add``. Where no udev runs (a recording, a container
@@ -191,7 +243,7 @@ def _settled(properties: dict[str, str], drivers: Iterable[str | None], below: l
     started = properties.get("USEC_INITIALIZED")
     if started is None and "ID_VENDOR_ID" not in properties and Path("/run/udev/control").exists():
         return False
-    if started is None or not started.isdigit() or not _STORAGE_DRIVERS.intersection(filter(None, drivers)):
+    if started is None or not started.isdigit() or not _STORAGE_DRIVERS.intersection(drivers):
         return True
     age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(started) / 1e6
     return age > _DISK_SECONDS or any(each.subsystem == "block" for each in below)

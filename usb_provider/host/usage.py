@@ -103,7 +103,8 @@ def parse_mountinfo(text: str) -> dict[str, str]:
     output ``{"8:17": "/mnt/backup", "/dev/sdb1": "/mnt/backup"}``.
     """
     mounts: dict[str, str] = {}
-    for line in text.splitlines():
+    # Not splitlines(): the kernel escapes only the newline, and a label may put any other separator into a path.
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         fields, source = left.split(" "), right.split(" ")
         if len(fields) < 6 or len(source) < 2 or not re.fullmatch(r"\d+:\d+", fields[2]):
@@ -118,17 +119,17 @@ def parse_mountinfo(text: str) -> dict[str, str]:
 
 def parse_swaps(text: str) -> frozenset[str]:
     """Paths in /proc/swaps."""
-    return frozenset(_unescape(line.split()[0]) for line in text.splitlines()[1:] if line.startswith("/"))
+    return frozenset(_unescape(re.split(r"[ \t]", line)[0]) for line in text.split("\n")[1:] if line.startswith("/"))
 
 
 def parse_routes(ipv4: str, ipv6: str) -> frozenset[str]:
     """Interfaces that /proc/net/route and /proc/net/ipv6_route give a default route."""
     names = set()
-    for line in ipv4.splitlines()[1:]:
+    for line in ipv4.split("\n")[1:]:
         fields = line.split()
         if len(fields) >= 8 and fields[1] == fields[7] == "00000000" and _flags(fields[3]) & _RTF_UP:
             names.add(fields[0])
-    for line in ipv6.splitlines():
+    for line in ipv6.split("\n"):
         fields = line.split()
         if len(fields) >= 10 and fields[0] == "0" * 32 and fields[1] == "00":
             flags = _flags(fields[8])
@@ -162,7 +163,8 @@ def _unescape(text: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8", errors="backslashreplace")
+        # Not read_text(), which makes a newline of a carriage return.
+        return Path(path).read_bytes().decode("utf-8", "backslashreplace")
     except OSError:
         return ""
 

@@ -17,6 +17,7 @@ Triplet = tuple[str, str, str]
 
 HUB_CLASS = "09"
 
+_DECIMAL = re.compile(r"[0-9]{1,9}\Z")
 _HEX4 = re.compile(r"[0-9a-fA-F]{1,4}\Z")
 _ROOT_HUB = re.compile(r"usb\d+\Z")
 _INTERFACES = re.compile(r"[0-9a-fA-F]{6}\Z")
@@ -96,6 +97,13 @@ class UsbDevice:
     authorized: bool = True
     settled: bool = True
     uses: tuple[HostUse, ...] = ()
+    drivers: tuple[str, ...] = ()
+    """Drivers bound to its interfaces, those known, sorted."""
+
+    @property
+    def host_driver(self) -> str | None:
+        """A driver of the host's on one of its interfaces; usbfs is not one, it stands for QEMU."""
+        return next((driver for driver in self.drivers if driver != "usbfs"), None)
 
     @property
     def is_root_hub(self) -> bool:
@@ -133,6 +141,7 @@ class UsbDevice:
         *,
         settled: bool = True,
         uses: Iterable[HostUse] = (),
+        drivers: Iterable[str] = (),
     ) -> Self:
         """The device at *sys_path* (``/sys/devices/…/usb1/1-2``) from udev's *properties* and sysfs' *attributes*.
 
@@ -171,6 +180,7 @@ class UsbDevice:
             authorized=attribute("authorized") != "0",
             settled=settled,
             uses=tuple(sorted(uses, key=lambda use: (not use.certain, use.what))),
+            drivers=tuple(sorted(set(drivers))),
         )
 
 
@@ -212,4 +222,4 @@ def _hex2(value: str | None) -> str | None:
 
 
 def _decimal(value: str | None) -> int | None:
-    return int(value, 10) if value and value.isascii() and value.isdigit() else None
+    return int(value, 10) if value and _DECIMAL.match(value) else None

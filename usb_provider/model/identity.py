@@ -91,7 +91,7 @@ def serial_problem(serial: str | None, junk: Collection[str] = JUNK_SERIALS) -> 
 
 def serial_key(device: UsbDevice) -> str:
     """``vid:pid:serial``; what is not printable ASCII is percent-encoded, so no two serials give one key."""
-    return f"{device.usb_id}:{urllib.parse.quote(device.serial or '', safe=_PLAIN)}"
+    return f"{device.usb_id}:{urllib.parse.quote(device.serial or '', safe=_PLAIN, errors='surrogatepass')}"
 
 
 def port_key(device: UsbDevice) -> str:
@@ -162,8 +162,7 @@ class _Assignment:
             return True
         if by_serial.allocated:
             # Was it the twin of the one that is allocated? Then it must not inherit what its twin holds.
-            was_the_twin = by_port.present and by_serial.sys_name != device.sys_name
-            return not was_the_twin
+            return by_serial.sys_name == device.sys_name or not self._was_demoted(device)
         if by_port.allocated:
             # Its own claim from when it had a twin, unless another device was seen to make that claim.
             seen = by_port.sys_name is not None
@@ -172,16 +171,19 @@ class _Assignment:
         return self.modes.get(device.sys_name) is not IdentityMode.PORT
 
     def _keeper(self, key: str, group: Sequence[UsbDevice]) -> UsbDevice | None:
-        """The one of *group* that an allocation of *key* is about, or None when nobody holds it."""
+        """The one of *group* that an allocation of *key* is about, or None when nobody holds it or it is gone."""
         held = self.held(key)
         if not held.allocated:
             return None
         for device in group:
             if device.sys_name == held.sys_name:
                 return device
-        # After a restart only Placement remembers: a twin that was demoted before has a provider for its port.
-        undemoted = [device for device in group if not self.held(self.port_keys[device.sys_name]).present]
-        return (undemoted or list(group))[0]
+        return next((device for device in group if not self._was_demoted(device)), None)
+
+    def _was_demoted(self, device: UsbDevice) -> bool:
+        """Whether it was known by its port before: by the last look, and after a restart by its provider there."""
+        by_port = self.held(self.port_keys[device.sys_name])
+        return by_port.present or by_port.sys_name == device.sys_name
 
     def _port_keys(self) -> dict[str, str]:
         """Port keys, made different where an xHCI controller numbers a USB 2 and a USB 3 port alike."""
@@ -190,18 +192,32 @@ class _Assignment:
             groups[port_key(device)].append(device)
         keys = {}
         for key, group in groups.items():
-            if len(group) == 1:
-                keys[group[0].sys_name] = key
-                continue
-            held = self.held(key)
-            plain = min(
-                group,
-                key=lambda device: (
-                    not (held.allocated and device.sys_name == held.sys_name),
-                    device.speed in (Speed.SUPER, Speed.SUPER_PLUS),
-                    device.sys_name,
-                ),
-            )
+            longer = _longer_keys(key, group)
+            plain = self._plain(key, group, longer)
             for device in group:
-                keys[device.sys_name] = key if device is plain else f"{key}+{device.sys_name.partition('-')[0]}"
+                keys[device.sys_name] = key if device is plain else longer[device.sys_name]
         return keys
+
+    def _plain(self, key: str, group: Sequence[UsbDevice], longer: Mapping[str, str]) -> UsbDevice | None:
+        """The one of *group* that has *key* as it is. One that is held by its longer key keeps that, even alone."""
+        free = [device for device in group if not self.held(longer[device.sys_name]).allocated]
+        free.sort(key=lambda device: (_is_usb3(device), device.sys_name))
+        held = self.held(key)
+        if not held.allocated:
+            return next(iter(free), None)
+        for device in free:
+            if device.sys_name == held.sys_name:
+                return device
+        return next((device for device in free if not self.held(longer[device.sys_name]).present), None)
+
+
+def _longer_keys(key: str, group: Sequence[UsbDevice]) -> dict[str, str]:
+    """A key for each of *group* that tells USB 2 from USB 3, and names the bus only where that does not do."""
+    keys = {device.sys_name: f"{key}+{'usb3' if _is_usb3(device) else 'usb2'}" for device in group}
+    if len(set(keys.values())) == len(group):
+        return keys
+    return {device.sys_name: f"{key}+{device.sys_name.partition('-')[0]}" for device in group}
+
+
+def _is_usb3(device: UsbDevice) -> bool:
+    return device.speed in (Speed.SUPER, Speed.SUPER_PLUS)

@@ -120,12 +120,14 @@ class Plan:
     """What one pass will do below *root*, in order.
 
     *names* may run side by side and come first; so may the sequences in *sequences*, one a provider, each in order.
+    *held* are the providers that would become something else if no consumer held them.
     """
 
     root: Root
     names: tuple[EnsureResourceClass | EnsureTrait, ...] = ()
     sequences: tuple[tuple[ProviderAction, ...], ...] = ()
     notes: tuple[Note, ...] = ()
+    held: frozenset[str] = frozenset()
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -182,13 +184,16 @@ def diff(
     retired = frozenset(retired_traits)
     sequences: list[tuple[ProviderAction, ...]] = []
     notes: list[Note] = []
+    held: set[str] = set()
     for want in desired:
         have = tree.providers.get(want.uuid)
         if have is not None and not (have.managed or have.blank):
             notes.append(_foreign(have))
             continue
         target, note = _offered(want, have, retired)
-        notes += [note] if note else []
+        if note is not None:
+            notes.append(note)
+            held.add(want.uuid)
         sequences.append(_reach(target, have, want, tree.root, appears=True))
     wanted = {want.uuid for want in desired}
     for uuid, have in sorted(tree.providers.items(), key=lambda item: item[1].name):
@@ -201,9 +206,11 @@ def diff(
         target = _gone(have, state)
         if have.allocated:
             notes.append(_gone_while_held(have, state))
+            held.add(uuid)
         sequences.append(_reach(target, have, None, tree.root, appears=False))
     actions = tuple(sequence for sequence in sequences if sequence)
-    return Plan(tree.root, _missing_names(actions, frozenset(known_names)), actions, tuple(notes))
+    names = _missing_names(actions, frozenset(known_names))
+    return Plan(tree.root, names, actions, tuple(notes), frozenset(held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +280,14 @@ def _reach(
 def _changes(
     target: _Target, have: ObservedProvider, *, appears: bool, first: int | None
 ) -> tuple[SetTraits | SetInventory, ...]:
+    """The changes, traits first when the device appears, inventory first when it goes.
+
+    The other way round while it is allocated: nobody can get it then, and what is reserved by us must never be there
+    without the state trait that says so, or a pass that is cut short leaves what looks like an operator's.
+    """
     generation = first
     actions: list[SetTraits | SetInventory] = []
-    for what in ("traits", "inventory") if appears else ("inventory", "traits"):
+    for what in ("traits", "inventory") if appears != have.allocated else ("inventory", "traits"):
         if what == "traits" and target.traits != have.traits:
             added, removed = target.traits - have.traits, have.traits - target.traits
             actions.append(SetTraits(have.uuid, have.name, generation, target.traits, added, removed))

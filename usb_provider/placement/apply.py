@@ -22,6 +22,7 @@ from usb_provider.model.plan import (
     SetInventory,
     SetTraits,
 )
+from usb_provider.model.text import printable
 from usb_provider.model.tree import ObservedProvider, ObservedTree
 from usb_provider.placement.client import PlacementClient
 
@@ -76,7 +77,7 @@ def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait) 
         client.ensure_resource_class(action.name)
     else:
         client.ensure_trait(action.name)
-    LOG.info("Placement: %s", action)
+    LOG.info("Placement: %s", printable(str(action), 1000))
     return action
 
 
@@ -106,7 +107,7 @@ def _run(client: PlacementClient, sequence: Sequence[ProviderAction], tree: Obse
             progress.error = error
             return progress
         progress.done.append(action)
-        LOG.info("Placement: %s", action)
+        LOG.info("Placement: %s", printable(str(action), 1000))
     return progress
 
 

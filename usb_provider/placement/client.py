@@ -6,10 +6,11 @@ what is needed (reserved equal to total wants 1.26; docs/adr/0004-placement-clie
 """
 
 import email.utils
+import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -21,6 +22,8 @@ MICROVERSION = "1.28"
 """Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
 
 _READ_RETRIES = 2
+
+_T = TypeVar("_T")
 
 
 class PlacementClient:
@@ -43,32 +46,48 @@ class PlacementClient:
 
     def tree(self, root_uuid: str) -> tuple[ProviderRecord, ...]:
         """Every provider of the tree of *root_uuid*; empty when there is no such provider."""
-        body = self._get("/resource_providers", {"in_tree": root_uuid})
-        return tuple(_record(entry) for entry in body["resource_providers"])
+        return self._get(
+            "/resource_providers",
+            lambda body: tuple(_record(entry) for entry in body["resource_providers"]),
+            {"in_tree": root_uuid},
+        )
 
     def provider_named(self, name: str) -> ProviderRecord | None:
         """The provider called exactly *name*, or None."""
-        body = self._get("/resource_providers", {"name": name})
-        return next((_record(entry) for entry in body["resource_providers"]), None)
+        return self._get(
+            "/resource_providers",
+            lambda body: next((_record(entry) for entry in body["resource_providers"]), None),
+            {"name": name},
+        )
 
     def inventories(self, uuid: str) -> tuple[int, dict[str, Inventory]]:
         """Generation and inventories by class. :raises Conflict: when the provider is gone; look again."""
-        body = self._get(f"/resource_providers/{uuid}/inventories", uuid=uuid)
-        return body["resource_provider_generation"], {
-            name: Inventory.from_json(entry) for name, entry in body["inventories"].items()
-        }
+
+        def read(body: Any) -> tuple[int, dict[str, Inventory]]:
+            found = {name: Inventory.from_json(entry) for name, entry in body["inventories"].items()}
+            return body["resource_provider_generation"], found
+
+        return self._get(f"/resource_providers/{uuid}/inventories", read, uuid=uuid)
 
     def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
         """Generation and traits. :raises Conflict: when the provider is gone; look again."""
-        body = self._get(f"/resource_providers/{uuid}/traits", uuid=uuid)
-        return body["resource_provider_generation"], frozenset(body["traits"])
+
+        def read(body: Any) -> tuple[int, frozenset[str]]:
+            return body["resource_provider_generation"], frozenset(body["traits"])
+
+        return self._get(f"/resource_providers/{uuid}/traits", read, uuid=uuid)
 
     def allocations(self, uuid: str) -> tuple[int, dict[str, dict[str, int]]]:
         """Generation and ``{consumer: {class: amount}}``. :raises Conflict: when the provider is gone; look again."""
-        body = self._get(f"/resource_providers/{uuid}/allocations", uuid=uuid)
-        return body["resource_provider_generation"], {
-            consumer: dict(entry["resources"]) for consumer, entry in body["allocations"].items()
-        }
+
+        def read(body: Any) -> tuple[int, dict[str, dict[str, int]]]:
+            return body["resource_provider_generation"], _resources(body["allocations"])
+
+        return self._get(f"/resource_providers/{uuid}/allocations", read, uuid=uuid)
+
+    def consumer(self, uuid: str) -> dict[str, dict[str, int]]:
+        """What the consumer holds, ``{provider: {class: amount}}``; nothing when there is no such consumer."""
+        return self._get(f"/allocations/{uuid}", lambda body: _resources(body["allocations"]))
 
     def last_modified(self, uuid: str) -> datetime | None:
         """When the provider was last written, by Placement's clock; None when it does not say.
@@ -78,32 +97,37 @@ class PlacementClient:
         response = self._send("GET", f"/resource_providers/{uuid}")
         if response.status_code != 200:
             self._refused(response, uuid)
-        value = response.headers.get("last-modified")
-        return email.utils.parsedate_to_datetime(value) if value else None
+        try:
+            return email.utils.parsedate_to_datetime(response.headers.get("last-modified", ""))
+        except ValueError:
+            return None
 
     def resource_classes(self) -> frozenset[str]:
         """Names of all resource classes of the cloud."""
-        return frozenset(entry["name"] for entry in self._get("/resource_classes")["resource_classes"])
+        return self._get(
+            "/resource_classes", lambda body: frozenset(entry["name"] for entry in body["resource_classes"])
+        )
 
     def trait_names(self, prefix: str) -> frozenset[str]:
         """Names of all traits of the cloud that start with *prefix*."""
-        return frozenset(self._get("/traits", {"name": f"startswith:{prefix}"})["traits"])
+        return self._get("/traits", lambda body: frozenset(body["traits"]), {"name": f"startswith:{prefix}"})
 
     def ensure_resource_class(self, name: str) -> None:
         """Create the resource class unless it exists."""
-        self._write("PUT", f"/resource_classes/{name}", None, "")
+        self._ensure(f"/resource_classes/{name}")
 
     def ensure_trait(self, name: str) -> None:
         """Create the trait unless it exists."""
-        self._write("PUT", f"/traits/{name}", None, "")
+        self._ensure(f"/traits/{name}")
 
     def create_provider(self, uuid: str, name: str, parent_uuid: str) -> int:
         """Create a provider and give its generation.
 
         :raises NameTaken: when another provider has the name or the UUID; look again, then tell the operator.
+        :raises Conflict: when the parent is gone; look again.
         """
         body = {"uuid": uuid, "name": name, "parent_provider_uuid": parent_uuid}
-        return int(self._write("POST", "/resource_providers", body, uuid)["generation"])
+        return self._write("POST", "/resource_providers", lambda answer: int(answer["generation"]), body, uuid=uuid)
 
     def set_traits(self, uuid: str, generation: int, traits: Collection[str]) -> int:
         """Replace the provider's traits and give its new generation.
@@ -111,8 +135,7 @@ class PlacementClient:
         :raises Conflict: when it is past *generation*; look again. :raises UnknownName: when a trait does not exist.
         """
         body = {"resource_provider_generation": generation, "traits": sorted(traits)}
-        answer = self._write("PUT", f"/resource_providers/{uuid}/traits", body, uuid)
-        return int(answer["resource_provider_generation"])
+        return self._write("PUT", f"/resource_providers/{uuid}/traits", _generation, body, uuid=uuid)
 
     def set_inventories(self, uuid: str, generation: int, inventories: Mapping[str, Inventory]) -> int:
         """Replace the provider's inventories and give its new generation.
@@ -124,8 +147,7 @@ class PlacementClient:
             "resource_provider_generation": generation,
             "inventories": {name: inventory.to_json() for name, inventory in inventories.items()},
         }
-        answer = self._write("PUT", f"/resource_providers/{uuid}/inventories", body, uuid)
-        return int(answer["resource_provider_generation"])
+        return self._write("PUT", f"/resource_providers/{uuid}/inventories", _generation, body, uuid=uuid)
 
     def delete_provider(self, uuid: str) -> None:
         """Delete the provider; one that is gone already is fine. :raises InUse: when it has allocations."""
@@ -133,17 +155,24 @@ class PlacementClient:
         if response.status_code not in (204, 404):
             self._refused(response, uuid)
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None, *, uuid: str = "") -> Any:
+    def _get(
+        self, path: str, read: Callable[[Any], _T], query: Mapping[str, str] | None = None, *, uuid: str = ""
+    ) -> _T:
         response = self._send("GET", path, params=dict(query or {}))
         if response.status_code != 200:
             self._refused(response, uuid)
-        return self._json(response)
+        return self._read(response, read)
 
-    def _write(self, method: str, path: str, body: Any, uuid: str) -> Any:
-        response = self._send(method, path, **({} if body is None else {"json": body}))
-        if response.status_code not in (200, 201, 204):
+    def _write(self, method: str, path: str, read: Callable[[Any], _T], body: Mapping[str, Any], *, uuid: str) -> _T:
+        response = self._send(method, path, json=body)
+        if response.status_code not in (200, 201):
             self._refused(response, uuid)
-        return self._json(response) if response.content else None
+        return self._read(response, read)
+
+    def _ensure(self, path: str) -> None:
+        response = self._send("PUT", path)
+        if response.status_code not in (201, 204):
+            self._refused(response, "")
 
     def _send(self, method: str, path: str, **how: Any) -> Any:
         with self._lock:
@@ -171,18 +200,33 @@ class PlacementClient:
                 "region_name and valid_interfaces, or set endpoint_override."
             ) from error
         except ksa_exceptions.ClientException as error:
+            if not _is_unreachable(error):
+                raise exception.Unavailable(f"Placement cannot be asked: {_first_line(error)}.") from error
+            where = re.search(r"https?://[^\s/]+", str(error))
+            raise exception.Unavailable(
+                f"{where[0] if where else 'Placement'} does not answer ({_deepest(error)}); check that it runs, that "
+                f"this host reaches it, and that [placement] has its address."
+            ) from error
+        except OSError as error:
+            # A certificate file that is not there, which requests does not report in its own way.
             raise exception.Unavailable(f"Placement cannot be asked: {_first_line(error)}.") from error
 
-    def _json(self, response: Any) -> Any:
+    def _read(self, response: Any, read: Callable[[Any], _T]) -> _T:
+        """What *read* makes of the answer's JSON; it may fail in any way that JSON of another form makes it fail."""
         try:
             body = response.json()
         except ValueError as error:
-            raise exception.Unavailable(
-                f"{response.url} answers with something that is not JSON; is it Placement, and is nothing between?"
-            ) from error
-        if not isinstance(body, dict):
-            raise exception.Unavailable(f"{response.url} answers with JSON that is not Placement's.")
-        return body
+            raise self._not_placement(response, "something that is not JSON") from error
+        try:
+            return read(body)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._not_placement(response, "JSON that is not Placement's") from error
+
+    def _not_placement(self, response: Any, what: str) -> exception.Unavailable:
+        return exception.Unavailable(
+            f"{response.url} answers with {what}; check that [placement] has Placement's address and that no proxy is "
+            f"between."
+        )
 
     def _refused(self, response: Any, uuid: str) -> NoReturn:
         status = response.status_code
@@ -205,10 +249,15 @@ class PlacementClient:
             raise kinds.get(code, exception.Conflict)(f"{said}.", provider_uuid=uuid, code=code)
         if status == 400 and uuid and response.request.method == "PUT":
             raise exception.UnknownName(f"{said}.", provider_uuid=uuid, code=code)
+        if status == 400 and uuid and response.request.method == "POST":
+            # The parent is gone: what we send of a provider is always well formed.
+            raise exception.Conflict(f"{said}.", provider_uuid=uuid, code=code)
         if status == 406:
             raise exception.Incompatible(
                 f"This Placement does not speak microversion {MICROVERSION}, which it does since Rocky; upgrade it."
             )
+        if status == 404:
+            raise exception.Incompatible(f"{said}; check that [placement] has Placement's address, path included.")
         raise exception.Incompatible(f"{said}.")
 
 
@@ -216,15 +265,38 @@ def _record(entry: Mapping[str, Any]) -> ProviderRecord:
     return ProviderRecord(entry["uuid"], entry["name"], entry["generation"], entry.get("parent_provider_uuid"))
 
 
+def _generation(body: Any) -> int:
+    return int(body["resource_provider_generation"])
+
+
+def _resources(allocations: Any) -> dict[str, dict[str, int]]:
+    return {uuid: dict(entry["resources"]) for uuid, entry in allocations.items()}
+
+
 def _error(response: Any) -> tuple[str, str]:
     """Detail and code of Placement's error body, empty where a proxy answered instead."""
     try:
         entry = response.json()["errors"][0]
-        return " ".join(str(entry.get("detail", "")).split()), str(entry.get("code", ""))
+        detail = " ".join(str(entry.get("detail", "")).split())
+        return detail.rstrip("."), str(entry.get("code", ""))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "", ""
 
 
-def _first_line(error: Exception) -> str:
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether a connection that failed is behind *error*; what keystoneauth tried then is of no help."""
+    while error is not None and not isinstance(error, (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout)):
+        error = error.__context__
+    return error is not None
+
+
+def _deepest(error: BaseException) -> str:
+    """What the operating system said, below what each library made of it: ``Connection refused``."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

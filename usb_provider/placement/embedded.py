@@ -388,9 +388,6 @@ def _serve(port: int, answer: int, *, fresh: bool) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise EmbeddedError("another embedded Placement uses this directory") from error
-    if fresh:
-        for file in Path().glob(f"{DATABASE}*"):
-            file.unlink()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -398,6 +395,9 @@ def _serve(port: int, answer: int, *, fresh: bool) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EmbeddedError(f"cannot listen on {LOOPBACK}:{port}: {reason}") from error
+    if fresh:
+        for file in Path().glob(f"{DATABASE}*"):
+            file.unlink()
 
     Path("placement.conf").write_text(CONFIG)
     os.environ["OS_PLACEMENT_CONFIG_DIR"] = "."

@@ -1,9 +1,12 @@
 """Placement's picture of one host's tree: one request when nothing changed, and full reads of what did.
 
-A provider's generation tells whether anything about it changed, allocations included (Placement bumps it for each).
-What was read is kept with its generation and never trusted past it. This module does not decide what should be.
+A provider's generation tells whether anything about it changed, with one exception: Placement leaves it alone when an
+allocation is deleted (DELETE /allocations, or a PUT that no longer names the provider). So who holds a provider is
+read again before anything is decided because of it, see :meth:`Observer.confirm`. What was read is kept with its
+generation and never trusted past it. This module does not decide what should be.
 """
 
+import dataclasses
 from collections.abc import Collection
 from concurrent.futures import Executor
 
@@ -22,6 +25,7 @@ class Observer:
         self._client = client
         self._executor = executor
         self._seen: dict[str, ObservedProvider] = {}
+        self._fresh: set[str] = set()
         self._names: frozenset[str] | None = None
 
     def look(self, root: Root, candidates: Collection[str]) -> ObservedTree:
@@ -44,7 +48,29 @@ class Observer:
         changed = [record for record in ours if self._generation(record.uuid) != record.generation]
         fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
         self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
+        self._fresh = set(fresh)
         return ObservedTree(Root(top.uuid, top.name), dict(self._seen))
+
+    def confirm(self, tree: ObservedTree, uuids: Collection[str]) -> ObservedTree:
+        """*tree*, which the last look gave, with the holders of *uuids* read again unless that look did read them.
+
+        :raises Conflict: when a provider has moved on meanwhile; look again.
+        """
+        doubtful = set(uuids) - self._fresh
+        self._fresh |= doubtful
+        return self.holders(tree, doubtful)
+
+    def holders(self, tree: ObservedTree, uuids: Collection[str]) -> ObservedTree:
+        """*tree* with the holders of *uuids* read again.
+
+        :raises Conflict: when a provider has moved on since *tree* was read; look again.
+        """
+        if not uuids:
+            return tree
+        asked = [tree.providers[uuid] for uuid in sorted(uuids)]
+        confirmed = {provider.uuid: provider for provider in self._executor.map(self._holders, asked)}
+        self._seen |= confirmed
+        return ObservedTree(tree.root, {**tree.providers, **confirmed})
 
     def remember(self, provider: ObservedProvider) -> None:
         """Take *provider*, as a write of ours has just left it, for read."""
@@ -76,6 +102,12 @@ class Observer:
     def _generation(self, uuid: str) -> int | None:
         seen = self._seen.get(uuid)
         return seen.generation if seen else None
+
+    def _holders(self, provider: ObservedProvider) -> ObservedProvider:
+        generation, allocations = self._client.allocations(provider.uuid)
+        if generation != provider.generation:
+            raise Conflict(f"{provider.name} changed since the last look.", provider_uuid=provider.uuid)
+        return dataclasses.replace(provider, allocations=allocations)
 
     def _read(self, record: ProviderRecord) -> ObservedProvider:
         for _ in range(_TORN_READS):

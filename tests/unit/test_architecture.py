@@ -1,0 +1,135 @@
+"""Imports point inward, and each neighbour has one door."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import placement_traits
+import usb_provider
+
+OURS = {"usb_provider": Path(usb_provider.__file__).parent, "placement_traits": Path(placement_traits.__file__).parent}
+
+_EDGE = frozenset({"exception", "model", "placement_traits"})
+
+# cmd → service → reporter, binder → host, placement, virt → model → placement_traits: what each part may import.
+INWARD: dict[str, frozenset[str]] = {
+    "placement_traits": frozenset(),
+    "exception": frozenset(),
+    "store": frozenset({"exception"}),
+    "model": frozenset({"exception", "placement_traits"}),
+    "conf": _EDGE,
+    "host": _EDGE,
+    "placement": _EDGE,
+    "virt": _EDGE,
+    "reporter": _EDGE | {"host", "placement", "store"},
+    "binder": _EDGE | {"host", "placement", "virt", "store"},
+    "service": frozenset({"exception", "model", "reporter", "binder"}),
+}
+COMPOSITION_ROOTS = frozenset({"cmd", "osc", "__main__"})
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Give each module of ours: its name in the package and its file."""
+    for name, root in OURS.items():
+        for path in sorted(root.rglob("*.py")):
+            if "recordings" not in path.parts:
+                yield f"{name}/{path.relative_to(root).as_posix()}", path
+
+
+SOURCES = dict(sources())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Give the full name of every module that *path* imports anywhere, and of every name that it takes from one."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module is not None
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def part_of(module: str) -> str:
+    """Give the part of ours that a dotted *module* belongs to: model for usb_provider.model.device."""
+    names = module.split(".")
+    return names[1] if names[0] == "usb_provider" and len(names) > 1 else names[0]
+
+
+def part_of_source(name: str) -> str:
+    return (
+        part_of(name.removesuffix(".py").replace("/", ".")) if name.startswith("usb_provider") else "placement_traits"
+    )
+
+
+def importers(package: str) -> set[str]:
+    """Give the modules of ours that import *package* or anything in it."""
+    return {
+        name
+        for name, path in SOURCES.items()
+        if any(module == package or module.startswith(f"{package}.") for module in imports(path))
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "usb_provider/__init__.py"])
+def test_imports_point_inward(name: str) -> None:
+    part = part_of_source(name)
+    everything = frozenset(INWARD)
+    allowed = {part} | (everything if part in COMPOSITION_ROOTS else INWARD[part])
+    outward = {
+        module for module in imports(SOURCES[name]) if module.split(".")[0] in OURS and part_of(module) not in allowed
+    }
+    assert not outward
+
+
+def test_only_one_file_talks_to_udev() -> None:
+    assert importers("pyudev") == {"usb_provider/host/udev.py"}
+
+
+def test_only_the_placement_package_talks_to_keystone_and_placement() -> None:
+    found = importers("keystoneauth1")
+    assert "usb_provider/placement/client.py" in found
+    # Which only declares the options.
+    found.discard("usb_provider/conf/placement.py")
+    assert {name for name in found if not name.startswith("usb_provider/placement/")} == set()
+
+
+def test_only_one_file_talks_to_libvirt() -> None:
+    assert importers("libvirt") <= {"usb_provider/virt/domain.py"}
+
+
+def test_the_hook_runs_on_the_standard_library_alone() -> None:
+    roots = {module.split(".")[0] for module in imports(SOURCES["usb_provider/virt/hook.py"])}
+    assert roots <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("package", ["eventlet", "openstack", "requests"])
+def test_nothing_imports(package: str) -> None:
+    assert importers(package) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("usb_provider/model/")])
+def test_the_model_is_pure(name: str) -> None:
+    roots = {module.split(".")[0] for module in imports(SOURCES[name])}
+    assert roots - sys.stdlib_module_names <= {"os_traits", "placement_traits", "usb_provider"}
+    # What reads files, clocks, sockets or the environment has no place here.
+    assert not roots & {"os", "io", "pathlib", "time", "socket", "subprocess", "threading", "logging", "random"}
+
+
+def test_the_vocabulary_imports_nothing_of_ours_and_nothing_installed() -> None:
+    for name, path in SOURCES.items():
+        if name.startswith("placement_traits/"):
+            roots = {module.split(".")[0] for module in imports(path)}
+            assert roots - sys.stdlib_module_names <= {"placement_traits"}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if "placement_traits/" not in name])
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    assert ast.get_docstring(ast.parse(SOURCES[name].read_text(encoding="utf-8")))

@@ -1,0 +1,146 @@
+"""The binder driven at random on a host of plain values: two guests never have one device, and faults heal.
+
+Set USB_PROVIDER_EXAMPLES to run more examples than the ordinary run does.
+"""
+
+import contextlib
+import os
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.fixtures.fake_host import FakeHost, a_uuid
+from usb_provider import binder as binder_module
+from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+
+PORTS = ["1-1", "1-2", "1-3", "1-4"]
+NAMES = ["anna", "berta", "clara"]
+SERIALS: list[str | None] = ["S1", "S2", None]
+
+
+class BinderMachine(RuleBasedStateMachine):
+    """Hands, guests, a scheduler and misfortune against one binder."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        for name in ("_FIRST_RETRY", "_SUSPECT_SECONDS"):
+            self.patch.setattr(binder_module, name, 0.0)
+        self.host = FakeHost()
+
+    def teardown(self) -> None:
+        if hasattr(self, "patch"):
+            self.patch.undo()
+
+    @rule(port=st.sampled_from(PORTS), serial=st.sampled_from(SERIALS))
+    def plug(self, port: str, serial: str | None) -> None:
+        used = {device.serial for device in self.host.devices.values()}
+        if port not in self.host.devices and (serial is None or serial not in used):
+            self.host.plug(port, serial=serial)
+
+    @rule(port=st.sampled_from(PORTS))
+    def unplug(self, port: str) -> None:
+        if port in self.host.devices:
+            self.host.unplug(port)
+
+    @rule(name=st.sampled_from(NAMES))
+    def start(self, name: str) -> None:
+        if name not in self.host.domains or not self.host.domains[name].running:
+            self.host.start(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def stop(self, name: str) -> None:
+        if name in self.host.domains:
+            self.host.stop(name)
+
+    @rule(name=st.sampled_from(NAMES), hook=st.booleans())
+    def save_and_restore(self, name: str, hook: bool) -> None:
+        if name in self.host.domains and self.host.domains[name].running and not self.host.domains[name].busy:
+            self.host.save_and_restore(name, hook=hook)
+
+    @rule(name=st.sampled_from(NAMES), busy=st.booleans())
+    def migrate(self, name: str, busy: bool) -> None:
+        if name in self.host.domains and self.host.domains[name].running:
+            self.host.domains[name].busy = busy
+
+    @rule(data=st.data(), name=st.sampled_from(NAMES))
+    def allocate(self, data: Any, name: str) -> None:
+        free = sorted(self.host.providers - self.host.allocations.keys())
+        if free:
+            self.host.allocations[data.draw(st.sampled_from(free))] = a_uuid(name)
+
+    @precondition(lambda self: bool(getattr(self, "host", None) and self.host.allocations))
+    @rule(data=st.data(), to=st.sampled_from([None, "a migration", *NAMES]))
+    def change_allocation(self, data: Any, to: str | None) -> None:
+        provider = data.draw(st.sampled_from(sorted(self.host.allocations)))
+        if to is None:
+            del self.host.allocations[provider]
+        else:
+            self.host.allocations[provider] = a_uuid(to)
+
+    @rule(fault=st.sampled_from([AttachRefused("no"), DeviceGone("gone"), Unavailable("away")]))
+    def misfortune(self, fault: Exception) -> None:
+        self.host.faults.append(fault)
+
+    @rule(port=st.sampled_from(PORTS))
+    def replug_during_the_next_attach(self, port: str) -> None:
+        if port in self.host.devices:
+            serial = self.host.devices[port].serial
+
+            def replug() -> None:
+                if port in self.host.devices:
+                    self.host.unplug(port)
+                    self.host.plug(port, serial=serial)
+
+            self.host.before_attach.append(replug)
+
+    @rule()
+    def crash(self) -> None:
+        self.host.restart_agent()
+
+    @rule()
+    def look(self) -> None:
+        with contextlib.suppress(Unavailable):
+            self.host.binder.run()
+
+    @rule()
+    def quiet(self) -> None:
+        """When faults stop, everything is as the allocations say."""
+        self.host.faults.clear()
+        self.host.before_attach.clear()
+        for domain in self.host.domains.values():
+            domain.busy = False
+        for _ in range(3):
+            self.host.binder.run()
+        history = list(self.host.history)
+        self.host.binder.run()
+        assert self.host.history == history, "quiet means that nothing is done"
+        running = {domain.uuid: name for name, domain in self.host.domains.items() if domain.running}
+        for each in self.host.view().devices:
+            holder = self.host.allocations.get(each.provider_uuid or "")
+            if holder in running:
+                assert each.device.sys_name in self.host.has(running[holder])
+        for domain in self.host.domains.values():
+            plugged = {
+                each.provider_uuid
+                for each in self.host.view().devices
+                if each.device.sys_name in self.host.has(domain.name)
+            }
+            assert {hostdev.provider_uuid for hostdev in domain.hostdevs} == plugged, "no leftover hostdev"
+
+    @invariant()
+    def never_two_guests_on_one_device(self) -> None:
+        if not hasattr(self, "host"):
+            return
+        for port in self.host.devices:
+            having = [name for name in self.host.domains if port in self.host.has(name)]
+            assert len(having) <= 1, having
+
+
+BinderMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("USB_PROVIDER_EXAMPLES", "60")), stateful_step_count=40, deadline=None
+)
+TestBinder = BinderMachine.TestCase

@@ -1,0 +1,426 @@
+"""One binding pass: look at guests, allocations and devices, decide, detach and attach; and the answers to the hook.
+
+What should be is model/binding.py's to say; when to look is service.py's. A guest that blocks (a migration holds its
+lock for half a minute) holds up nobody else.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from usb_provider.exception import AttachRefused, Conflict, DeviceGone, Unavailable, UsbProviderError
+from usb_provider.model.binding import (
+    Attach,
+    Binding,
+    Detach,
+    Holding,
+    RunningGuest,
+    State,
+    decide,
+    refusals,
+)
+from usb_provider.model.device import UsbDevice
+from usb_provider.model.hostdev import Guest, UnreadableDomain, hostdev_xml, parse_guest, with_placeholders
+from usb_provider.model.provider import Assessment
+from usb_provider.model.tree import ObservedTree
+
+LOG = logging.getLogger(__name__)
+AUDIT = logging.getLogger("usb_provider.audit")
+
+_ROUNDS = 4
+_FIRST_RETRY = 1.0
+_LONGEST_RETRY = 60.0
+_SUSPECT_SECONDS = 2.0
+_BUSY_SECONDS = 1.0
+
+
+class GuestsNow(Protocol):
+    """All guests that run, and the UUIDs of all that are known."""
+
+    @property
+    def running(self) -> tuple[RunningGuest, ...]:
+        """Guests that run or are paused."""
+
+    @property
+    def known(self) -> frozenset[str]:
+        """UUIDs of guests, running or not."""
+
+
+class Virt(Protocol):
+    """What the binder needs of libvirt; virt/domain.py has it."""
+
+    def guests(self) -> GuestsNow:
+        """Every guest now."""
+
+    def restored(self) -> frozenset[str]:
+        """UUIDs of guests that came from a save file or another host."""
+
+    def revived(self, guest_uuid: str) -> None:
+        """The guest has none of the hostdevs any more that it came with."""
+
+    def attach(self, guest_uuid: str, xml: str) -> None:
+        """Attach a hostdev."""
+
+    def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
+        """Detach a hostdev, and wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """Placement's tree as last read, and every device as it is now."""
+
+    tree: ObservedTree
+    devices: tuple[Assessment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BindOptions:
+    """How long an attach and a detach may take, in seconds."""
+
+    attach_timeout: float = 40.0
+    detach_timeout: float = 20.0
+
+
+@dataclass(slots=True)
+class _Trouble:
+    reason: str
+    attempts: int
+    again: float
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered between passes: since when a binding is as it is, and what to try again when."""
+
+    since: dict[tuple[str, str], tuple[State, float]] = field(default_factory=dict)
+    trouble: dict[tuple[str, str], _Trouble] = field(default_factory=dict)
+    suspects: dict[tuple[str, str], float] = field(default_factory=dict)
+    refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+
+class Binder:
+    """Keeps the devices of this host with the guests that hold them.
+
+    One thread may make passes; :meth:`answer` may be called from any.
+
+    :param view: the tree as last read with the devices looked up anew; None while Placement was never read.
+    :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
+    :param confirm: reads again who holds these providers, since Placement says nothing when an allocation is deleted.
+    """
+
+    def __init__(
+        self,
+        virt: Virt,
+        view: Callable[[], HostView | None],
+        consumer: Callable[[str], Collection[str]],
+        confirm: Callable[[Collection[str]], None],
+        *,
+        options: BindOptions,
+        executor: Executor,
+        changed: Callable[[], None],
+    ) -> None:
+        self._virt = virt
+        self._view = view
+        self._consumer = consumer
+        self._confirm = confirm
+        self._options = options
+        self._executor = executor
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._memory = _Memory()
+        self._running: tuple[RunningGuest, ...] = ()
+        self._bindings: tuple[Binding, ...] = ()
+        self._under_way: dict[str, Future[None]] = {}
+
+    def run(self) -> float | None:
+        """Make one pass; give in how many seconds to look again though nothing changes, None for no need.
+
+        :raises Unavailable: when libvirt does not answer; back off and make another pass.
+        """
+        for number in range(_ROUNDS):
+            guests = self._virt.guests()
+            if number == 0:
+                self._confirm_holders(guests)
+            view = self._view()
+            if view is None:
+                return None
+            running = self._marked_busy(guests.running)
+            decision = decide(
+                running,
+                holdings(view),
+                known_consumers=guests.known,
+                dead=self._dead(running, view),
+            )
+            self._remember(running, decision.bindings)
+            work = self._due(decision.detaches, decision.attaches)
+            if not work:
+                break
+            self._apply(work)
+        return self._next_look()
+
+    def _confirm_holders(self, guests: GuestsNow) -> None:
+        """Read again who holds what is attached or held here; while Placement is away, what is known stays."""
+        view = self._view()
+        if view is None:
+            return
+        uuids = {each.guest.uuid for each in guests.running}
+        asked = {hostdev.provider_uuid or "" for each in guests.running for hostdev in each.guest.ours}
+        asked |= {each.provider_uuid for each in holdings(view) if each.consumers & uuids}
+        try:
+            self._confirm(asked & view.tree.providers.keys())
+        except Conflict:
+            self._changed()
+        except Unavailable as error:
+            LOG.debug("Who holds what is taken from the last look: %s", error)
+
+    def answer(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the hook, or ``usb-provider status``, is told."""
+        operation, text = message["operation"], message.get("xml")
+        try:
+            match operation:
+                case "status":
+                    return {"guests": self.status()}
+                case "started":
+                    self._changed()
+                case "migrate" | "restore":
+                    rewritten = with_placeholders(str(text))
+                    return {} if rewritten is None else {"xml": rewritten}
+                case "prepare":
+                    return self._prepare(parse_guest(str(text)))
+        except UnreadableDomain as error:
+            return {"refuse": f"the domain is not understood: {error}"}
+        return {}
+
+    def status(self) -> list[dict[str, Any]]:
+        """Every guest that should have a device, with how it stands, for JSON."""
+        with self._lock:
+            bindings, memory, running = self._bindings, self._memory, self._running
+            rows: dict[str, dict[str, Any]] = {}
+            for binding in bindings:
+                key = (binding.guest_uuid, binding.provider_uuid)
+                trouble = memory.trouble.get(key)
+                row = rows.setdefault(
+                    binding.guest_uuid, {"uuid": binding.guest_uuid, "name": binding.guest_name, "devices": []}
+                )
+                row["devices"].append(
+                    {
+                        "provider_uuid": binding.provider_uuid,
+                        "provider_name": binding.provider_name,
+                        "state": binding.state.value,
+                        "since": memory.since.get(key, (binding.state, 0.0))[1],
+                        "reason": trouble.reason if trouble and binding.state is not State.ATTACHED else binding.reason,
+                    }
+                )
+            names = {each.guest.uuid: each.guest.name for each in running}
+            for uuid, (reason, when) in memory.refused.items():
+                if uuid not in names:
+                    row = rows.setdefault(uuid, {"uuid": uuid, "name": None, "devices": []})
+                    row["refused"] = {"reason": reason, "since": when}
+        return list(rows.values())
+
+    def _prepare(self, guest: Guest) -> Mapping[str, Any]:
+        """Whether *guest* may start: everything that it holds on this host must be there for it."""
+        try:
+            held = frozenset(self._consumer(guest.uuid))
+        except UsbProviderError as error:
+            if guest.asks_for or self._held_before(guest.uuid):
+                return self._refuse(guest, [f"Placement cannot be asked what this instance holds: {error}"])
+            return {}
+        view = self._view()
+        if view is None:
+            if held and guest.asks_for:
+                return self._refuse(guest, ["The agent has not read this host's devices from Placement yet."])
+            return {}
+        ours = [
+            Holding(each.provider_uuid, each.name, frozenset({guest.uuid}), each.device, each.why_not)
+            for each in holdings(view)
+            if each.provider_uuid in held
+        ]
+        said = refusals(guest, ours, self._running)
+        if said:
+            return self._refuse(guest, said)
+        with self._lock:
+            self._memory.refused.pop(guest.uuid, None)
+        return {}
+
+    def _refuse(self, guest: Guest, said: Sequence[str]) -> Mapping[str, Any]:
+        reason = " ".join(said)
+        with self._lock:
+            self._memory.refused[guest.uuid] = (reason, time.time())
+        LOG.warning("The start of guest %s is refused: %s", guest.name, reason)
+        audit("refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason)
+        return {"refuse": reason}
+
+    def _held_before(self, guest_uuid: str) -> bool:
+        view = self._view()
+        return view is not None and any(guest_uuid in each.consumers for each in holdings(view))
+
+    def _marked_busy(self, running: Sequence[RunningGuest]) -> tuple[RunningGuest, ...]:
+        """*running*, with those busy on which an operation of ours still waits."""
+        self._under_way = {uuid: future for uuid, future in self._under_way.items() if not future.done()}
+        return tuple(RunningGuest(each.guest, each.busy or each.guest.uuid in self._under_way) for each in running)
+
+    def _dead(self, running: Sequence[RunningGuest], view: HostView) -> frozenset[tuple[str, str]]:
+        """Hostdevs that QEMU has let go of though libvirt still shows them.
+
+        Every one that came with a restored guest is; else a driver of the host's on the device's interfaces tells it
+        (while QEMU has a device its interfaces have no driver or usbfs), if that lasts.
+        """
+        restored = self._virt.restored()
+        drivers = {each.provider_uuid: each.device.host_driver for each in view.devices}
+        now = time.monotonic()
+        dead: set[tuple[str, str]] = set()
+        suspects: dict[tuple[str, str], float] = {}
+        for each in running:
+            if each.busy:
+                continue
+            for hostdev in each.guest.ours:
+                key = (each.guest.uuid, hostdev.alias or "")
+                if each.guest.uuid in restored:
+                    dead.add(key)
+                elif drivers.get(hostdev.provider_uuid):
+                    suspects[key] = self._memory.suspects.get(key, now)
+                    if now - suspects[key] >= _SUSPECT_SECONDS:
+                        dead.add(key)
+            if each.guest.uuid in restored and not each.guest.ours:
+                self._virt.revived(each.guest.uuid)
+        self._memory.suspects = suspects
+        return frozenset(dead)
+
+    def _due(self, detaches: Sequence[Detach], attaches: Sequence[Attach]) -> dict[str, list[Detach | Attach]]:
+        """By guest, what is to be done now: not what has just failed."""
+        now = time.monotonic()
+        work: dict[str, list[Detach | Attach]] = {}
+        actions: tuple[Detach | Attach, ...] = (*detaches, *attaches)
+        for action in actions:
+            trouble = self._memory.trouble.get((action.guest_uuid, action.provider_uuid))
+            if trouble is None or trouble.again <= now:
+                work.setdefault(action.guest_uuid, []).append(action)
+        return work
+
+    def _apply(self, work: Mapping[str, Sequence[Detach | Attach]]) -> None:
+        futures = {uuid: self._executor.submit(self._do, actions) for uuid, actions in work.items()}
+        wait(futures.values(), timeout=self._options.attach_timeout)
+        for uuid, future in futures.items():
+            if not future.done():
+                LOG.warning("An operation on guest %s takes longer than %.0f s.", uuid, self._options.attach_timeout)
+                self._under_way[uuid] = future
+
+    def _do(self, actions: Sequence[Detach | Attach]) -> None:
+        for action in actions:
+            key = (action.guest_uuid, action.provider_uuid)
+            try:
+                if isinstance(action, Detach):
+                    self._detach(action)
+                else:
+                    self._attach(action)
+            except (AttachRefused, DeviceGone, Unavailable) as error:
+                self._failed(key, action, str(error))
+                return
+            with self._lock:
+                self._memory.trouble.pop(key, None)
+
+    def _detach(self, action: Detach) -> None:
+        self._virt.detach(action.guest_uuid, action.hostdev.alias or "", self._options.detach_timeout)
+        audit(
+            "detach",
+            guest_uuid=action.guest_uuid,
+            guest=action.guest_name,
+            provider_uuid=action.provider_uuid,
+            bus=action.hostdev.bus,
+            device=action.hostdev.device,
+            reason=action.why.value,
+        )
+
+    def _attach(self, action: Attach) -> None:
+        self._virt.attach(action.guest_uuid, hostdev_xml(action.provider_uuid, action.device))
+        audit(
+            "attach",
+            guest_uuid=action.guest_uuid,
+            guest=action.guest_name,
+            provider_uuid=action.provider_uuid,
+            provider=action.provider_name,
+            **_address(action.device),
+        )
+        now = self._device(action.provider_uuid)
+        if now is None or (now.busnum, now.devnum) != (action.device.busnum, action.device.devnum):
+            # Something else may have taken the number between the look-up and the attach: never leave it there.
+            self._virt.detach(action.guest_uuid, f"ua-usb-{action.provider_uuid}", self._options.detach_timeout)
+            audit(
+                "detach", guest_uuid=action.guest_uuid, provider_uuid=action.provider_uuid, reason="it moved meanwhile"
+            )
+            raise DeviceGone(f"{action.provider_name} was plugged in anew while it was being attached.")
+
+    def _device(self, provider_uuid: str) -> UsbDevice | None:
+        view = self._view()
+        devices = () if view is None else view.devices
+        return next((each.device for each in devices if each.provider_uuid == provider_uuid), None)
+
+    def _failed(self, key: tuple[str, str], action: Detach | Attach, reason: str) -> None:
+        with self._lock:
+            before = self._memory.trouble.get(key)
+            attempts = before.attempts + 1 if before else 1
+            pause = min(_FIRST_RETRY * 2 ** (attempts - 1), _LONGEST_RETRY)
+            self._memory.trouble[key] = _Trouble(reason, attempts, time.monotonic() + pause)
+        if before is None or before.reason != reason:
+            what = "detached from" if isinstance(action, Detach) else "attached to"
+            LOG.warning("%s cannot be %s guest %s yet: %s", action.provider_uuid, what, action.guest_name, reason)
+
+    def _remember(self, running: Sequence[RunningGuest], bindings: tuple[Binding, ...]) -> None:
+        now = time.time()
+        with self._lock:
+            before = self._memory.since
+            self._memory.since = {(each.guest_uuid, each.provider_uuid): _since(before, each, now) for each in bindings}
+            running_now = {each.guest.uuid for each in running}
+            self._memory.trouble = {key: value for key, value in self._memory.trouble.items() if key[0] in running_now}
+            self._running, self._bindings = tuple(running), bindings
+
+    def _next_look(self) -> float | None:
+        with self._lock:
+            again = [trouble.again for trouble in self._memory.trouble.values()]
+        again += [since + _SUSPECT_SECONDS for since in self._memory.suspects.values()]
+        wanting = {binding.guest_uuid for binding in self._bindings}
+        if self._under_way or any(
+            each.busy and (each.guest.ours or each.guest.uuid in wanting) for each in self._running
+        ):
+            again.append(time.monotonic() + _BUSY_SECONDS)
+        return max(0.05, min(again) - time.monotonic()) if again else None
+
+
+def holdings(view: HostView) -> list[Holding]:
+    """Every provider of ours, who holds it, and the device that may be attached for it."""
+    plugged = {each.provider_uuid: each for each in view.devices if each.provider_uuid is not None}
+    found = []
+    for provider in view.tree.providers.values():
+        if not provider.managed:
+            continue
+        there = plugged.get(provider.uuid)
+        device, why_not = None, "it is not plugged in"
+        if there is not None and there.offered:
+            device = there.device
+        elif there is not None:
+            why_not = f"it may not be attached: {there.reason.rstrip('.')}"
+        consumers = frozenset(consumer for consumer, has in provider.allocations.items() if any(has.values()))
+        found.append(Holding(provider.uuid, provider.name, consumers, device, why_not))
+    return found
+
+
+def audit(event: str, **facts: Any) -> None:
+    """One line of the audit trail: JSON with the *event* and what it was about."""
+    AUDIT.info(
+        "%s", json.dumps({"event": event, **{name: value for name, value in facts.items() if value is not None}})
+    )
+
+
+def _address(device: UsbDevice) -> dict[str, Any]:
+    return {"port": device.sys_name, "usb_id": device.usb_id, "bus": device.busnum, "device": device.devnum}
+
+
+def _since(before: Mapping[tuple[str, str], tuple[State, float]], binding: Binding, now: float) -> tuple[State, float]:
+    known = before.get((binding.guest_uuid, binding.provider_uuid))
+    return known if known is not None and known[0] is binding.state else (binding.state, now)

@@ -1,0 +1,81 @@
+"""The command ``install-hook``: puts the hook where libvirt finds it, and takes it away again."""
+
+import argparse
+import os
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from usb_provider.cmd import output
+from usb_provider.cmd.setup import read_configuration
+from usb_provider.exception import ConfigError
+
+TEXT = """\
+Install libvirt's hook, by which guests that hold USB devices start only when they can have them.
+
+Writes one file, /etc/libvirt/hooks/qemu.d/usb-provider, with [hook]socket and [hook]timeout in it; running it again
+changes nothing, unless those did. libvirt reads the list of hooks when it starts: if the file is new, restart it
+(guests go on running)."""
+
+DIRECTORY = Path("/etc/libvirt/hooks/qemu.d")
+NAME = "usb-provider"
+
+
+def declare(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``install-hook``."""
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    command.add_argument("--uninstall", action="store_true", help="remove the hook")
+    command.add_argument(
+        "--directory", type=Path, default=DIRECTORY, metavar="DIR", help="libvirt's hooks (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Install or remove the hook, or say that there is nothing to do."""
+    path: Path = arguments.directory / NAME
+    _, options = read_configuration(arguments, needs_placement=False)
+    wanted = None if arguments.uninstall else hook_text(options.hook.socket, options.hook.timeout)
+    try:
+        present = path.read_text(encoding="utf-8") if path.exists() else None
+        fine = present == wanted and (wanted is None or os.access(path, os.X_OK))
+        if fine:
+            output.say(f"{path} is {'not there' if wanted is None else 'up to date'}: nothing to do.")
+            return 0
+        verb = "remove" if wanted is None else "install" if present is None else "update"
+        if arguments.dry_run:
+            output.say(f"Would {verb} {path}.")
+            return 0
+        if wanted is None:
+            path.unlink()
+        else:
+            _write(path, wanted)
+    except OSError as error:
+        raise ConfigError(
+            [f"{error.filename or path} cannot be written ({error.strerror}); run this as root."]
+        ) from error
+    output.say(f"{path}: {verb.removesuffix('e')}ed.")
+    if verb == "install":
+        output.say("Restart libvirt now, so that it finds the hook: systemctl restart libvirtd (or virtqemud).")
+    return 0
+
+
+def hook_text(socket: Path, timeout: float) -> str:
+    """The hook's source with its two constants set."""
+    text = resources.files("usb_provider.virt").joinpath("hook.py").read_text(encoding="utf-8")
+    text = re.sub(r"^SOCKET = .*$", lambda _: f'SOCKET = "{_quoted(str(socket))}"', text, count=1, flags=re.MULTILINE)
+    return re.sub(r"^TIMEOUT = .*$", f"TIMEOUT = {timeout}", text, count=1, flags=re.MULTILINE)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _write(path: Path, text: str) -> None:
+    """Write *path* whole or not at all: libvirt may run it at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Outside qemu.d, where libvirt would run the unfinished file as well.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent.parent, prefix=".usb-provider", delete=False) as new:
+        new.write(text)
+    os.chmod(new.name, 0o755)
+    os.replace(new.name, path)

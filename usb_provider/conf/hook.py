@@ -1,0 +1,66 @@
+"""Options of the group [hook]: the socket on which libvirt's hook asks the agent."""
+
+from oslo_config import cfg
+
+group = cfg.OptGroup("hook", title="How libvirt's hook reaches the agent")
+
+opts = [
+    cfg.StrOpt(
+        "socket",
+        default="/run/usb-provider/hook.sock",
+        help="""
+The agent's unix socket. "usb-provider install-hook" writes it into the hook, so run that again after a change.
+
+Possible values:
+
+* A path of at most 107 characters, such as ``/run/usb-provider/hook.sock``. In Kolla the directory is mounted into
+  the libvirt container as well.
+""",
+    ),
+    cfg.FloatOpt(
+        "timeout",
+        default=3.0,
+        min=0.5,
+        max=30.0,
+        help="""
+Seconds that a hook call may take in all. Each one delays the start of a guest by that much at most.
+
+Possible values:
+
+* A number of seconds from 0.5 to 30, such as ``3``.
+""",
+    ),
+    cfg.StrOpt(
+        "socket_owner",
+        help="""
+User that owns the socket and may ask on it, beside root and the agent's own user.
+
+Possible values:
+
+* The name of a user, such as ``libvirt-qemu``.
+* Unset: the agent's user.
+""",
+    ),
+    cfg.StrOpt(
+        "socket_group",
+        help="""
+Group of the socket, whose mode is 0660.
+
+Possible values:
+
+* The name of a group, such as ``libvirt``.
+* Unset: the agent's group.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*."""
+    conf.register_group(group)
+    conf.register_opts(opts, group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    return [(group, opts)]

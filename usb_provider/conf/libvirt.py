@@ -1,0 +1,66 @@
+"""Options of the group [libvirt]: the hypervisor that guests' devices are attached through."""
+
+from oslo_config import cfg
+
+group = cfg.OptGroup("libvirt", title="How devices reach their guests")
+
+opts = [
+    cfg.BoolOpt(
+        "enabled",
+        default=True,
+        help="""
+Attach devices to the guests that hold them. Without it the agent only reports, and attaching is somebody else's.
+
+Possible values:
+
+* ``true`` or ``false``.
+""",
+    ),
+    cfg.StrOpt(
+        "connection_uri",
+        default="qemu:///system",
+        help="""
+Where libvirt answers, as in nova.conf.
+
+Possible values:
+
+* A libvirt URI, such as ``qemu:///system``, or ``qemu+unix:///system?socket=/run/libvirt/libvirt-sock``.
+""",
+    ),
+    cfg.IntOpt(
+        "attach_timeout",
+        default=40,
+        min=1,
+        help="""
+Seconds after which an operation on one guest no longer holds up others. libvirt itself gives up after 31 seconds
+where a migration holds the guest.
+
+Possible values:
+
+* A whole number of seconds from 1, such as ``40``.
+""",
+    ),
+    cfg.IntOpt(
+        "detach_timeout",
+        default=20,
+        min=1,
+        help="""
+Seconds to wait for a guest to let go of a device before the detach is tried again.
+
+Possible values:
+
+* A whole number of seconds from 1, such as ``20``.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*."""
+    conf.register_group(group)
+    conf.register_opts(opts, group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    return [(group, opts)]

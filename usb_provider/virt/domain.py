@@ -1,0 +1,268 @@
+"""Guests as libvirt has them, and the two things that we do to one: attach a hostdev, detach a hostdev.
+
+The only module that imports libvirt. Events only say "look again"; a connection that is lost is opened anew at the
+next look, since an event connection does not notice a restart of libvirtd by itself (hence keepalive and the close
+callback). Nothing is decided here.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+from usb_provider.model.binding import RunningGuest
+from usb_provider.model.hostdev import UnreadableDomain, parse_guest
+
+LOG = logging.getLogger(__name__)
+
+_KEEPALIVE_SECONDS = 5
+_KEEPALIVE_COUNT = 3
+
+# A domain in one of these pauses is on its way in: libvirt holds its job lock, and QEMU drops every host device that
+# it would get (docs/binding.md).
+_INCOMING = frozenset(
+    {
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT,
+        libvirt.VIR_DOMAIN_PAUSED_SAVE,
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
+    }
+)
+_GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID})
+_LOST = frozenset(
+    {
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_NO_CONNECT,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        libvirt.VIR_ERR_RPC,
+        libvirt.VIR_ERR_AUTH_FAILED,
+        libvirt.VIR_ERR_INVALID_CONN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """All guests that run, and the UUIDs of all that this host knows, running or not."""
+
+    running: tuple[RunningGuest, ...]
+    known: frozenset[str]
+
+
+class LibvirtHost:
+    """This host's guests by libvirt. Safe to use from several threads.
+
+    :param changed: called from libvirt's event thread whenever it is time to look again.
+    """
+
+    def __init__(self, uri: str, changed: Callable[[], None]) -> None:
+        self._uri = uri
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._connection: libvirt.virConnect | None = None
+        self._removed: defaultdict[tuple[str, str], threading.Event] = defaultdict(threading.Event)
+        self._restored: set[str] = set()
+        _run_event_loop()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.close()
+
+    def guests(self) -> Guests:
+        """Every guest now.
+
+        :raises Unavailable: when libvirt does not answer; it is tried anew at the next call.
+        """
+        with self._libvirt() as connection:
+            running = [guest for domain in connection.listAllDomains() if (guest := self._guest(domain)) is not None]
+            known = frozenset(domain.UUIDString().lower() for domain in connection.listAllDomains())
+        return Guests(tuple(guest for guest in running if guest is not None), known)
+
+    def restored(self) -> frozenset[str]:
+        """UUIDs of guests that came from a save file or another host and have not been :meth:`revived`."""
+        return frozenset(self._restored)
+
+    def revived(self, guest_uuid: str) -> None:
+        """The guest has none of the hostdevs any more that it came with."""
+        self._restored.discard(guest_uuid)
+
+    def attach(self, guest_uuid: str, xml: str) -> None:
+        """Attach the hostdev *xml* to the running guest, which is done when this returns.
+
+        :raises AttachRefused: when libvirt does not do it. :raises DeviceGone: when the guest has ended.
+        """
+        with self._libvirt() as connection:
+            try:
+                connection.lookupByUUIDString(guest_uuid).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            except libvirt.libvirtError as error:
+                raise _refused(error) from error
+
+    def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
+        """Detach the hostdev *alias*, and return when the guest has let go of it; one that is gone is fine.
+
+        :raises AttachRefused: when libvirt does not do it, or the guest does not let go in *timeout* seconds.
+        :raises DeviceGone: when the guest has ended.
+        """
+        removed = threading.Event()
+        self._removed[guest_uuid, alias] = removed
+        try:
+            with self._libvirt() as connection:
+                try:
+                    domain = connection.lookupByUUIDString(guest_uuid)
+                    domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
+                        return
+                    raise _refused(error) from error
+                if not removed.wait(timeout) and _has(domain, alias):
+                    raise AttachRefused(f"The guest has not let go of {alias} in {timeout:.0f} s.")
+        finally:
+            self._removed.pop((guest_uuid, alias), None)
+
+    def version(self) -> str:
+        """libvirt's version, for people. :raises Unavailable: when it does not answer."""
+        with self._libvirt() as connection:
+            number = connection.getLibVersion()
+        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+    def _guest(self, domain: libvirt.virDomain) -> RunningGuest | None:
+        try:
+            if not domain.isActive():
+                return None
+            state, reason = domain.state()
+            guest = parse_guest(domain.XMLDesc())
+            busy = (state == libvirt.VIR_DOMAIN_PAUSED and reason in _INCOMING) or _has_job(domain)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _GONE:
+                return None
+            raise
+        except UnreadableDomain as error:
+            LOG.warning("A domain is left alone: %s.", error)
+            return None
+        return RunningGuest(guest, busy)
+
+    @contextlib.contextmanager
+    def _libvirt(self) -> Iterator[libvirt.virConnect]:
+        try:
+            yield self._open()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _LOST:
+                self.close()
+            raise Unavailable(f"libvirt at {self._uri} does not answer: {_line(error)}.") from error
+
+    def _open(self) -> libvirt.virConnect:
+        with self._lock:
+            if self._connection is not None:
+                if self._connection.isAlive():
+                    return self._connection
+                self._connection = None
+            connection = libvirt.open(self._uri)
+            connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+            connection.registerCloseCallback(self._closed, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._device_removed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._device_changed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._device_changed),
+            ):
+                connection.domainEventRegisterAny(None, event, callback, None)
+            LOG.info("Connected to libvirt at %s.", self._uri)
+            self._connection = connection
+            return connection
+
+    def _closed(self, connection: Any, reason: int, opaque: Any) -> None:
+        LOG.info("libvirt at %s has closed the connection.", self._uri)
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+        self._changed()
+
+    def _lifecycle(self, connection: Any, domain: Any, event: int, detail: int, opaque: Any) -> None:
+        LOG.debug("libvirt: %s event %d detail %d", domain.name(), event, detail)
+        came_from_elsewhere = (
+            event == libvirt.VIR_DOMAIN_EVENT_STARTED
+            and detail
+            in (
+                libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED,
+                libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED,
+                libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT,
+            )
+        ) or (
+            event == libvirt.VIR_DOMAIN_EVENT_RESUMED
+            and detail in (libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT)
+        )
+        if came_from_elsewhere:
+            self._restored.add(domain.UUIDString().lower())
+        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._restored.discard(domain.UUIDString().lower())
+        self._changed()
+
+    def _device_removed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
+        waiting = self._removed.get((domain.UUIDString().lower(), alias))
+        if waiting is not None:
+            waiting.set()
+        self._changed()
+
+    def _device_changed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
+        LOG.debug("libvirt: %s, device %s added or not removed", domain.name(), alias)
+
+
+_event_loop: list[threading.Thread] = []
+
+
+def _run_event_loop() -> None:
+    """libvirt's own event loop, once a process and before any connection, in a thread of its own."""
+    if _event_loop:
+        return
+    libvirt.registerErrorHandler(lambda context, error: None, None)  # errors are raised; they need not be printed
+    libvirt.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while True:
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except libvirt.libvirtError:
+                LOG.exception("libvirt's event loop failed; it goes on.")
+
+    thread = threading.Thread(target=run, name="libvirt-events", daemon=True)
+    _event_loop.append(thread)
+    thread.start()
+
+
+def _has_job(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    except libvirt.libvirtError:
+        return False
+
+
+def _has(domain: libvirt.virDomain, alias: str) -> bool:
+    try:
+        return any(hostdev.alias == alias for hostdev in parse_guest(domain.XMLDesc()).hostdevs)
+    except (libvirt.libvirtError, UnreadableDomain):
+        return False
+
+
+def _refused(error: libvirt.libvirtError) -> BaseException:
+    code = error.get_error_code()
+    if code in _GONE:
+        return DeviceGone(f"The guest has ended: {_line(error)}.")
+    if code in _LOST - {libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR}:
+        assert isinstance(error, BaseException)
+        return error
+    return AttachRefused(f"libvirt says: {_line(error)}.")
+
+
+def _line(error: libvirt.libvirtError) -> str:
+    return " ".join(str(error).split()).rstrip(".")
