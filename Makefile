@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 UNDER_UMOCKDEV := umockdev-wrapper
 PYTEST := $(UNDER_UMOCKDEV) $(BIN)/python -m pytest
 
-.PHONY: run venv test unit functional lint typing format genconfig bench check clean help
+.PHONY: run venv test unit functional test-integration lint typing format genconfig bench check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
 	@echo "make test        unit and functional tests (real Placement, real libudev, real nova-scheduler)"
 	@echo "make venv        only set up $(VENV), with the openstack client"
+	@echo "make test-integration   a virtual host with real USB, udev and libvirt (builds it first: some minutes)"
 	@echo "make lint typing ruff, codespell, mypy"
 	@echo "make bench       requests, seconds, memory and latency, as a table"
 	@echo "make genconfig   write conf/usb-provider.conf.sample anew"
@@ -29,6 +30,10 @@ unit: $(VENV)/.dev
 
 functional: $(VENV)/.dev
 	$(PYTEST) tests/functional $(ARGS)
+
+test-integration: $(VENV)/.dev
+	tools/install-system-packages.sh integration
+	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

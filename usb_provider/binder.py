@@ -101,6 +101,7 @@ class _Memory:
     trouble: dict[tuple[str, str], _Trouble] = field(default_factory=dict)
     suspects: dict[tuple[str, str], float] = field(default_factory=dict)
     refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
 
 
 class Binder:
@@ -186,7 +187,7 @@ class Binder:
                 case "status":
                     return {"guests": self.status()}
                 case "started":
-                    self._changed()
+                    self._started(parse_guest(str(text)).uuid)
                 case "migrate" | "restore":
                     rewritten = with_placeholders(str(text))
                     return {} if rewritten is None else {"xml": rewritten}
@@ -222,6 +223,16 @@ class Binder:
                     row = rows.setdefault(uuid, {"uuid": uuid, "name": None, "devices": []})
                     row["refused"] = {"reason": reason, "since": when}
         return list(rows.values())
+
+    def _started(self, guest_uuid: str) -> None:
+        with self._lock:
+            self._memory.started[guest_uuid] = time.monotonic()
+        self._changed()
+
+    def _seconds_since_start(self, guest_uuid: str) -> float | None:
+        with self._lock:
+            started = self._memory.started.get(guest_uuid)
+        return None if started is None else round(time.monotonic() - started, 3)
 
     def _prepare(self, guest: Guest) -> Mapping[str, Any]:
         """Whether *guest* may start: everything that it holds on this host must be there for it."""
@@ -345,6 +356,7 @@ class Binder:
             guest=action.guest_name,
             provider_uuid=action.provider_uuid,
             provider=action.provider_name,
+            seconds=self._seconds_since_start(action.guest_uuid),
             **_address(action.device),
         )
         now = self._device(action.provider_uuid)
@@ -378,6 +390,11 @@ class Binder:
             self._memory.since = {(each.guest_uuid, each.provider_uuid): _since(before, each, now) for each in bindings}
             running_now = {each.guest.uuid for each in running}
             self._memory.trouble = {key: value for key, value in self._memory.trouble.items() if key[0] in running_now}
+            # How long the first attach takes is worth knowing; a later one has nothing to do with the start.
+            waiting = {each.guest_uuid for each in bindings if each.state is not State.ATTACHED}
+            self._memory.started = {
+                uuid: when for uuid, when in self._memory.started.items() if uuid in waiting or uuid not in running_now
+            }
             self._running, self._bindings = tuple(running), bindings
 
     def _next_look(self) -> float | None:

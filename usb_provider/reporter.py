@@ -19,7 +19,7 @@ from usb_provider.model.plan import Action, Note, Plan, diff
 from usb_provider.model.provider import Assessment, Root, assess, provider_uuid
 from usb_provider.model.spec import DeviceSpec
 from usb_provider.model.text import printable
-from usb_provider.model.tree import ObservedTree
+from usb_provider.model.tree import ObservedProvider, ObservedTree
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.observe import Observer
@@ -62,6 +62,15 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What a pass would do, the verdict on each device, and the tree as it is."""
+
+    plan: Plan
+    devices: tuple[Assessment, ...]
+    tree: ObservedTree
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     sys_name: str
     serial: str | None
@@ -101,6 +110,7 @@ class Reporter:
         self._root: Root | None = None
         self._seen: dict[str, _Seen] = {}
         self._tree: ObservedTree | None = None
+        self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
 
     def view(self) -> tuple[ObservedTree, tuple[Assessment, ...]] | None:
         """The tree as the last pass left it, with every device as it is now; None before the first pass.
@@ -118,8 +128,8 @@ class Reporter:
         if self._tree is not None:
             self._tree = self._observer.holders(self._tree, uuids)
 
-    def plan(self) -> tuple[Plan, tuple[Assessment, ...]]:
-        """The plan that a pass would apply now, and the verdict on each device. Changes nothing anywhere.
+    def preview(self) -> Preview:
+        """What a pass would see and do now. Changes nothing anywhere.
 
         :raises RootMissing, Unavailable, AccessRefused, Incompatible: as :meth:`run`.
         """
@@ -128,7 +138,7 @@ class Reporter:
                 look = self._look()
             except Conflict:
                 continue
-            return look.plan, look.devices
+            return Preview(look.plan, look.devices, look.tree)
         raise Conflict("Placement changes faster than it can be read.")
 
     def run(self) -> Pass:
@@ -252,10 +262,17 @@ class Reporter:
         expired = set()
         for provider in tree.providers.values():
             if provider.managed and provider.absent and not provider.allocated and not provider.inventories:
-                since = self._client.last_modified(provider.uuid)
+                since = self._last_written(provider)
                 if since is not None and (now - since).total_seconds() > after:
                     expired.add(provider.uuid)
         return frozenset(expired)
+
+    def _last_written(self, provider: ObservedProvider) -> datetime.datetime | None:
+        generation, since = self._written.get(provider.uuid, (None, None))
+        if generation != provider.generation:
+            since = self._client.last_modified(provider.uuid)
+            self._written[provider.uuid] = provider.generation, since
+        return since
 
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:

@@ -27,6 +27,7 @@ LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
 _LONGEST_LIBVIRT_WAIT = 15.0
 _STOP_SECONDS = 30.0
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def start(self) -> None:
         """Begin. Called in the main thread, by oslo.service."""
         # oslo.service's own SIGHUP handler ends a process that does not fork (ProcessLauncher._reload_service).
-        signal.signal(signal.SIGHUP, lambda signum, frame: self.reset())
+        signal.signal(signal.SIGHUP, self._hung_up)
         self._watcher = self._watch(self._look.set)
         self._look.set()
         self._worker.start()
@@ -134,6 +135,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
 
     def wait(self) -> None:
         """Return when the agent has ended."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         while not self._ended.wait(timeout=3600):
             pass
 
@@ -146,16 +148,23 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._hang_up.set()
         self._look.set()
 
+    def _hung_up(self, signum: int, frame: object) -> None:
+        # A SIGTERM in the middle of this would wait for a lock that it holds itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self.reset()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
     def _work(self) -> None:
         due = True
         while not self._stopping.is_set():
             if not due:
                 self._wait()
+            # First of all: what is set from here on ends the next wait.
+            self._look.clear()
             if self._stopping.is_set():
                 return
             if self._hang_up.is_set():
                 self._read_again()
-            self._look.clear()
             due = not self._pass()
             self._bind()
 
@@ -194,15 +203,18 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             return False
         except Exception:
             LOG.exception("A pass failed in a way that is a bug of usb-provider; trying again.")
-            self._stopping.wait(_LONGEST_WAIT)
+            self._sleep(_LONGEST_WAIT)
         return True
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._stopping.is_set() and not self._hang_up.is_set() and (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0:
             # Placement being away is no reason to leave a guest without its device.
             self._bind()
+            # Before the flags are asked: a signal between the two must not be slept through.
             self._look.clear()
+            if self._stopping.is_set() or self._hang_up.is_set():
+                return
             if self._look.wait(min(left, max(0.0, self._bind_at - time.monotonic()))):
                 self._settle()
 
@@ -248,18 +260,30 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
 
     def _read_again(self) -> None:
         self._hang_up.clear()
+        problems: tuple[str, ...] = ()
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._reporter.settings, self._timing = self._reload()
             LOG.info("The configuration was read again.")
         except ConfigError as error:
-            for problem in error.problems:
-                LOG.error("The configuration stays as it was: %s", problem)
+            problems = error.problems
+        # Not above: oslo.log writes an exception that is being handled behind every message.
+        for problem in problems:
+            LOG.error("The configuration stays as it was: %s", problem)
         self._tell("READY=1")
 
     def _tell(self, *lines: str) -> None:
         text = "\n".join(line.replace("\n", " ") for line in lines)
         self._systemd.notify(text.encode("ascii", "replace").decode("ascii"))
+
+
+def hold_signals() -> None:
+    """Keep signals for :meth:`Agent.wait`. Call it before any thread is started.
+
+    Threads inherit this for good, so every signal comes to the main thread: one that the kernel gave to another
+    thread would not end the main thread's wait, and nobody would act on it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def launch(conf: Any, agent: Agent) -> int:

@@ -50,6 +50,11 @@ class RuleTraitStore:
                 try:
                     json.dump(sorted(names), new)
                     new.flush()
+                    # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
+                    os.fchmod(new.fileno(), 0o644)
+                    if os.geteuid() == 0:
+                        owner = self._path.parent.stat()
+                        os.fchown(new.fileno(), owner.st_uid, owner.st_gid)
                     os.fsync(new.fileno())
                     os.replace(new.name, self._path)
                 except OSError:

@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     from usb_provider.cmd.setup import checked, reporter, settings
     from usb_provider.host.udev import UdevHost
     from usb_provider.reporter import Settings
-    from usb_provider.service import Agent, Timing, launch
+    from usb_provider.service import Agent, Timing, hold_signals, launch
 
+    hold_signals()
     # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
     log.set_defaults(
         default_log_levels=[*log.get_default_log_levels(), "keystoneauth.session=ERROR", "oslo_service.backend=ERROR"]

@@ -28,7 +28,7 @@ from usb_provider.reporter import Pass, Reporter
 TEXT = """\
 Show everything on this machine: USB devices, a Placement of its own, and what the scheduler would do with them.
 
-The Placement is real (openstack-placement on SQLite) but embedded: on loopback, without Keystone, for this user only.
+The Placement is real (openstack-placement on SQLite) but embedded: on loopback only, without Keystone.
 Nothing else on the machine or in a cloud is touched. Where the machine has no USB devices, recorded ones of a busy
 host are shown, and said to be recorded."""
 
@@ -167,7 +167,7 @@ class Show:
 
 
 def _show_all(show: Show, report: Reporter, placement: EmbeddedPlacement, bed: recording.Testbed | None) -> None:
-    _, found = report.plan()
+    found = report.preview().devices
     show.heading("The USB devices of this host, and why each one is offered or not")
     show.console.print(output.device_table(found))
     show.heading("One reporting pass")

@@ -5,18 +5,23 @@ import json
 import sys
 from typing import Any
 
+from oslo_config import cfg
+
+import placement_traits
 from usb_provider.cmd import output
-from usb_provider.cmd.setup import read_configuration, root_finder, settings
+from usb_provider.cmd.setup import read_configuration, reporter, root_hints, settings
+from usb_provider.cmd.status import ask_agent
 from usb_provider.conf.load import Options
-from usb_provider.exception import UsbProviderError
+from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
 from usb_provider.model.offer import guard
 from usb_provider.model.provider import Assessment, Root, assess
+from usb_provider.placement.session import is_configured
 
 TEXT = """\
 List this host's USB devices: whether each one is offered to instances, as what, and why (not).
 
-Needs no Placement. When [placement] is configured, nova's compute node is looked up there, so that the provider of
-each device can be named; "openstack resource provider show" takes that UUID."""
+Needs no Placement. Where [placement] is configured, the list tells as well which provider each device has, for
+"openstack resource provider show", and which consumer holds it; where an agent runs, which guest has it."""
 
 
 def declare(command: argparse.ArgumentParser) -> None:
@@ -32,19 +37,20 @@ def declare(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, or suggest."""
-    from usb_provider.host.udev import UdevHost
-
     conf, options = read_configuration(arguments, needs_placement=False)
-    chosen = settings(options)
-    found = assess(
-        UdevHost().devices(),
-        chosen.specs,
-        root=_root(conf, options),
-        junk=chosen.junk_serials,
-        serial_trait=chosen.serial_trait,
-    )
+    found, consumers = _look(conf, options)
     if arguments.json:
-        output.print_json([device_json(each) for each in found])
+        guests = _guests(options)
+        output.print_json(
+            [
+                device_json(each)
+                | {
+                    "consumer": consumers.get(each.provider_uuid or ""),
+                    "domain": guests.get(each.provider_uuid or ""),
+                }
+                for each in found
+            ]
+        )
     elif arguments.suggest:
         lines = suggestions(found)
         for line in lines:
@@ -52,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not lines:
             output.say("Nothing to suggest: every device here is offered, or never can be.", error=True)
     else:
-        output.print_devices(found)
+        output.print_devices(found, consumers=consumers, guests=_guests(options) if consumers else {})
     return 0
 
 
@@ -85,8 +91,6 @@ def device_json(each: Assessment) -> dict[str, Any]:
 
 def suggestions(found: tuple[Assessment, ...]) -> list[str]:
     """One ``device_spec`` line, with a comment above, for each kind of device that a rule could still offer."""
-    import placement_traits
-
     lines: list[str] = []
     for each in found:
         device = each.device
@@ -105,16 +109,55 @@ def suggestions(found: tuple[Assessment, ...]) -> list[str]:
     return lines
 
 
-def _root(conf: Any, options: Options) -> Root | None:
-    """The root if it can be known: from Placement where that is configured, else what this host says by itself."""
-    from usb_provider.placement.session import connect, is_configured
+def _look(conf: cfg.ConfigOpts, options: Options) -> tuple[tuple[Assessment, ...], dict[str, str]]:
+    """Each device with its verdict, and who holds its provider.
 
+    From Placement where that is configured and answers, since a device that an instance holds keeps its identity;
+    else from what this host knows by itself.
+    """
+    from usb_provider.host.udev import UdevHost
+
+    host = UdevHost()
     if is_configured(conf):
-        client = connect(conf)
         try:
-            return root_finder(client, options).find()
+            with reporter(conf, options, host) as report:
+                seen = report.preview()
+            holders = {
+                provider.uuid: " ".join(sorted(provider.allocations))
+                for provider in seen.tree.providers.values()
+                if provider.managed and provider.allocated
+            }
+            return seen.devices, holders
+        except ConfigError:
+            raise
         except UsbProviderError as error:
-            output.say(f"Providers are not named: {error}", error=True)
-    if options.agent.root_provider_uuid:
-        return Root(options.agent.root_provider_uuid, options.agent.root_provider_name or "")
-    return None
+            output.say(f"Without Placement: {error}", error=True)
+    chosen = settings(options)
+    found = assess(
+        host.devices(),
+        chosen.specs,
+        root=_root(options),
+        junk=chosen.junk_serials,
+        serial_trait=chosen.serial_trait,
+    )
+    return found, {}
+
+
+def _root(options: Options) -> Root | None:
+    """The root as far as this host knows it without Placement."""
+    known = root_hints(options).known_uuid()
+    return Root(known[0], options.agent.root_provider_name or "") if known else None
+
+
+def _guests(options: Options) -> dict[str, str]:
+    """By provider, the guest that has its device now, as the running agent says; nothing where none answers."""
+    try:
+        guests = ask_agent(options.hook.socket, options.hook.timeout)["guests"]
+    except Unavailable:
+        return {}
+    return {
+        device["provider_uuid"]: guest["name"]
+        for guest in guests
+        for device in guest["devices"]
+        if device["state"] == "attached"
+    }

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -50,27 +50,34 @@ def table(*columns: str) -> Table:
     return made
 
 
-def device_table(found: Iterable[Assessment]) -> Table:
-    """Devices, one a line, with the verdict."""
-    made = table("Port", "ID", "Device", "Offered as", "Why")
+def device_table(
+    found: Iterable[Assessment],
+    *,
+    consumers: Mapping[str, str] | None = None,
+    guests: Mapping[str, str] | None = None,
+) -> Table:
+    """Devices, one a line, with the verdict, and who has each where somebody has any."""
+    made = table("Port", "ID", "Device", "Offered as", *(["Held by"] if consumers else []), "Why")
     for each in found:
-        device = each.device
+        device, uuid = each.device, each.provider_uuid or ""
+        holder = (guests or {}).get(uuid) or (consumers or {}).get(uuid) or "-"
         made.add_row(
             Text(device.sys_name),
             Text(device.usb_id),
             Text(device.label),
             Text(each.resource_class or "-", style="green" if each.offered else "dim"),
+            *([Text(printable(holder))] if consumers else []),
             Text(printable(each.reason, 200), style="" if each.offered else "dim"),
         )
     return made
 
 
-def print_devices(found: Sequence[Assessment]) -> None:
+def print_devices(found: Sequence[Assessment], *, consumers: Mapping[str, str], guests: Mapping[str, str]) -> None:
     """The list for people."""
     if not found:
         say("No USB device is plugged into this host.")
         return
-    console().print(device_table(found))
+    console().print(device_table(found, consumers=consumers, guests=guests))
     offered = sum(each.offered for each in found)
     say(f"{len(found)} devices, {offered} offered.")
 

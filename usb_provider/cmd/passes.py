@@ -15,7 +15,7 @@ in the order in which they are written."""
 SYNC_TEXT = """\
 Make one reporting pass: bring the providers of this host in Placement in line with its USB devices.
 
-Safe to repeat, also beside a running agent: a pass that finds nothing to change costs one request."""
+Safe to repeat, also beside a running agent."""
 
 
 def declare_plan(command: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
 
     conf, options = read_configuration(arguments)
     with reporter(conf, options, UdevHost()) as report:
-        plan, _ = report.plan()
+        plan = report.preview().plan
     if arguments.json:
         output.print_json(
             {

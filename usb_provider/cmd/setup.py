@@ -12,7 +12,6 @@ from usb_provider.conf import load
 from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
-from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder, RootHints
 from usb_provider.placement.session import connect
 from usb_provider.reporter import Reporter, Settings
@@ -73,15 +72,14 @@ def settings(options: load.Options) -> Settings:
     )
 
 
-def root_finder(client: PlacementClient, options: load.Options) -> RootFinder:
-    """Where to look for the root, by *options* and by what this host is called."""
-    hints = RootHints(
+def root_hints(options: load.Options) -> RootHints:
+    """What may name the root, by *options* and by what this host is called."""
+    return RootHints(
         uuid=options.agent.root_provider_uuid,
         compute_id_file=options.agent.compute_id_file,
         name=options.agent.root_provider_name,
         hostnames=hypervisor_hostnames(),
     )
-    return RootFinder(client, hints)
 
 
 @contextlib.contextmanager
@@ -95,7 +93,7 @@ def reporter(conf: cfg.ConfigOpts, options: load.Options, host: UdevHost) -> Ite
         yield Reporter(
             host.devices,
             client,
-            root_finder(client, options),
+            RootFinder(client, root_hints(options)),
             settings(options),
             store=RuleTraitStore(options.agent.state_dir),
             executor=executor,

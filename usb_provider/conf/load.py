@@ -87,7 +87,12 @@ def open_files(
     conf = conf or cfg.ConfigOpts()
     declare(conf)
     try:
-        conf(list(arguments), project=PROJECT, prog=PROJECT)
+        conf(
+            list(arguments),
+            prog=PROJECT,
+            default_config_files=default_files(),
+            default_config_dirs=cfg.find_config_dirs(project=None, prog=PROJECT),
+        )
         register_opts(conf)
     except cfg.ConfigFilesNotFoundError as error:
         names = ", ".join(error.config_files)
@@ -110,6 +115,13 @@ def open_files(
     except cfg.Error as error:
         raise ConfigError([f"The configuration cannot be read: {_line(error)}."]) from error
     return conf
+
+
+def default_files() -> list[str]:
+    """The files that are read when none is named, each once (oslo.config gives it once for the project and again for
+    the program, which would double every rule).
+    """
+    return list(cfg.find_config_files(project=None, prog=PROJECT))
 
 
 def reread(conf: cfg.ConfigOpts) -> Options:
@@ -193,7 +205,7 @@ def _unreadable(arguments: Sequence[str]) -> str:
     named = [value for word, value in itertools.pairwise(arguments) if word == "--config-file"]
     for directory in [value for word, value in itertools.pairwise(arguments) if word == "--config-dir"]:
         named += sorted(str(path) for path in Path(directory).glob("*.conf"))
-    for path in named or cfg.find_config_files(PROJECT, PROJECT):
+    for path in named or default_files():
         try:
             Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

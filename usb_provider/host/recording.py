@@ -24,8 +24,9 @@ import socket
 import struct
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
@@ -323,33 +324,20 @@ def wrap(argv: Sequence[str]) -> list[str]:
     return [wrapper, *argv]
 
 
-@contextmanager
-def _quick_tmpdir() -> Iterator[None]:
-    """Let temporary directories be made in memory: a host has thousands of files, and disks are slow at these."""
-    memory = Path("/dev/shm")
-    with suppress(OSError):
-        space = os.statvfs(memory)
-        if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) and space.f_bavail * space.f_frsize > 2**28:
-            os.environ["TMPDIR"] = str(memory)
-            try:
-                yield
-            finally:
-                del os.environ["TMPDIR"]
-            return
-    yield
-
-
 class _GError(ctypes.Structure):
     _fields_ = (("domain", ctypes.c_uint32), ("code", ctypes.c_int), ("message", ctypes.c_char_p))
 
 
 class _Library:
-    """The functions of libumockdev that we need, and those of GLib that free what they give."""
+    """libumockdev, and the testbeds that it made for this process.
+
+    A testbed that is done with is emptied and used again, never freed: libumockdev's own threads race with both the
+    making and the freeing of one.
+    """
 
     def __init__(self) -> None:
         try:
             umockdev = ctypes.CDLL("libumockdev.so.0")
-            gobject = ctypes.CDLL("libgobject-2.0.so.0")
             glib = ctypes.CDLL("libglib-2.0.so.0")
         except OSError as error:
             raise RecordingError(f"umockdev is not installed ({error}): {UMOCKDEV_PACKAGES}.") from error
@@ -358,31 +346,47 @@ class _Library:
         self._root = umockdev.umockdev_testbed_get_root_dir
         self._root.argtypes, self._root.restype = [ctypes.c_void_p], ctypes.c_void_p
         self._add = umockdev.umockdev_testbed_add_from_string
-        self._add.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_char_p,
-            ctypes.POINTER(ctypes.POINTER(_GError)),
-        ]
+        self._add.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.POINTER(_GError))]
         self._add.restype = ctypes.c_int
-        self._unref = gobject.g_object_unref
-        self._unref.argtypes = [ctypes.c_void_p]
         self._free = glib.g_free
         self._free.argtypes = [ctypes.c_void_p]
         self._free_error = glib.g_error_free
         self._free_error.argtypes = [ctypes.POINTER(_GError)]
-        # The answer, which is no as long as there is no testbed, is remembered by the library, and
-        # keeps it from sending events of its own. Where it is yes all the same, each "add" comes
-        # twice, which does no harm.
+        self._idle: list[tuple[int, Path]] = []
+        self._visible: list[Path] = []
+        self._outside = os.environ.pop("UMOCKDEV_DIR", None)
+        # The answer, which is no as long as there is no testbed, is remembered by the library, and keeps it from
+        # sending events of its own. Where it is yes all the same, each "add" comes twice, which does no harm.
         umockdev.umockdev_in_mock_environment()
+        if self._outside is not None:
+            os.environ["UMOCKDEV_DIR"] = self._outside
+        atexit.register(self._remove_directories)
 
-    def new(self) -> tuple[int, Path]:
-        """A testbed and its directory; from here on $UMOCKDEV_DIR names that."""
-        with _quick_tmpdir():
-            handle = int(self._new())
-        root = self._root(handle)
-        directory = Path(os.fsdecode(ctypes.string_at(root)))
-        self._free(root)
+    def take(self) -> tuple[int, Path]:
+        """An empty testbed and its directory; from here on $UMOCKDEV_DIR names that."""
+        handle, directory = self._idle.pop() if self._idle else self._made()
+        for name in ("bus", "class"):
+            (directory / "sys" / name).mkdir(parents=True, exist_ok=True)
+        self._visible.append(directory)
+        os.environ["UMOCKDEV_DIR"] = str(directory)  # libumockdev told libc only, not Python
         return handle, directory
+
+    def give_back(self, handle: int, directory: Path) -> None:
+        """Empty the testbed; $UMOCKDEV_DIR names the one that was taken before it, if any."""
+        self._visible.remove(directory)
+        now = str(self._visible[-1]) if self._visible else self._outside
+        if now is None:
+            del os.environ["UMOCKDEV_DIR"]
+        else:
+            os.environ["UMOCKDEV_DIR"] = now
+        for entry in directory.iterdir():
+            if entry.name == "ioctl":  # libumockdev listens there
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        self._idle.append((handle, directory))
 
     def add(self, handle: int, text: bytes) -> None:
         """:raises RecordingError: with umockdev's own words."""
@@ -393,9 +397,38 @@ class _Library:
                 self._free_error(error)
             raise RecordingError(f"umockdev refuses the description: {message}.")
 
-    def free(self, handle: int) -> None:
-        """Remove the testbed and its directory, and unset $UMOCKDEV_DIR."""
-        self._unref(handle)
+    def _made(self) -> tuple[int, Path]:
+        memory = Path("/dev/shm")  # a host has thousands of files, and disks are slow at these
+        quick = "TMPDIR" not in os.environ and _has_room(memory)
+        if quick:
+            os.environ["TMPDIR"] = str(memory)
+        try:
+            handle = int(self._new())
+        finally:
+            if quick:
+                del os.environ["TMPDIR"]
+        root = self._root(handle)
+        directory = Path(os.fsdecode(ctypes.string_at(root)))
+        self._free(root)
+        return handle, directory
+
+    def _remove_directories(self) -> None:
+        for _, directory in self._idle:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@cache
+def _library() -> _Library:
+    return _Library()
+
+
+def _has_room(directory: Path) -> bool:
+    """Whether files can be made in *directory*, and 256 MiB of them."""
+    try:
+        space = os.statvfs(directory)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK) and space.f_bavail * space.f_frsize > 2**28
 
 
 class _Listener:
@@ -454,7 +487,7 @@ def _murmur2(data: bytes) -> int:
 
 
 class Testbed:
-    """A host whose devices are plugged and unplugged by method calls. One at a time in a process.
+    """A host whose devices are plugged and unplugged by method calls. The latest open one is what this process sees.
 
     Real udev's order is kept: ``add`` of the device, of each interface and of what is below it,
     then ``bind``; ``unbind`` and ``remove``, deepest first. Events are delivered in order but not
@@ -485,11 +518,10 @@ class Testbed:
         :raises RecordingError: when umockdev is not installed, or this process does not run under
             its preload; the caller should then run itself again with :func:`wrap`.
         """
-        library = _Library()
+        library = _library()
         if not is_active():
             raise RecordingError("This process does not run under umockdev: start it with 'umockdev-wrapper'.")
-        handle, directory = library.new()
-        os.environ["UMOCKDEV_DIR"] = str(directory)  # libumockdev told libc only
+        handle, directory = library.take()
         testbed = cls(library, handle, directory)
         atexit.register(testbed.close)
         return testbed
@@ -523,10 +555,7 @@ class Testbed:
         atexit.unregister(self.close)
         for listener in self._listeners.values():
             listener.close()
-        if os.environ.get("UMOCKDEV_DIR") == str(self._directory):
-            del os.environ["UMOCKDEV_DIR"]
-        self._library.free(self._handle)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._library.give_back(self._handle, self._directory)
 
     def load(self, recording: Recording, devices: Collection[str] | None = None) -> None:
         """Take over a recorded host: its ``/proc`` files, its controllers, and *devices* by name

@@ -121,6 +121,12 @@ class UsbDevice:
         return tuple(sorted({self.device_class, *(interface[0] for interface in self.interfaces)}))
 
     @property
+    def place(self) -> tuple[str, int, tuple[int, ...], str]:
+        """Where it is plugged in, to sort by: port 9 comes before port 10."""
+        ports = tuple(int(part) for part in self.port_path.split(".") if part.isdigit())
+        return (self.controller or "", self.busnum or 0, ports, self.sys_path)
+
+    @property
     def usb_id(self) -> str:
         """``vid:pid``, four lower-case hex digits each."""
         return f"{self.vendor_id}:{self.product_id}"

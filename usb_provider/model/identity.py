@@ -178,7 +178,9 @@ class _Assignment:
         for device in group:
             if device.sys_name == held.sys_name:
                 return device
-        return next((device for device in group if not self._was_demoted(device)), None)
+        undemoted = [device for device in group if not self._was_demoted(device)]
+        # One that QEMU has open is the one that a guest has.
+        return min(undemoted, key=lambda device: ("usbfs" not in device.drivers, device.place), default=None)
 
     def _was_demoted(self, device: UsbDevice) -> bool:
         """Whether it was known by its port before: by the last look, and after a restart by its provider there."""

@@ -282,19 +282,31 @@ def _changes(
 ) -> tuple[SetTraits | SetInventory, ...]:
     """The changes, traits first when the device appears, inventory first when it goes.
 
-    The other way round while it is allocated: nobody can get it then, and what is reserved by us must never be there
-    without the state trait that says so, or a pass that is cut short leaves what looks like an operator's.
+    What we reserve must never be there without the state trait that says so, or a pass that is cut short leaves what
+    looks like an operator's. So the mark is set before we reserve, which happens only to what is allocated, and it
+    goes in a step of its own after we gave back.
     """
-    generation = first
+    ours = any(inventory.reserved for inventory in have.inventories.values()) and not _operator_reserved(have)
+    marks = have.traits & _OUR_STATES if appears and ours else frozenset()
+    if appears:
+        steps: list[_Target | frozenset[str]] = [target.traits | marks, target, target.traits]
+    elif have.allocated:
+        steps = [target.traits, target]
+    else:
+        steps = [target, target.traits]
+    generation, traits, inventories = first, have.traits, dict(have.inventories)
     actions: list[SetTraits | SetInventory] = []
-    for what in ("traits", "inventory") if appears != have.allocated else ("inventory", "traits"):
-        if what == "traits" and target.traits != have.traits:
-            added, removed = target.traits - have.traits, have.traits - target.traits
-            actions.append(SetTraits(have.uuid, have.name, generation, target.traits, added, removed))
-            generation = None
-        elif what == "inventory" and dict(target.inventories) != dict(have.inventories):
-            actions.append(SetInventory(have.uuid, have.name, generation, tuple(sorted(target.inventories.items()))))
-            generation = None
+    for step in steps:
+        if isinstance(step, frozenset):
+            if step == traits:
+                continue
+            actions.append(SetTraits(have.uuid, have.name, generation, step, step - traits, traits - step))
+            traits = step
+        elif dict(step.inventories) != inventories:
+            actions.append(SetInventory(have.uuid, have.name, generation, tuple(sorted(step.inventories.items()))))
+        else:
+            continue
+        generation = None
     return tuple(actions)
 
 

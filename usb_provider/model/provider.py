@@ -112,7 +112,7 @@ def assess(
 
     *held* tells what is allocated, by provider key; see :func:`usb_provider.model.identity.assign`.
     """
-    offers = sorted(offer.decide(devices, specs), key=lambda each: _place(each.device))
+    offers = sorted(offer.decide(devices, specs), key=lambda each: each.device.place)
     modes = {each.device.sys_name: each.spec.identity if each.spec else IdentityMode.AUTO for each in offers}
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
@@ -154,9 +154,3 @@ def _assess(verdict: offer.Offer, who: Identity, root: Root | None, serial_trait
         provider_name=name,
         desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc else None,
     )
-
-
-def _place(device: UsbDevice) -> tuple[str, tuple[int, ...], str]:
-    ports = tuple(int(part) for part in device.port_path.split(".") if part.isdigit())
-    bus = device.busnum or 0
-    return (device.controller or "", (bus, *ports), device.sys_path)

@@ -232,7 +232,7 @@ class PlacementClient:
         status = response.status_code
         detail, code = _error(response)
         asked = f"{response.request.method} {response.request.path_url}"
-        said = f"Placement answers {status} to {asked}" + (f": {detail}" if detail else "")
+        said = f"Placement answers {status} to {asked}" + (f": {detail.rstrip('.')}" if detail else "")
         if status in (401, 403):
             raise exception.AccessRefused(
                 f"{said}; the user in [placement] needs the role service (or admin) in its project."

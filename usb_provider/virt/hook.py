@@ -1,7 +1,7 @@
 #!/bin/sh
-""":'
+""":"
 case "$2" in prepare|started|migrate|restore) exec python3 -I -S "$0" "$@" ;; *) exit 0 ;; esac
-':"""
+":"""
 
 """libvirt's QEMU hook: a messenger. Installed by "usb-provider install-hook" as /etc/libvirt/hooks/qemu.d/usb-provider.
 

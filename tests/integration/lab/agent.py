@@ -1,0 +1,128 @@
+"""The product in the test host: installed as an operator does it, and its agent's unit."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.fixtures.placement import PlacementServer
+from tests.integration.lab.vm import LOOPBACK, Vm
+
+TOP = Path(__file__).parents[3]
+ROOT_NAME = "testhost"
+ROOT_UUID = "6f7d4b5c-0d6e-4c3a-9d58-0a4d2f8c7e11"
+STICKS: Mapping[str, Any] = {"vendor_id": "46f4", "product_id": "0001", "resource_class": "CUSTOM_USB_STORAGE"}
+"""A rule that offers QEMU's USB sticks."""
+
+UNIT = "usb-provider-agent.service"
+
+
+class Agent:
+    """The agent of a test host that reports to *placement*."""
+
+    def __init__(self, vm: Vm, placement: PlacementServer) -> None:
+        self.vm = vm
+        self.placement = placement
+
+    @staticmethod
+    def install(vm: Vm, wheel: Path) -> None:
+        """Install *wheel* and what conf/ has for systemd; the unit is enabled and not yet started."""
+        vm.put(wheel, f"/tmp/{wheel.name}")
+        for name in ("systemd/usb-provider-agent.service", "sysusers.d/usb-provider.conf"):
+            where = "/etc/systemd/system" if name.startswith("systemd/") else "/etc/sysusers.d"
+            vm.put(TOP / "conf" / name, f"{where}/{Path(name).name}")
+        vm.ssh(
+            "/opt/usb-provider/bin/pip install --quiet --no-deps --no-index --force-reinstall "
+            f"--root-user-action ignore --disable-pip-version-check /tmp/{wheel.name} && "
+            "systemd-sysusers && install -d -m 750 -g usb-provider /etc/usb-provider && "
+            f"systemctl daemon-reload && systemctl enable --quiet {UNIT}",
+            timeout=300,
+        )
+
+    def configure(
+        self,
+        rules: Iterable[Mapping[str, Any]] = (STICKS,),
+        *,
+        options: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Write the configuration: *rules* are the whole of ``device_spec``, *options* are added to their groups.
+
+        A running agent has it from :meth:`reload` or :meth:`restart` on.
+        """
+        port = self.placement.endpoint.rpartition(":")[2]
+        groups: dict[str, dict[str, str]] = {
+            "DEFAULT": {"debug": "true"},
+            "placement": {
+                "auth_type": "admin_token",
+                "endpoint": f"http://{LOOPBACK}:{port}",
+                "token": self.placement.token,
+            },
+        }
+        for group, more in (options or {}).items():
+            groups.setdefault(group, {}).update(more)
+        lines = []
+        for group, values in groups.items():
+            lines += [f"[{group}]", *(f"{name} = {value}" for name, value in values.items())]
+        lines += ["[usb]", *(f"device_spec = {json.dumps(rule).replace('$', '$$')}" for rule in rules)]
+        self.vm.put("\n".join(lines) + "\n", "/etc/usb-provider/usb-provider.conf", 0o640)
+        self.vm.ssh("chgrp usb-provider /etc/usb-provider/usb-provider.conf")
+
+    def start(self) -> None:
+        """Start the unit; return when the agent says that it is ready."""
+        self._systemctl("start")
+
+    def stop(self) -> None:
+        """Stop the unit."""
+        self._systemctl("stop")
+
+    def restart(self) -> None:
+        """Stop the unit and start it."""
+        self._systemctl("restart")
+
+    def reload(self) -> None:
+        """Send the agent SIGHUP."""
+        self._systemctl("reload")
+
+    def kill(self) -> None:
+        """Kill the agent as nothing but the kernel does; systemd starts it again."""
+        self._systemctl("kill --signal=KILL --kill-whom=main")
+
+    def run_with(self, code: str) -> None:
+        """Run the agent once, as the unit "usb-provider-try", after the Python *code*: it makes what tests need happen.
+
+        The code finds ``LibvirtHost`` and the modules os, threading and time.
+        """
+        self.vm.put(
+            "import os, sys, threading, time\n"
+            "from usb_provider.cmd.main import main\n"
+            "from usb_provider.virt.domain import LibvirtHost\n"
+            f"{code}"
+            "sys.exit(main(['agent']))\n",
+            "/tmp/try.py",
+        )
+        self.vm.ssh(
+            "rm -f /tmp/gap /tmp/go; systemctl reset-failed usb-provider-try 2>/dev/null; "
+            "systemd-run --quiet --unit=usb-provider-try --service-type=notify --property=NotifyAccess=main "
+            "--property=RuntimeDirectory=usb-provider --property=RuntimeDirectoryPreserve=yes "
+            "/opt/usb-provider/bin/python /tmp/try.py",
+            timeout=180,
+        )
+
+    def _systemctl(self, verb: str) -> None:
+        self.vm.ssh(f"systemctl {verb} {UNIT}", timeout=180)
+
+    def run(self, *words: str, timeout: float = 120) -> str:
+        """Give what ``usb-provider *words*`` prints, run by root."""
+        return self.vm.ssh(" ".join(["usb-provider", *words]), timeout=timeout)
+
+    def log(self) -> str:
+        """Give what the agent has logged since its last start."""
+        invocation = f"$(systemctl show --property=InvocationID --value {UNIT})"
+        return self.vm.ssh(f"journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID={invocation}")
+
+    def forget(self) -> None:
+        """Stop the agent and remove what it keeps."""
+        self.vm.ssh(
+            f"systemctl stop {UNIT} usb-provider-try; systemctl reset-failed {UNIT}; rm -rf /var/lib/usb-provider/*",
+            check=False,
+        )

@@ -1,0 +1,172 @@
+#!/bin/bash
+# Builds the virtual test host of the integration tests from Debian packages, unless it is there already, and prints
+# the directory that holds it: host.ext4 (the disk), vmlinux, initrd (to boot it) and id_ed25519 (for root's ssh).
+#
+# The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, keeps a directory for the state that this
+# recipe and the project's dependencies have. Needs root: packages are unpacked and configured in a chroot.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../../.." && pwd)
+cache=${USB_PROVIDER_LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/usb-provider-lab}
+python=$(realpath -s "$(command -v "${PYTHON:-python3}")")
+suite=bookworm # libvirt 9.0, QEMU 7.2, Python 3.11
+image_python=3.11
+
+mapfile -t dependencies < <("$python" -c '
+import sys, tomllib
+print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")' "$top/pyproject.toml")
+key=$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}"; } | sha256sum | cut -c 1-16)
+
+mkdir -p "$cache"
+exec 9> "$cache/lock"
+flock 9
+if [ -d "$cache/$key" ]; then
+    echo "$cache/$key"
+    exit
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "The test host's image must be built by root once: sudo USB_PROVIDER_LAB=$cache $0" >&2
+    exit 1
+fi
+
+say() { echo "[$SECONDS s] $*" >&2; }
+work=$cache/$key.part
+root=$work/root
+rm -rf --one-file-system "$work"
+mkdir -p "$work"
+trap 'rm -rf --one-file-system "$work"' EXIT
+cd "$work"
+
+"$top/tools/install-system-packages.sh" run integration >&2
+say "Building the test host's image in $cache/$key"
+
+# Debian's part takes longest and changes least, so it is kept by itself: root.tar and the kernel's package.
+packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,openssh-server
+packages=$packages,python3,python3-venv,python3-libvirt
+packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
+debian=$cache/debian-$(echo "$suite $packages" | sha256sum | cut -c 1-16)
+if [ ! -d "$debian" ]; then
+    # From the mirror that this machine uses.
+    mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' \
+        /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null | head -n 1 || true)
+    mkdir debian
+    cat > debian/fetch-kernel << 'HOOK'
+#!/bin/sh
+# The kernel's package is only fetched: installing it would build an initramfs.
+set -eu
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+package=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+cd "$(dirname "$0")"
+apt-get download -qq -o APT::Sandbox::User=root "$package"
+HOOK
+    chmod +x debian/fetch-kernel
+    mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --include="$packages" \
+        --customize-hook="$work/debian/fetch-kernel" "$suite" debian/root.tar ${mirror:+"$mirror"} >&2
+    rm -rf "$cache"/debian-*
+    mv debian "$debian"
+fi
+mkdir "$root"
+tar -x -f "$debian/root.tar" -C "$root" --numeric-owner --xattrs --xattrs-include='*'
+say "Debian packages are in place"
+
+# The kernel, as an ELF file that QEMU boots without the guest having to decompress it.
+dpkg-deb -x "$debian"/linux-image-*.deb kernel
+release=$(ls kernel/lib/modules)
+"$python" - "kernel/boot/vmlinuz-$release" vmlinux << 'PYTHON'
+import lzma, pathlib, sys
+
+packed = pathlib.Path(sys.argv[1]).read_bytes()
+kernel = lzma.LZMADecompressor().decompress(packed[packed.index(b"\xfd7zXZ\x00") :])
+assert kernel.startswith(b"\x7fELF"), kernel[:4]
+pathlib.Path(sys.argv[2]).write_bytes(kernel)
+PYTHON
+mkdir -p "$root/lib/modules/$release"
+(
+    cd "kernel/lib/modules/$release"
+    {
+        ls modules.*
+        find kernel -name '*.ko' | grep -E '^kernel/(arch|block|crypto|lib|virt|sound|fs/(ext4|fat|fuse|jbd2|nls)/|fs/mbcache|net/(802|bridge|core|ipv4|ipv6|llc|netfilter|packet)/|drivers/(block|char|crypto/ccp|hid|input|leds|md|scsi|usb|virtio)/|drivers/net/(dummy|mii|net_failover|tun|veth|virtio_net|usb/))'
+    } | cpio -pdm --quiet "$root/lib/modules/$release"
+)
+depmod -b "$root" "$release"
+
+# initramfs OUT INIT MODULE…: busybox, the modules with what they need, and INIT.
+initramfs() {
+    local out=$1 init=$2 tree
+    shift 2
+    tree=$(mktemp -d -p "$work")
+    mkdir -p "$tree"/{bin,dev,lib,new,proc,sys}
+    cp "$root/bin/busybox" "$tree/bin/"
+    for applet in cat cp dd echo grep ifconfig insmod ls mkdir mount mv route sh sleep sort switch_root; do
+        ln -s busybox "$tree/bin/$applet"
+    done
+    for module in "$@"; do
+        modprobe -d "$root" -S "$release" --show-depends "$module" 2> /dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+    done | awk '!seen[$0]++' | while read -r file; do
+        cp "$file" "$tree/lib/"
+        echo "/lib/$(basename "$file")"
+    done > "$tree/modules"
+    install -m 755 "$here/files/$init" "$tree/init"
+    (cd "$tree" && find . | cpio -o -H newc --quiet) > "$out"
+}
+initramfs initrd host-init virtio_pci virtio_blk virtio_net ext4 crc32c_generic
+install -d "$root/opt/guest"
+initramfs "$root/opt/guest/initrd" guest-init xhci_pci ehci_pci uhci_hcd usbhid hid_generic usb_storage sd_mod
+cp vmlinux "$root/opt/guest/vmlinux"
+say "Kernel $release and the guest are in place"
+
+# What the wheel needs, so that a test run installs nothing but the wheel itself.
+"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" >&2
+if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$image_python" ]; then
+    for wheel in wheels/*-cp3*.whl; do
+        case $wheel in *-abi3-*) continue ;; esac
+        name=$(basename "$wheel" | cut -d - -f 1-2 | sed 's/-/==/')
+        rm "$wheel"
+        "$python" -m pip download -qq --no-deps --only-binary :all: --python-version "$image_python" \
+            --dest wheels "$name" >&2
+    done
+fi
+mv wheels "$root/opt/wheels"
+inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$root" "$@"; }
+inside python3 -m venv --system-site-packages /opt/usb-provider
+inside /opt/usb-provider/bin/pip install --quiet --no-index --find-links /opt/wheels --disable-pip-version-check \
+    --root-user-action ignore "${dependencies[@]}" >&2
+rm -rf "$root/opt/wheels"
+ln -s /opt/usb-provider/bin/usb-provider "$root/usr/bin/usb-provider"
+say "The wheel's dependencies are in place"
+
+echo 0123456789abcdef0123456789abcdef > "$root/etc/machine-id"
+echo testhost > "$root/etc/hostname"
+echo '127.0.0.1 localhost testhost' > "$root/etc/hosts"
+: > "$root/etc/fstab"
+: > "$root/etc/resolv.conf"
+sed -i 's/^root:[^:]*:/root::/' "$root/etc/shadow"
+ssh-keygen -q -t ed25519 -N '' -C usb-provider-lab -f id_ed25519
+install -d -m 700 "$root/root/.ssh"
+install -m 600 id_ed25519.pub "$root/root/.ssh/authorized_keys"
+rm -f "$root"/etc/ssh/ssh_host_*
+ssh-keygen -q -t ed25519 -N '' -C testhost -f "$root/etc/ssh/ssh_host_ed25519_key"
+install -m 644 "$here/files/sshd.conf" "$root/etc/ssh/sshd_config.d/lab.conf"
+install -D -m 644 "$here/files/ssh-early.conf" "$root/etc/systemd/system/ssh.service.d/lab.conf"
+inside systemctl --quiet enable ssh.service
+inside systemctl --quiet set-default multi-user.target
+grep -v '^#' "$here/files/masked-units" | while read -r unit; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
+# As on a compute node: nova's user, the directory with its compute_id, and its instances'.
+inside useradd --system --home-dir /var/lib/nova --shell /usr/sbin/nologin nova
+install -d -m 755 -o "$(inside id -u nova)" -g "$(inside id -g nova)" "$root/var/lib/nova" "$root/var/lib/nova/instances"
+
+mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$root" host.ext4 "$(($(du -sm "$root" | cut -f 1) + 1024))M"
+mkdir done
+mv host.ext4 vmlinux initrd id_ed25519 done/
+: > done/in-use
+# Of other states of the recipe only those stay that a running test host uses.
+for old in "$cache"/*/in-use; do
+    [ -f "$old" ] || continue
+    flock -n "$old" rm -rf "$(dirname "$old")" || true
+done
+mv done "$cache/$key"
+say "The image is ready"
+echo "$cache/$key"

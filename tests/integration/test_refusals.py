@@ -1,0 +1,70 @@
+"""A start that cannot have its device fails with a sentence that an operator can act on; no other start does."""
+
+import time
+
+from tests.integration.lab import domains
+from tests.integration.lab.cloud import ASKS, Cloud, eventually
+
+
+def test_a_stick_that_is_not_plugged_in_refuses_the_start(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.vm.unplug("STICK-1")
+    eventually(lambda: cloud.schedulable("STICK-1"), False)
+    said = cloud.refused("vm")
+    assert "testhost_usb_46f4:0001:STICK-1 is allocated to this instance, but it is not plugged in." in said
+    assert cloud.agent.log().count("The start of guest vm is refused") == 1
+    assert "it is not plugged in" in cloud.agent.run("status", "--json")
+
+
+def test_a_stick_that_another_guest_has_refuses_the_start(cloud: Cloud) -> None:
+    cloud.stick("STICK-1")
+    cloud.boot("thief", extra_specs={})
+    domains.attach(cloud.vm, "thief", domains.host_device(cloud.vm, "STICK-1"))
+    cloud.claim("vm", cloud.provider("STICK-1"))
+    cloud.vm.ssh("sleep 3")
+    assert "but guest thief has it." in cloud.refused("vm")
+
+
+def test_a_guest_without_a_usb_controller_is_refused_with_the_remedy(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    said = cloud.refused("vm", usb_model="none")
+    assert "The instance has no USB controller" in said
+    assert "hw:usb_model=qemu-xhci in the flavor (nova 32 or newer)" in said
+    assert "hw_input_bus=virtio in the image" in said
+
+
+def test_a_superspeed_stick_on_a_usb_1_controller_is_refused(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    assert "too fast for the instance's USB controller (piix3-uhci)" in cloud.refused("vm", usb_model="piix3-uhci")
+
+
+def test_a_guest_with_no_port_left_is_refused(cloud: Cloud) -> None:
+    sticks = [cloud.stick(f"STICK-{number}") for number in range(1, 6)]
+    cloud.claim("vm", *sticks)
+    assert "The instance has no free USB port" in cloud.refused("vm")
+
+
+def test_a_start_while_placement_is_down_is_refused_only_when_it_needs_placement(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    with cloud.placement.down():
+        started = time.monotonic()
+        said = cloud.refused("vm")
+        assert time.monotonic() - started < 30
+        assert "Placement cannot be asked what this instance holds" in said
+        cloud.boot("bystander", extra_specs={})
+    cloud.vm.ssh("sleep 2")
+    domains.start(cloud.vm, "vm")
+    cloud.comes_to_have("vm", "STICK-1")
+
+
+def test_without_the_agent_only_a_guest_that_asks_for_usb_is_refused(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.agent.stop()
+    started = time.monotonic()
+    said = cloud.refused("vm", extra_specs=ASKS)
+    assert "the flavor asks for a USB device, and the agent did not answer" in said
+    cloud.boot("bystander", extra_specs={"hw:usb_model": "qemu-xhci"})
+    assert time.monotonic() - started < 60
+    cloud.agent.start()
+    domains.start(cloud.vm, "vm")
+    cloud.comes_to_have("vm", "STICK-1")

@@ -1,0 +1,118 @@
+"""What a guest holds it has again, and alive, after everything that can happen to guest, agent, libvirt and host."""
+
+import pytest
+
+from tests.integration.lab import domains
+from tests.integration.lab.cloud import Cloud, eventually
+
+STEPS = ["before attach", "during attach", "after attach", "before detach", "during detach", "after detach"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_agent_leaves_one_hostdev_the_right_one(cloud: Cloud, step: str) -> None:
+    """The agent kills itself with SIGKILL at one step; its successor finds what is there."""
+    when, what = step.split()
+    cloud.claim("vm", cloud.stick("STICK-1", port="2"))
+    cloud.stick("STICK-2", port="3")
+    cloud.agent.stop()
+    die = "os.kill(os.getpid(), 9)"
+    cloud.agent.run_with(
+        f"real = LibvirtHost.{what}\n"
+        "def wrapped(*words):\n"
+        + (f"    threading.Timer(0.15, lambda: {die}).start()\n" if when == "during" else "")
+        + (f"    {die}\n" if when == "before" else "")
+        + "    result = real(*words)\n"
+        + ("    time.sleep(5)\n" if when == "during" else "")
+        + (f"    {die}\n" if when == "after" else "")
+        + "    return result\n"
+        + f"LibvirtHost.{what} = wrapped\n"
+    )
+    cloud.boot("vm")
+    if what == "detach":
+        cloud.comes_to_have("vm", "STICK-1")
+        cloud.vm.unplug("STICK-1")
+        cloud.vm.plug("STICK-1", serial="STICK-1", port="2")
+    cloud.vm.wait_for("! systemctl is-active --quiet usb-provider-try", 60)
+    cloud.agent.start()
+    cloud.comes_to_have("vm", "STICK-1")
+
+
+def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1", port="2"))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    cloud.vm.ssh("systemctl restart libvirtd")
+    cloud.vm.wait_for("virsh list >/dev/null")
+    assert domains.is_running(cloud.vm, "vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    cloud.vm.unplug("STICK-1")
+    cloud.vm.plug("STICK-1", serial="STICK-1", port="2")
+    cloud.comes_to_have("vm", "STICK-1")
+    # Events of the new connection work, too: a start is noticed without a resync.
+    cloud.claim("late", cloud.stick("STICK-2", port="3"))
+    cloud.boot("late")
+    cloud.comes_to_have("late", "STICK-2")
+
+
+def test_libvirtd_restarts_while_the_agent_is_down_and_no_guest_is_lost(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    cloud.agent.stop()
+    cloud.vm.ssh("rm -f /run/usb-provider/hook.sock; systemctl restart libvirtd")
+    cloud.vm.wait_for("virsh list >/dev/null")
+    assert domains.is_running(cloud.vm, "vm")
+    cloud.agent.start()
+    cloud.comes_to_have("vm", "STICK-1")
+
+
+@pytest.mark.parametrize("deed", ["reset", "destroy and start", "managedsave and start", "suspend and resume"])
+def test_a_guest_has_its_stick_again_and_alive(cloud: Cloud, deed: str) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    for verb in deed.split(" and "):
+        domains.virsh(cloud.vm, verb, "vm", timeout=300)
+    eventually(lambda: domains.is_running(cloud.vm, "vm"), True)
+    cloud.comes_to_have("vm", "STICK-1")
+    cloud.vm.ssh("sleep 5")
+    cloud.comes_to_have("vm", "STICK-1", seconds=10)
+
+
+def test_a_saved_guest_whose_stick_has_another_number_by_then_is_restored_with_it(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1", port="2"))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    domains.virsh(cloud.vm, "managedsave", "vm", timeout=300)
+    cloud.vm.unplug("STICK-1")
+    cloud.vm.plug("STRANGER", serial="STRANGER", port="2")
+    cloud.vm.plug("STICK-1", serial="STICK-1", port="3")
+    domains.host_device(cloud.vm, "STICK-1")
+    eventually(lambda: cloud.schedulable("STICK-1"), True)
+    domains.start(cloud.vm, "vm")
+    cloud.comes_to_have("vm", "STICK-1")
+
+
+def test_a_linux_guest_can_use_its_stick_after_a_restore(cloud: Cloud) -> None:
+    cloud.claim("linux", cloud.stick("STICK-1"))
+    cloud.boot("linux", linux=True)
+    domains.wait_for_linux(cloud.vm, "linux")
+    domains.wait_for_console(cloud.vm, "linux", "USB+ 46f4:0001 STICK-1")
+    domains.virsh(cloud.vm, "managedsave", "linux", timeout=600)
+    domains.start(cloud.vm, "linux")
+    cloud.comes_to_have("linux", "STICK-1")
+    stick = domains.host_device(cloud.vm, "STICK-1")
+    eventually(lambda: set(domains.interface_drivers(cloud.vm, stick).values()), {"usbfs"}, 60)
+    eventually(lambda: domains.usb_in_guest(cloud.vm, "linux"), ["46f4:0001 STICK-1"], 60)
+
+
+def test_the_host_reboots_and_the_guest_has_its_stick_again(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
+    cloud.vm.reboot()
+    cloud.vm.wait_for("systemctl is-active usb-provider-agent", 120)
+    cloud.vm.wait_for("virsh list >/dev/null", 120)
+    eventually(lambda: cloud.schedulable("STICK-1"), True, 120)
+    domains.start(cloud.vm, "vm")
+    cloud.comes_to_have("vm", "STICK-1", seconds=120)
