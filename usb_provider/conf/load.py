@@ -91,7 +91,7 @@ def open_files(
             list(arguments),
             prog=PROJECT,
             default_config_files=default_files(),
-            default_config_dirs=cfg.find_config_dirs(project=None, prog=PROJECT),
+            default_config_dirs=list(dict.fromkeys(cfg.find_config_dirs(PROJECT, PROJECT))),
         )
         register_opts(conf)
     except cfg.ConfigFilesNotFoundError as error:
@@ -121,7 +121,7 @@ def default_files() -> list[str]:
     """The files that are read when none is named, each once (oslo.config gives it once for the project and again for
     the program, which would double every rule).
     """
-    return list(cfg.find_config_files(project=None, prog=PROJECT))
+    return list(dict.fromkeys(cfg.find_config_files(PROJECT, PROJECT)))
 
 
 def reread(conf: cfg.ConfigOpts) -> Options:

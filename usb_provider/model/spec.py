@@ -19,8 +19,11 @@ from usb_provider.exception import ConfigError
 from usb_provider.model.device import Speed, UsbDevice
 from usb_provider.model.text import printable
 
-FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE"})
-"""Marks by which nova and cyborg know their own providers: nova deletes foreign ones that carry the last."""
+FORBIDDEN_TRAITS = frozenset(
+    {"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"}
+)
+"""Marks by which nova and cyborg know their own providers (nova deletes foreign ones that carry
+COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
 OPTIONS = ("resource_class", "traits", "identity", "exclude")
@@ -268,7 +271,7 @@ class _Reader:
             return None
         if value in FORBIDDEN_TRAITS:
             self.wrong(
-                f"the trait {value} is a mark of nova's or cyborg's own providers; it may not be set on a USB device."
+                f"the trait {value} means something else to nova, cyborg or Placement; it may not be set on a USB device."
             )
             return None
         if value in _standard_traits():

@@ -176,3 +176,15 @@ def test_a_file_that_went_away_is_told_at_a_reload(opened: Write, tmp_path: Path
     (tmp_path / "usb.conf").unlink()
     with pytest.raises(ConfigError):
         reread(conf)
+
+
+def test_a_rule_in_the_default_place_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # oslo.config finds the file once for the project and again for the program of the same name.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / ".usb-provider"
+    (place / "usb-provider.conf.d").mkdir(parents=True)
+    (place / "usb-provider.conf").write_text('[usb]\ndevice_spec = {"vendor_id": "1050"}\n')
+    (place / "usb-provider.conf.d" / "more.conf").write_text("[agent]\nresync_interval = 7\n")
+    options = read(open_files([]))
+    assert [spec.vendor_id for spec in options.usb.specs] == ["1050"]
+    assert options.agent.resync_interval == 7

@@ -354,7 +354,7 @@ def test_what_we_reserve_is_never_there_without_the_mark_that_says_so() -> None:
     gone = after(held)
     assert sequence_of(diff(a_tree(gone), [a_desired()]), gone) == ["set_inventory", "set_traits"]
     back = a_desired(traits={SITE})
-    assert [str(action) for action in diff(a_tree(held_by(gone)), [back], known_names={SITE}).actions] == [
+    assert [str(action) for action in diff(a_tree(held_by(gone)), [back], known_names={SITE, KEY}).actions] == [
         f"set traits of {gone.name}: +{SITE}",
         f"set inventory of {gone.name}: {KEY} total 1 reserved 0",
         f"set traits of {gone.name}: -{STATE_ABSENT}",

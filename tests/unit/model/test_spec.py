@@ -220,7 +220,7 @@ def test_json_nested_as_deep_as_python_bears_is_a_mistake_like_others(depth: int
         ('{"vendor_id": "1050", "traits": ["CUSTOM_USB_MANAGED"]}', "usb-provider writes by itself"),
         ('{"vendor_id": "1050", "traits": ["custom_usb_state_absent"]}', "usb-provider writes by itself"),
         ('{"vendor_id": "1050", "traits": ["usb vendor 0529"]}', "usb-provider writes by itself"),
-        ('{"vendor_id": "1050", "traits": ["OWNER_NOVA"]}', "mark of nova's or cyborg's own providers"),
+        ('{"vendor_id": "1050", "traits": ["OWNER_NOVA"]}', "means something else to nova, cyborg or Placement"),
         ('{"vendor_id": "1050", "exclude": "yes"}', 'exclude must be true or false, not "yes"'),
         ('{"vendor_id": "1050", "exclude": 1}', "exclude must be true or false, not 1"),
         ('{"vendor_id": "1050", "exclude": true, "traits": ["A"]}', "so traits mean nothing"),
