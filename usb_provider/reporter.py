@@ -4,6 +4,7 @@ The pass is the same whether it is printed, applied once or repeated by the agen
 and when to look is service.py's.
 """
 
+import dataclasses
 import datetime
 import logging
 import time
@@ -152,11 +153,13 @@ class Reporter:
         self._store_rule_traits()
         done: list[Action] = []
         taken: frozenset[str] = frozenset()
+        last = ""
         for _ in range(_ATTEMPTS):
             try:
                 look = self._look()
             except Conflict as error:
                 LOG.debug("Looking again: %s", error)
+                last = str(error)
                 continue
             refused = self._apply(look, done)
             still_taken = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken))
@@ -175,7 +178,8 @@ class Reporter:
             taken = still_taken
             for refusal in refused:
                 LOG.debug("Planning again: %s", refusal)
-        raise Conflict("Placement changed under every attempt of this pass.")
+                last = str(refusal)
+        raise Conflict(f"Placement changed under every attempt of this pass; it last said: {last}")
 
     def _look(self) -> _Look:
         devices = tuple(self._devices())
@@ -194,7 +198,10 @@ class Reporter:
         while True:
             assessed = self._assess(devices, tree)
             plan = self._plan(tree, assessed, expired)
-            confirmed = self._observer.confirm(tree, plan.held | self._kept_by_holders(devices, tree, assessed))
+            # Whether the holder of a provider that is about to be written is still there can wait for the next pass, so
+            # that an unplug costs no request more.
+            waiting = plan.held - {sequence[0].provider_uuid for sequence in plan.sequences}
+            confirmed = self._observer.confirm(tree, waiting | self._kept_by_holders(devices, tree, assessed))
             if confirmed == tree:
                 break
             tree = confirmed
@@ -245,7 +252,7 @@ class Reporter:
                 tree,
                 [each.desired for each in assessed if each.desired is not None],
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
-                retired_traits=self._store.load() - self.settings.rule_traits,
+                retired_traits=self._store.load() | self.settings.rule_traits,
                 known_names=known,
                 expired=expired,
             )
@@ -254,14 +261,18 @@ class Reporter:
         return make(self._observer.known_names(NAME_PREFIX)) if plan.names else plan
 
     def _expired(self, tree: ObservedTree) -> frozenset[str]:
-        """Absent and free providers that nobody has written for longer than ``purge_absent_after``."""
+        """Absent and free providers that nobody has written for longer than ``purge_absent_after``.
+
+        One that somebody gave a child to cannot be deleted, and stays.
+        """
         after = self.settings.purge_absent_after
         if after <= 0:
             return frozenset()
         now = datetime.datetime.now(datetime.UTC)
         expired = set()
         for provider in tree.providers.values():
-            if provider.managed and provider.absent and not provider.allocated and not provider.inventories:
+            is_left = provider.managed and provider.absent and not provider.allocated and not provider.inventories
+            if is_left and provider.uuid not in tree.parents:
                 since = self._last_written(provider)
                 if since is not None and (now - since).total_seconds() > after:
                     expired.add(provider.uuid)
@@ -288,7 +299,7 @@ class Reporter:
                 self._observer.remember(provider)
                 providers[uuid] = provider
         self._observer.names_exist([action.name for action in look.plan.names])
-        look.tree = ObservedTree(look.tree.root, providers)
+        look.tree = dataclasses.replace(look.tree, providers=providers)
         for error in applied.refused:
             self._observer.forget(error.provider_uuid)
             if isinstance(error, UnknownName):

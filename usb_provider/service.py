@@ -26,6 +26,7 @@ LOG = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
 _LONGEST_LIBVIRT_WAIT = 15.0
+_CONFLICTS_TO_BEAR = 3
 _STOP_SECONDS = 30.0
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM})
 
@@ -251,7 +252,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
 
     def _failed_once(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, Conflict):
+        if isinstance(error, Conflict) and state.attempt_number < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING

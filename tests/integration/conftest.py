@@ -8,7 +8,7 @@ one test.
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show with a failure what the test host has to say about it."""
     report = yield
     host = item.config.stash.get(RUNNING, None)
@@ -42,6 +42,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         looks = {
             "the agent's journal": f"journalctl --no-pager --output=short-precise --lines=60 --unit={UNIT}",
             "libvirtd's journal": "journalctl --no-pager --output=short-precise --lines=20 --unit=libvirtd",
+            "the kernel on refused system calls and crashes": "dmesg | grep -E 'type=1326|segfault|Out of memory'",
             "USB and guests of the test host": "lsusb; virsh list --all",
         }
         for title, command in looks.items():

@@ -125,8 +125,9 @@ def test_what_may_not_be_offered_is_never_attached_even_with_a_forged_allocation
             "basename $(dirname $(dirname $(readlink -f $(dirname $(grep -l 0409 /sys/bus/usb/devices/*/idVendor)))))"
         )
         key = key.format(controller=controller.strip())
-    provider = cloud.forge(key)
-    cloud.claim("vm", provider)
+    cloud.agent.stop()
+    cloud.claim("vm", cloud.forge(key))
+    cloud.agent.start()
     vm.ssh("sleep 4")
     said = cloud.refused("vm")
     assert "it may not be attached" in said

@@ -97,7 +97,7 @@ def _common(command: argparse.ArgumentParser, prefix: str) -> None:
         action="append",
         metavar="FILE",
         dest=f"{prefix}config_file",
-        help="read this file; may be repeated, later ones win "
+        help="read this file; may be repeated: later values win, and rules add up "
         "(default: /etc/usb-provider/usb-provider.conf and /etc/usb-provider/usb-provider.conf.d/)",
     )
     group.add_argument(

@@ -13,7 +13,7 @@ group = cfg.OptGroup("placement", title="How to reach Placement, and as whom")
 # A plugin's options are read by keystoneauth once auth_type is known; these are the ones to show in the sample.
 _SHOWN_PLUGINS = ("password", "v3applicationcredential", "admin_token")
 
-_REQUEST_SECONDS = 30
+_REQUEST_SECONDS = 15
 
 
 def _session_opts() -> list[cfg.Opt]:

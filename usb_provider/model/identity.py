@@ -183,9 +183,13 @@ class _Assignment:
         return min(undemoted, key=lambda device: ("usbfs" not in device.drivers, device.place), default=None)
 
     def _was_demoted(self, device: UsbDevice) -> bool:
-        """Whether it was known by its port before: by the last look, and after a restart by its provider there."""
-        by_port = self.held(self.port_keys[device.sys_name])
-        return by_port.present or by_port.sys_name == device.sys_name
+        """Whether it was known by its port before."""
+        return self._was_known_by(self.port_keys[device.sys_name], device)
+
+    def _was_known_by(self, key: str, device: UsbDevice) -> bool:
+        """Whether *device* had *key*: by the last look, and after a restart by the provider that is there."""
+        held = self.held(key)
+        return held.present or held.sys_name == device.sys_name
 
     def _port_keys(self) -> dict[str, str]:
         """Port keys, made different where an xHCI controller numbers a USB 2 and a USB 3 port alike."""
@@ -210,7 +214,7 @@ class _Assignment:
         for device in free:
             if device.sys_name == held.sys_name:
                 return device
-        return next((device for device in free if not self.held(longer[device.sys_name]).present), None)
+        return next((device for device in free if not self._was_known_by(longer[device.sys_name], device)), None)
 
 
 def _longer_keys(key: str, group: Sequence[UsbDevice]) -> dict[str, str]:

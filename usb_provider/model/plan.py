@@ -120,6 +120,8 @@ class Plan:
     """What one pass will do below *root*, in order.
 
     *names* may run side by side and come first; so may the sequences in *sequences*, one a provider, each in order.
+    The first *leaving* of these have to be through before the others begin, and if one of them is refused, the others
+    wait for another plan: a device that gets another key must not be schedulable under both.
     *held* are the providers that would become something else if no consumer held them.
     """
 
@@ -128,6 +130,7 @@ class Plan:
     sequences: tuple[tuple[ProviderAction, ...], ...] = ()
     notes: tuple[Note, ...] = ()
     held: frozenset[str] = frozenset()
+    leaving: int = 0
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -177,11 +180,13 @@ def diff(
     """The plan that brings *tree* to *desired*; empty when there is nothing to do.
 
     :param plugged: provider UUIDs of all devices that are plugged in, offered or not: they are withdrawn, not absent.
-    :param retired_traits: traits that rules of this host once gave and none gives now, so that they go.
+    :param retired_traits: traits that rules of this host give or once gave: a device whose rule does not give one
+        has it taken away.
     :param known_names: resource classes and traits that are known to exist; others are created first.
     :param expired: UUIDs of providers that may be deleted if they are absent and free.
     """
     retired = frozenset(retired_traits)
+    leaving: list[tuple[ProviderAction, ...]] = []
     sequences: list[tuple[ProviderAction, ...]] = []
     notes: list[Note] = []
     held: set[str] = set()
@@ -207,10 +212,14 @@ def diff(
         if have.allocated:
             notes.append(_gone_while_held(have, state))
             held.add(uuid)
-        sequences.append(_reach(target, have, None, tree.root, appears=False))
-    actions = tuple(sequence for sequence in sequences if sequence)
+        sequence = _reach(target, have, None, tree.root, appears=False)
+        if have.free:
+            leaving += [sequence] if sequence else []
+        else:
+            sequences.append(sequence)
+    actions = (*leaving, *(sequence for sequence in sequences if sequence))
     names = _missing_names(actions, frozenset(known_names))
-    return Plan(tree.root, names, actions, tuple(notes), frozenset(held))
+    return Plan(tree.root, names, actions, tuple(notes), frozenset(held), len(leaving))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +330,9 @@ def _missing_names(
         elif isinstance(action, SetTraits):
             # Those of another namespace than CUSTOM_ are Placement's own and always there.
             traits |= {name for name in action.added if name.startswith("CUSTOM_")}
+    if traits - known:
+        # Made along with the first others, so that it need not be made in the hurry of an unplug.
+        traits.add(STATE_ABSENT)
     return (
         *(EnsureResourceClass(name) for name in sorted(classes - known)),
         *(EnsureTrait(name) for name in sorted(traits - known)),

@@ -19,9 +19,7 @@ from usb_provider.exception import ConfigError
 from usb_provider.model.device import Speed, UsbDevice
 from usb_provider.model.text import printable
 
-FORBIDDEN_TRAITS = frozenset(
-    {"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"}
-)
+FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"})
 """Marks by which nova and cyborg know their own providers (nova deletes foreign ones that carry
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
@@ -179,7 +177,7 @@ class _Reader:
                 f"it has nothing to match by and would take every device; name at least one of {', '.join(MATCHERS)}."
             )
         if spec.exclude and (extra := [key for key in ("resource_class", "traits", "identity") if key in entries]):
-            self.wrong(f"exclude leaves the device out, so {' and '.join(extra)} mean nothing; drop one or the other.")
+            self.wrong(f"exclude leaves the device out, so there is no use for {' and '.join(extra)}; drop one or the other.")
         return None if self.problems else spec
 
     def _entries(self) -> dict[str, Any] | None:
@@ -270,9 +268,7 @@ class _Reader:
             self.wrong(f"traits must be a list of strings, but one is {_quoted(value)}.")
             return None
         if value in FORBIDDEN_TRAITS:
-            self.wrong(
-                f"the trait {value} means something else to nova, cyborg or Placement; it may not be set on a USB device."
-            )
+            self.wrong(f"the trait {value} means something else to OpenStack; it may not be set on a USB device.")
             return None
         if value in _standard_traits():
             return value

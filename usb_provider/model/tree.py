@@ -93,6 +93,11 @@ class ObservedProvider:
         return frozenset(name for has in self.allocations.values() for name, amount in has.items() if amount)
 
     @property
+    def free(self) -> bool:
+        """Whether the scheduler can give it to somebody now."""
+        return not self.allocated and any(inventory.schedulable for inventory in self.inventories.values())
+
+    @property
     def allocated(self) -> bool:
         """Whether any consumer holds it."""
         return bool(self.used_classes)
@@ -100,7 +105,8 @@ class ObservedProvider:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTree:
-    """The root and those providers below it that are, or could be, ours."""
+    """The root and those providers below it that are, or could be, ours; *parents* are UUIDs that have children."""
 
     root: Root
     providers: Mapping[str, ObservedProvider] = field(default_factory=dict)
+    parents: frozenset[str] = frozenset()

@@ -59,16 +59,19 @@ def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: Observe
     left: list[tuple[str, ObservedProvider | None]] = []
     refused: list[PlacementConflict] = []
     failure: Unavailable | None = None
-    for sequence, progress in zip(plan.sequences, executor.map(run, plan.sequences), strict=True):
-        done += progress.done
-        if isinstance(progress.error, PlacementConflict):
-            refused.append(progress.error)
-        elif progress.error is not None:
-            failure = failure or progress.error
-        elif progress.done:
-            left.append((sequence[0].provider_uuid, progress.provider))
-    if failure is not None:
-        raise failure
+    for stage in (plan.sequences[: plan.leaving], plan.sequences[plan.leaving :]):
+        for sequence, progress in zip(stage, executor.map(run, stage), strict=True):
+            done += progress.done
+            if isinstance(progress.error, PlacementConflict):
+                refused.append(progress.error)
+            elif progress.error is not None:
+                failure = failure or progress.error
+            elif progress.done:
+                left.append((sequence[0].provider_uuid, progress.provider))
+        if failure is not None:
+            raise failure
+        if refused:
+            break
     return Applied(tuple(done), tuple(left), tuple(refused))
 
 

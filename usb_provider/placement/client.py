@@ -21,7 +21,7 @@ from usb_provider.model.tree import Inventory, ProviderRecord
 MICROVERSION = "1.28"
 """Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
 
-_READ_RETRIES = 2
+_RETRIES = 1
 
 _T = TypeVar("_T")
 
@@ -185,7 +185,7 @@ class PlacementClient:
                 headers={"Accept": "application/json"},
                 raise_exc=False,
                 # A kept-alive connection that the server has closed meanwhile fails at once and without effect.
-                connect_retries=_READ_RETRIES,
+                connect_retries=_RETRIES,
                 connect_retry_delay=0.1,
                 **how,
             )

@@ -49,7 +49,8 @@ class Observer:
         fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
         self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
         self._fresh = set(fresh)
-        return ObservedTree(Root(top.uuid, top.name), dict(self._seen))
+        parents = frozenset(record.parent_uuid for record in records if record.parent_uuid is not None)
+        return ObservedTree(Root(top.uuid, top.name), dict(self._seen), parents)
 
     def confirm(self, tree: ObservedTree, uuids: Collection[str]) -> ObservedTree:
         """*tree*, which the last look gave, with the holders of *uuids* read again unless that look did read them.
@@ -70,7 +71,7 @@ class Observer:
         asked = [tree.providers[uuid] for uuid in sorted(uuids)]
         confirmed = {provider.uuid: provider for provider in self._executor.map(self._holders, asked)}
         self._seen |= confirmed
-        return ObservedTree(tree.root, {**tree.providers, **confirmed})
+        return dataclasses.replace(tree, providers={**tree.providers, **confirmed})
 
     def remember(self, provider: ObservedProvider) -> None:
         """Take *provider*, as a write of ours has just left it, for read."""

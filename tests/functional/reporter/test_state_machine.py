@@ -24,6 +24,7 @@ import shutil
 import tempfile
 import types
 import uuid as uuidlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from keystoneauth1 import adapter, session, token_endpoint
+from placement import db_api
 
 from tests.fixtures.placement import CUT, CUT_AFTER, PlacementServer
 from usb_provider import reporter as reporter_module
@@ -211,6 +213,8 @@ class Row:
     uuid: str
     name: str
     generation: int
+    parent: str | None
+    root: str
     inventory: dict[str, tuple[int, int]]
     traits: frozenset[str]
     allocations: dict[str, dict[str, int]]
@@ -223,6 +227,20 @@ class Row:
     def is_free(self) -> bool:
         """Whether the scheduler could give it to somebody."""
         return not self.allocations and any(reserved < total for total, reserved in self.inventory.values())
+
+
+INVENTORIES = """
+    SELECT resource_provider_id, name, total, reserved
+    FROM inventories JOIN resource_classes ON resource_classes.id = resource_class_id"""
+TRAITS = "SELECT resource_provider_id, name FROM resource_provider_traits JOIN traits ON traits.id = trait_id"
+ALLOCATIONS = """
+    SELECT resource_provider_id, consumer_id, name, used
+    FROM allocations JOIN resource_classes ON resource_classes.id = resource_class_id"""
+PROVIDERS = """
+    SELECT one.id, one.uuid, one.name, one.generation, parent.uuid, root.uuid
+    FROM resource_providers one
+    LEFT JOIN resource_providers parent ON parent.id = one.parent_provider_id
+    JOIN resource_providers root ON root.id = one.root_provider_id"""
 
 
 @dataclass
@@ -296,7 +314,6 @@ class Host(RuleBasedStateMachine):
         self.plugs = 0
         self.consumers = 0
         self.children = 0
-        self.rows: dict[tuple[str, int], Row] = {}
         self.looked: dict[str, tuple[str, int]] = {}
         self.keys: dict[tuple[str, int], str] = {}
         self.had: dict[tuple[str, int], set[str]] = {}
@@ -340,17 +357,18 @@ class Host(RuleBasedStateMachine):
         """Until nothing more happens, and then the whole truth."""
         for what, at, other in before:
             self._happen(what, at, other)
-        done = self._pass()
+        last = self._pass()
         if self.root is None:
             return
-        if done is None:  # by its name, the root was found to be another one
-            assert self.by_name
-            done = self._pass()
-        last = self._pass()
-        if self.purge and last is not None and last.actions:
+        for _ in range(4):
+            if last is not None and not last.actions:
+                break
             last = self._pass()
         assert last is not None
         assert not last.actions, f"not at rest: {[str(action) for action in last.actions]}"
+        last = self._pass()
+        assert last is not None
+        assert not last.actions, f"not at rest for long: {[str(action) for action in last.actions]}"
         if not self._names_taken(last) and not self.purge:
             self._check_what_it_asked(last)
         self._check_safety()
@@ -495,13 +513,21 @@ class Host(RuleBasedStateMachine):
         except (Unavailable, Conflict) as error:
             assert disturbed, repr(error)
         finally:
+            self.executor.submit(int).result()  # a request that the pass gave up may be under way still
             self.server.calm()
+            self._note_what_was_purged()
             errors, self.server.errors[:] = list(self.server.errors), []
-            if any(each.method == "DELETE" for each in self.server.requests):
-                self.rows.clear()
             for error in errors:
                 raise error
         return None
+
+    def _note_what_was_purged(self) -> None:
+        """A purge takes what operators wrote on a provider with it; what is held or reserved has to stay."""
+        for asked in self.server.requests:
+            uuid = asked.path.rpartition("/")[2]
+            if asked.method == "DELETE" and self._row(uuid) is None:
+                assert self.purge and uuid not in self.story.reserved and uuid not in self.story.foreign, asked
+                self.story.forget(uuid)
 
     def judge(self, devices: Sequence[Assessment], tree: ObservedTree) -> None:
         """Judge what the agent made of one look, which showed it *tree*: the key that each device has now."""
@@ -518,13 +544,16 @@ class Host(RuleBasedStateMachine):
         for (thing, plug), key in self.keys.items():
             port = next(port for port, who in self.looked.items() if who == (thing, plug))
             assert key in candidate_keys(THINGS[thing], port), (thing, key)
-            self.had.setdefault((thing, plug), set()).add(key)
             assert self._ordinary_key(port, is_held) in (None, key), (thing, key, self._ordinary_key(port, is_held))
             was = before.get((thing, plug))
+            had = self.had.setdefault((thing, plug), set())
             if was is None or was == key or self._is_unsure(was) or self._is_unsure(key):
+                had.add(key)
                 continue
             assert not is_held(was), f"{thing} stayed plugged in as {was}, which is allocated, and became {key}"
-            assert not is_held(key), f"{thing} was {was} and takes over {key}, which somebody else has"
+            # A claim may be made on the key that it is about to lose.
+            assert key in had or not is_held(key), f"{thing} was {was} and takes over {key}, which somebody else has"
+            had.add(key)
         self.has_looked = True
 
     def _note_what_it_cannot_know(self, tree: ObservedTree) -> None:
@@ -592,9 +621,8 @@ class Host(RuleBasedStateMachine):
         self.server.release(consumer)
         uuid, _ = self.story.claims.pop(consumer)
         self.unsure.discard(consumer)
-        # The one change by which Placement leaves a generation as it was.
-        self.rows = {at: row for at, row in self.rows.items() if row.uuid != uuid}
-        self._expect_as_it_is(uuid)
+        if uuid in self.story.foreign:
+            self._let_alone(uuid)
 
     def _operate(self, what: str, at: int) -> None:
         """What an operator does to a provider of ours."""
@@ -636,7 +664,7 @@ class Host(RuleBasedStateMachine):
         elif what == "disown":
             self._set_traits(row, row.traits - {MANAGED})
             story.was_disowned.add(row.uuid)
-            story.foreign[row.uuid] = self._view()[row.uuid]
+            self._let_alone(row.uuid)
         elif what == "hand back":
             story.foreign.pop(row.uuid)
             self._set_traits(row, row.traits | {MANAGED})
@@ -687,7 +715,7 @@ class Host(RuleBasedStateMachine):
             row = self.story.foreign[uuid]
             if what == "edit":
                 self._set_traits(row, row.traits ^ {"CUSTOM_THEIRS_TOO"})
-                self._expect_as_it_is(uuid)
+                self._let_alone(uuid)
             elif not row.allocations and not self._has_children(uuid):
                 self._delete_all([uuid])
                 self.story.forget(uuid)
@@ -705,13 +733,13 @@ class Host(RuleBasedStateMachine):
         api.must("PUT", "/resource_classes/CUSTOM_THEIRS")
         self._write(uuid, 0, "inventories", {"inventories": {"CUSTOM_THEIRS": {"total": 2, "reserved": 1}}})
         self._write(uuid, 1, "traits", {"traits": ["CUSTOM_THEIRS"]})
-        self.story.foreign[uuid] = self._row(uuid, name, 2)
+        self._let_alone(uuid)
 
-    def _expect_as_it_is(self, uuid: str) -> None:
-        if uuid in self.story.foreign:
-            name = self.story.foreign[uuid].name
-            generation = self.server.api.must("GET", f"/resource_providers/{uuid}")["generation"]
-            self.story.foreign[uuid] = self._row(uuid, name, generation)
+    def _let_alone(self, uuid: str) -> None:
+        """From now on the provider has to stay as it is."""
+        row = self._row(uuid)
+        assert row is not None
+        self.story.foreign[uuid] = row
 
     def _reserve(self, row: Row, reserved: int) -> None:
         if row.inventory:
@@ -744,7 +772,6 @@ class Host(RuleBasedStateMachine):
 
     def _delete_all(self, uuids: list[str]) -> None:
         """Delete providers, children first."""
-        self.rows.clear()
         left = list(dict.fromkeys(uuids))
         while left:
             before = len(left)
@@ -769,40 +796,36 @@ class Host(RuleBasedStateMachine):
 
     def _view(self) -> dict[str, Row]:
         """What is below the root."""
-        if self.root is None:
-            return {}
-        found = self.server.api.must("GET", f"/resource_providers?in_tree={self.root}")["resource_providers"]
-        return {
-            entry["uuid"]: self._row(entry["uuid"], entry["name"], entry["generation"])
-            for entry in found
-            if entry["uuid"] != self.root
-        }
+        return {row.uuid: row for row in self._rows() if row.root == self.root != row.uuid}
 
-    def _row(self, uuid: str, name: str, generation: int) -> Row:
-        if (uuid, generation) not in self.rows:
-            api = self.server.api
-            self.rows[uuid, generation] = Row(
-                uuid,
-                name,
-                generation,
-                {rc: (each["total"], each["reserved"]) for rc, each in self.server.inventory(uuid).items()},
-                frozenset(self.server.traits(uuid)),
-                {
-                    consumer: each["resources"]
-                    for consumer, each in api.must("GET", f"/resource_providers/{uuid}/allocations")[
-                        "allocations"
-                    ].items()
-                },
-            )
-        return self.rows[uuid, generation]
+    def _row(self, uuid: str) -> Row | None:
+        return next((row for row in self._rows() if row.uuid == uuid), None)
+
+    def _rows(self) -> list[Row]:
+        """All of Placement's providers, from its tables: its API takes ten times as long."""
+        inventories: defaultdict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+        traits: defaultdict[int, set[str]] = defaultdict(set)
+        allocations: defaultdict[int, dict[str, dict[str, int]]] = defaultdict(dict)
+        with db_api.get_placement_engine().connect() as tables:
+            for provider, name, total, reserved in tables.exec_driver_sql(INVENTORIES):
+                inventories[provider][name] = (total, reserved)
+            for provider, name in tables.exec_driver_sql(TRAITS):
+                traits[provider].add(name)
+            for provider, consumer, name, used in tables.exec_driver_sql(ALLOCATIONS):
+                allocations[provider].setdefault(consumer, {})[name] = used
+            return [
+                Row(*facts, inventories[number], frozenset(traits[number]), allocations[number])
+                for number, *facts in tables.exec_driver_sql(PROVIDERS)
+            ]
 
     def _check_safety(self) -> None:
         """What holds at any moment, however badly the last pass went."""
         if self.root is None:
             return
+        everything = {row.uuid: row for row in self._rows()}
         rows = self._view()
         for uuid, foreign in self.story.foreign.items():
-            there = rows.get(uuid) or self._outside(uuid)
+            there = everything.get(uuid)
             assert there == foreign, f"{foreign.name} is not ours: {foreign} became {there}"
         for consumer, (uuid, rc) in self.story.claims.items():
             assert uuid in rows, f"the provider {uuid} of consumer {consumer} is gone"
@@ -864,7 +887,7 @@ class Host(RuleBasedStateMachine):
                 self._check_gone(row, ABSENT)
         free = {uuid for uuid, row in rows.items() if row.is_free and uuid not in self.story.foreign}
         assert free == expected, {uuid: rows.get(uuid) for uuid in free ^ expected}
-        for rc in CLASSES:
+        for rc in sorted({rc for uuid in expected for rc in rows[uuid].inventory}):
             query = f"resources={rc}:1&in_tree={self.root}&required={MANAGED}"
             offered = {uuid for candidate in self.server.candidates(query) for uuid in candidate}
             assert offered == {uuid for uuid in expected if rc in rows[uuid].inventory}
@@ -923,10 +946,6 @@ class Host(RuleBasedStateMachine):
         keeps = row.allocations or row.uuid in self.story.reserved | self.story.drained
         assert keeps or not row.inventory, row
 
-    def _outside(self, uuid: str) -> Row | None:
-        answer = self.server.api.get(f"/resource_providers/{uuid}")
-        return self._row(uuid, answer.json()["name"], answer.json()["generation"]) if answer.ok else None
-
     def _is_taken(self, key: str) -> bool:
         return any(row.name == f"{ROOT_NAME}_usb_{key}" for row in self.story.foreign.values())
 
@@ -934,8 +953,7 @@ class Host(RuleBasedStateMachine):
         return any(note.topic.startswith("name:") for note in last.notes)
 
     def _has_children(self, uuid: str) -> bool:
-        found = self.server.api.must("GET", f"/resource_providers?in_tree={uuid}")["resource_providers"]
-        return any(entry["parent_provider_uuid"] == uuid for entry in found)
+        return any(row.parent == uuid for row in self._rows())
 
     def _uuid(self, key: str) -> str:
         return str(uuidlib.uuid5(uuidlib.UUID(self.root), key))

@@ -2,8 +2,8 @@
 # Builds the virtual test host of the integration tests from Debian packages, unless it is there already, and prints
 # the directory that holds it: host.ext4 (the disk), vmlinux, initrd (to boot it) and id_ed25519 (for root's ssh).
 #
-# The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, keeps a directory for the state that this
-# recipe and the project's dependencies have. Needs root: packages are unpacked and configured in a chroot.
+# The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, has a directory for the state of this
+# recipe and of the project's dependencies. Needs root: packages are unpacked and configured in a chroot.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -88,7 +88,7 @@ mkdir -p "$root/lib/modules/$release"
     cd "kernel/lib/modules/$release"
     {
         ls modules.*
-        find kernel -name '*.ko' | grep -E '^kernel/(arch|block|crypto|lib|virt|sound|fs/(ext4|fat|fuse|jbd2|nls)/|fs/mbcache|net/(802|bridge|core|ipv4|ipv6|llc|netfilter|packet)/|drivers/(block|char|crypto/ccp|hid|input|leds|md|scsi|usb|virtio)/|drivers/net/(dummy|mii|net_failover|tun|veth|virtio_net|usb/))'
+        find kernel -name '*.ko' | grep -E -f "$here/files/modules"
     } | cpio -pdm --quiet "$root/lib/modules/$release"
 )
 depmod -b "$root" "$release"
@@ -156,9 +156,10 @@ inside systemctl --quiet set-default multi-user.target
 grep -v '^#' "$here/files/masked-units" | while read -r unit; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 # As on a compute node: nova's user, the directory with its compute_id, and its instances'.
 inside useradd --system --home-dir /var/lib/nova --shell /usr/sbin/nologin nova
-install -d -m 755 -o "$(inside id -u nova)" -g "$(inside id -g nova)" "$root/var/lib/nova" "$root/var/lib/nova/instances"
+inside install -d -m 755 -o nova -g nova /var/lib/nova /var/lib/nova/instances
 
-mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$root" host.ext4 "$(($(du -sm "$root" | cut -f 1) + 1024))M"
+size=$(($(du -sm "$root" | cut -f 1) + 1024))
+mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$root" host.ext4 "${size}M" >&2
 mkdir done
 mv host.ext4 vmlinux initrd id_ed25519 done/
 : > done/in-use

@@ -63,20 +63,25 @@ class Cloud:
         self.placement.allocate(domains.uuid_of(name), {provider: {CLASS: 1} for provider in providers})
 
     def forge(self, key: str) -> str:
-        """Make a provider for *key* by hand, as somebody who can write to Placement could; gives its UUID."""
+        """Make *key*'s provider schedulable by hand, as somebody who can write to Placement could; gives its UUID."""
         uuid = str(uuidlib.uuid5(uuidlib.UUID(self.root), key))
         api = self.placement.api
-        body = {"name": f"{ROOT_NAME}_usb_{key}", "uuid": uuid, "parent_provider_uuid": self.root}
-        api.must("POST", "/resource_providers", body)
+        api.post(
+            "/resource_providers",
+            {"name": f"{ROOT_NAME}_usb_{key}", "uuid": uuid, "parent_provider_uuid": self.root},
+        )
         for path in (f"/traits/{MANAGED}", f"/resource_classes/{CLASS}"):
             api.must("PUT", path)
-        api.must("PUT", f"/resource_providers/{uuid}/traits", {"resource_provider_generation": 0, "traits": [MANAGED]})
-        inventories = {CLASS: {"total": 1, "max_unit": 1}}
-        api.must(
-            "PUT",
-            f"/resource_providers/{uuid}/inventories",
-            {"resource_provider_generation": 1, "inventories": inventories},
-        )
+        for what, content in (
+            ("traits", [MANAGED]),
+            ("inventories", {CLASS: {"total": 1, "max_unit": 1}}),
+        ):
+            generation = api.must("GET", f"/resource_providers/{uuid}")["generation"]
+            api.must(
+                "PUT",
+                f"/resource_providers/{uuid}/{what}",
+                {"resource_provider_generation": generation, what: content},
+            )
         return uuid
 
     def release(self, name: str) -> None:

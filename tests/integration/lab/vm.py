@@ -4,6 +4,8 @@
 every start goes on from there, on a disk of its own. Loopback of the machine that runs the tests is 10.0.2.2 inside.
 
 QEMU and ssh are children that the kernel kills when this process ends, however that comes about.
+
+To look around in one: ``python -m tests.integration.lab.vm``.
 """
 
 import fcntl
@@ -11,9 +13,11 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,27 +30,26 @@ CONTROLLERS = ("xhci", "xhci2")
 """The host's USB controllers by QEMU's id; each is two buses of eight ports, USB 2 and USB 3."""
 PORTS = 8
 
-_MACHINE = (
-    *("-machine", "q35,usb=off,vmport=off", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"),
-    *("-smp", "2", "-m", "3072", "-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc"),
-    *(
-        "-device",
-        "virtio-blk-pci,drive=disk",
-        "-device",
-        "virtio-net-pci,netdev=net,romfile=",
-        "-device",
-        "virtio-rng-pci",
+# Emulated throughout, so that no /dev/kvm is needed; the processor that QEMU emulates virtualizes in turn (AMD's SVM),
+# so the guests inside run under KVM. Without la57 there is one level of page tables less to emulate.
+_MACHINE = [
+    *shlex.split(
+        "-machine q35,usb=off,vmport=off -accel tcg,thread=multi,tb-size=1024 -cpu max,la57=off -smp 2 -m 3072 "
+        "-nodefaults -no-user-config -display none -rtc base=utc -device virtio-rng-pci "
+        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile="
     ),
     *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={PORTS},p3={PORTS}")),
     "-append",
     # The clock is the HPET: a TSC that was measured while the machine is busy would be wrong by far, and be saved so.
     "console=ttyS0 quiet rw mitigations=off nokaslr random.trust_cpu=on no_timer_check tsc=reliable clocksource=hpet "
-    "net.ifnames=0 systemd.show_status=0 audit=0 selinux=0 apparmor=0",
-)
-# What is slow the first time is done before the host is saved: libvirt finds out what its QEMU can do.
+    "net.ifnames=0 systemd.show_status=0 selinux=0 apparmor=0",
+]
+# What is slow the first time is done before the host is saved: libvirt finds out what its QEMU can do, and the files of
+# the product's dependencies are read.
 _MAKE_READY = """\
 until virsh list >/dev/null 2>&1; do sleep 0.3; done
 virsh domcapabilities --virttype qemu >/dev/null && virsh domcapabilities --virttype kvm >/dev/null
+/opt/usb-provider/bin/python -c 'import keystoneauth1.loading, libvirt, oslo_config.cfg, oslo_log.log, pyudev'
 udevadm settle
 until [ "$(systemctl is-system-running)" != starting ]; do sleep 0.3; done
 sync
@@ -217,6 +220,9 @@ class Vm:
                 time.sleep(0.2)
             self.stop(keep_disk=True)
             self._disk.replace(part / "disk.qcow2")
+            for old in saved.parent.glob("ready-*"):
+                if old != part:
+                    shutil.rmtree(old)
             part.replace(saved)
         finally:
             self.stop()
@@ -313,7 +319,7 @@ class Vm:
 
         :raises CommandFailed: when it ends with another code than 0 (and *check*), or not within *timeout* seconds.
         """
-        words = ["ssh", *self._ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
+        words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:
             done = subprocess.run(
                 words, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
@@ -349,7 +355,8 @@ class Vm:
                     raise
             time.sleep(interval)
 
-    def _ssh_options(self) -> list[str]:
+    def ssh_options(self) -> list[str]:
+        """Give the options with which ssh shares the one login."""
         options = {
             "ControlPath": str(self.directory / "ssh.sock"),
             "IdentityFile": str(self.image.directory / "id_ed25519"),
@@ -368,7 +375,7 @@ class Vm:
         """Log in, once for all commands."""
         assert self._qmp is not None
         port = next(line.split()[3] for line in self._qmp.hmp("info usernet").splitlines() if "HOST_FORWARD" in line)
-        command = ["ssh", *self._ssh_options(), "-o", "ControlMaster=yes", "-N", "-p", port, "root@127.0.0.1"]
+        command = ["ssh", *self.ssh_options(), "-o", "ControlMaster=yes", "-N", "-p", port, "root@127.0.0.1"]
         path = self.directory / "ssh.sock"
         deadline = time.monotonic() + timeout
         while True:
@@ -417,7 +424,6 @@ class Vm:
             if not disk.exists():
                 with disk.open("wb") as stream:
                     stream.truncate(16 << 20)
-            # QEMU's own lock outlives an unplugged device by a moment.
             self.qmp("blockdev-add", driver="raw", node_name=f"{id}-disk", file=_file(disk))
             extra = {"drive": f"{id}-disk"}
         elif driver == "usb-serial":
@@ -455,4 +461,22 @@ class Vm:
 
 
 def _file(path: Path) -> dict[str, str]:
+    # QEMU's own lock would outlive an unplugged device by a moment.
     return {"driver": "file", "filename": str(path), "locking": "off"}
+
+
+def main() -> None:
+    """Start a host with two sticks, say how to reach it, and stop it when Enter is pressed."""
+    with tempfile.TemporaryDirectory(prefix="usb-lab-") as directory:
+        vm = Vm.start(Path(directory))
+        try:
+            for serial in ("STICK-1", "STICK-2"):
+                vm.plug(serial.lower(), serial=serial)
+            print("ssh", shlex.join(vm.ssh_options()), "root@testhost")
+            input("Enter ends it. ")
+        finally:
+            vm.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -265,6 +265,13 @@ def test_a_twin_does_not_inherit_after_a_restart_either() -> None:
     assert keys(A, B, held=held) == [SERIAL_KEY, B_PORT]
 
 
+def test_the_usb_3_half_of_a_socket_does_not_inherit_what_the_usb_2_half_held() -> None:
+    fast = plugged((0, True, "1"))
+    known = {A_PORT: Held(allocated=True, present=True, sys_name="1-1"), f"{A_PORT}+usb3": Held(sys_name="2-1")}
+    # An operator deleted the provider of its longer key, so only the last look tells.
+    assert keys(fast, held=lambda key: known.get(key, NOT_HELD)) == [f"{A_PORT}+usb3"]
+
+
 def test_a_third_device_at_the_port_of_a_lost_one_does_not_inherit_its_claim() -> None:
     third = a_device("1-2", serial="C3")
     held = holding(B=Held(allocated=True, present=False, sys_name="1-2", serial="A1"))
