@@ -32,8 +32,9 @@ functional: $(VENV)/.dev
 	$(PYTEST) tests/functional $(ARGS)
 
 test-integration: $(VENV)/.dev
-	tools/install-system-packages.sh integration
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	@tools/install-system-packages.sh run integration
+	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
+	$(BIN)/python -m pytest tests/integration -o faulthandler_timeout=0 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

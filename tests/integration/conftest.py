@@ -119,5 +119,5 @@ def hook(installed: Vm) -> None:
 def cloud(vm: Vm, hook: None, agent: Agent, placement: PlacementServer, root: str) -> Cloud:
     """The test host with everything in it, and what a scheduler does to it."""
     agent.configure(options={"agent": {"resync_interval": "2"}})
-    agent.restart()
+    agent.reload()
     return Cloud(vm, agent, placement, root)

@@ -177,7 +177,8 @@ class _Reader:
                 f"it has nothing to match by and would take every device; name at least one of {', '.join(MATCHERS)}."
             )
         if spec.exclude and (extra := [key for key in ("resource_class", "traits", "identity") if key in entries]):
-            self.wrong(f"exclude leaves the device out, so there is no use for {' and '.join(extra)}; drop one or the other.")
+            useless = " and ".join(extra)
+            self.wrong(f"exclude leaves the device out, so there is no use for {useless}; drop one or the other.")
         return None if self.problems else spec
 
     def _entries(self) -> dict[str, Any] | None:

@@ -474,12 +474,12 @@ def test_a_plan_reads_as_sentences() -> None:
         f"create resource class {KEY}",
         f"create trait {MANAGED}",
         f"create trait {STATE_ABSENT}",
+        f"set inventory of compute1.example.org_usb_{KEYS[2]}: none",
+        f"set traits of compute1.example.org_usb_{KEYS[2]}: +{STATE_ABSENT}",
         f"create provider compute1.example.org_usb_{KEYS[0]} ({a_desired().uuid})",
         f"set traits of compute1.example.org_usb_{KEYS[0]}: +{MANAGED}",
         f"set inventory of compute1.example.org_usb_{KEYS[0]}: {KEY} total 1 reserved 0",
         f"set traits of compute1.example.org_usb_{KEYS[1]}: -{STALE}",
-        f"set inventory of compute1.example.org_usb_{KEYS[2]}: none",
-        f"set traits of compute1.example.org_usb_{KEYS[2]}: +{STATE_ABSENT}",
     ]
     assert str(DeleteProvider(have.uuid, have.name)) == f"delete provider {have.name} ({have.uuid})"
 
