@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import requests
 
-from usb_provider.host.recording import Testbed, usb_device
+from usb_provider.host.description import usb_device
+from usb_provider.host.testbed import Testbed
 from usb_provider.placement.embedded import MICROVERSION, EmbeddedPlacement
 
 PORTS = 10

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from usb_provider.cmd.setup import WORKERS
 from usb_provider.conf import load
-from usb_provider.host.recording import UMOCKDEV_PACKAGES, wrap
+from usb_provider.host.testbed import UMOCKDEV_PACKAGES, wrap
 from usb_provider.model.device import Speed, UsbDevice
 from usb_provider.model.plan import CreateProvider, Plan, ProviderAction, SetInventory, SetTraits
 from usb_provider.model.spec import parse_specs

@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from usb_provider.cmd import output
 from usb_provider.exception import ConfigError, UsbProviderError
-from usb_provider.host import recording
+from usb_provider.host import recording, testbed
 from usb_provider.host.udev import UdevHost
 from usb_provider.model.offer import guard
 from usb_provider.model.provider import Assessment
@@ -75,7 +75,7 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show everything; stay until interrupted unless --once."""
     source = arguments.recording or (None if _has_devices() else recording.bundled())
-    if source is not None and not recording.is_active():
+    if source is not None and not testbed.is_active():
         _again_under_umockdev()
     with contextlib.ExitStack() as stack:
         show = Show(output.console())
@@ -166,7 +166,7 @@ class Show:
         self.console.print(top, soft_wrap=True)
 
 
-def _show_all(show: Show, report: Reporter, placement: EmbeddedPlacement, bed: recording.Testbed | None) -> None:
+def _show_all(show: Show, report: Reporter, placement: EmbeddedPlacement, bed: testbed.Testbed | None) -> None:
     found = report.preview().devices
     show.heading("The USB devices of this host, and why each one is offered or not")
     show.console.print(output.device_table(found))
@@ -206,7 +206,7 @@ def _claim_all(show: Show, placement: EmbeddedPlacement, wanted: str, names: dic
 
 
 def _unplug_and_replug(
-    show: Show, report: Reporter, bed: recording.Testbed, found: tuple[Assessment, ...], held: list[str]
+    show: Show, report: Reporter, bed: testbed.Testbed, found: tuple[Assessment, ...], held: list[str]
 ) -> None:
     by_path = {path: name for name, path in bed.plugged.items()}
     offered = [each for each in found if each.offered and each.device.sys_path in by_path]
@@ -247,7 +247,7 @@ def _print_commands(show: Show, place: Files, placement: EmbeddedPlacement, done
     show.say(f"Placement itself, with curl: curl -H 'X-Auth-Token: {placement.token}' {placement.endpoint}/")
 
 
-def _stay(show: Show, report: Reporter, host: UdevHost, bed: recording.Testbed | None) -> None:
+def _stay(show: Show, report: Reporter, host: UdevHost, bed: testbed.Testbed | None) -> None:
     """Follow the hardware until interrupted."""
     changed = threading.Event()
     watcher = host.watch(changed.set)
@@ -268,7 +268,7 @@ def _stay(show: Show, report: Reporter, host: UdevHost, bed: recording.Testbed |
         watcher.stop()
 
 
-def _hands(show: Show, bed: recording.Testbed) -> None:
+def _hands(show: Show, bed: testbed.Testbed) -> None:
     """Do what is typed to the recorded devices."""
     for line in sys.stdin:
         words = line.split()
@@ -331,12 +331,12 @@ def _reporter(place: Files, host: UdevHost) -> Iterator[Reporter]:
 
 
 @contextlib.contextmanager
-def _recorded(source: Path) -> Iterator[recording.Testbed]:
+def _recorded(source: Path) -> Iterator[testbed.Testbed]:
     try:
         read = recording.Recording.read(source)
     except (recording.RecordingError, OSError) as error:
         raise ConfigError([f"--recording cannot be shown: {error}"]) from error
-    with recording.Testbed.create() as bed:
+    with testbed.Testbed.create() as bed:
         bed.load(read)
         yield bed
 
@@ -347,7 +347,7 @@ def _has_devices() -> bool:
 
 def _again_under_umockdev() -> None:
     """Run this very command again, with umockdev's library loaded before any other."""
-    words = recording.wrap([sys.executable, "-m", "usb_provider.cmd.main", *sys.argv[1:]])
+    words = testbed.wrap([sys.executable, "-m", "usb_provider.cmd.main", *sys.argv[1:]])
     os.execvp(words[0], words)
 
 

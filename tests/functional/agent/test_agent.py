@@ -13,7 +13,8 @@ from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import CUT, PlacementServer, assert_usb_view, placement, placement_server, usb_view
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, KEY_TRAITS, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import needs_umockdev, testbed
-from usb_provider.host.recording import Testbed, usb_device
+from usb_provider.host.description import usb_device
+from usb_provider.host.testbed import Testbed
 
 __all__ = ["agents", "keystone", "placement", "placement_server", "program", "testbed"]
 

@@ -23,7 +23,9 @@ from tests.fixtures.placement import PlacementServer, assert_usb_view, placement
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, KEY_TRAITS, PROGRAM, Program, environment, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
 from usb_provider.host import recording
-from usb_provider.host.recording import Recording, Testbed, usb_device
+from usb_provider.host.description import usb_device
+from usb_provider.host.recording import Recording
+from usb_provider.host.testbed import Testbed
 
 __all__ = ["keystone", "placement", "placement_server", "program", "testbed"]
 

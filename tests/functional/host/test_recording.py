@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 import pyudev
 
-from usb_provider.host import recording
-from usb_provider.host.recording import Recording, RecordingError, Testbed, usb_device, wrap
+from usb_provider.host import testbed as umockdev
+from usb_provider.host.description import usb_device
+from usb_provider.host.recording import Recording, RecordingError, bundled
+from usb_provider.host.testbed import Testbed, wrap
 
 needs_umockdev = pytest.mark.skipif(
-    not recording.is_active() and "CI" not in os.environ,
+    not umockdev.is_active() and "CI" not in os.environ,
     reason="run the tests under 'umockdev-wrapper' (Debian, Fedora: package umockdev)",
 )
 
-BUSY_HOST = Recording.read(recording.bundled())
+BUSY_HOST = Recording.read(bundled())
 
 # Name: where, vendor:product, usable serial, interfaces as udev lists them, subsystems of the child nodes.
 DEVICES = {
@@ -436,7 +438,7 @@ def test_the_latest_open_testbed_is_the_one_that_is_seen() -> None:
 
 @needs_umockdev
 def test_no_directory_outlives_the_process() -> None:
-    child = "from usb_provider.host.recording import Testbed; print(Testbed.create().directory)"
+    child = "from usb_provider.host.testbed import Testbed; print(Testbed.create().directory)"
     run = subprocess.run(wrap([sys.executable, "-c", child]), stdout=subprocess.PIPE, text=True, check=True)
     assert not os.path.exists(run.stdout.strip())
 
@@ -589,6 +591,6 @@ def test_without_umockdev_the_packages_are_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_the_preload_a_testbed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "is_active", lambda: False)
+    monkeypatch.setattr(umockdev, "is_active", lambda: False)
     with pytest.raises(RecordingError, match=r"umockdev-wrapper|apt install umockdev"):
         Testbed.create()

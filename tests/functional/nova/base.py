@@ -34,7 +34,7 @@ from placement import deploy
 
 from tests.fixtures.placement import PlacementServer, WsgiApp
 from tests.functional.nova.hands import Hands, environment
-from usb_provider.host import recording
+from usb_provider.host import testbed as umockdev
 
 # Importing nova's tests sets logging up for the whole process; other tests are to be as quiet as before.
 log = logging.getLogger()
@@ -88,7 +88,7 @@ class Agent:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                recording.wrap(command),
+                umockdev.wrap(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -160,7 +160,7 @@ class NovaTestCase(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignor
     def _require_umockdev(self) -> None:
         if shutil.which("umockdev-wrapper") is None:
             assert not os.environ.get("CI"), "umockdev is not installed, and CI must not skip"
-            self.skipTest(f"umockdev is not installed: {recording.UMOCKDEV_PACKAGES}")
+            self.skipTest(f"umockdev is not installed: {umockdev.UMOCKDEV_PACKAGES}")
 
     def _share(self, loadapp: Callable[..., WsgiApp]) -> Callable[..., WsgiApp]:
         """Let the server serve the very application that nova is given, each in its turn."""

@@ -1,7 +1,7 @@
 """Hands at the USB ports of one replayed host, in a process of their own.
 
 umockdev shows one host to a process and its children, by an environment variable. Where one test
-needs several hosts, each gets such a process: it holds a :class:`~usb_provider.host.recording.Testbed`
+needs several hosts, each gets such a process: it holds a :class:`~usb_provider.host.testbed.Testbed`
 and does what it is told, one JSON line at a time, and the agent of that host is started with the same
 ``UMOCKDEV_DIR``.
 """
@@ -14,8 +14,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from usb_provider.host import recording
-from usb_provider.host.recording import Recording, RecordingError, Testbed
+from usb_provider.host import testbed as umockdev
+from usb_provider.host.recording import Recording, RecordingError
+from usb_provider.host.testbed import Testbed
 
 SOURCE_TREE = Path(__file__).parents[3]
 
@@ -40,7 +41,7 @@ class Hands:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            recording.wrap([sys.executable, "-m", __name__]),
+            umockdev.wrap([sys.executable, "-m", __name__]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
