@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
+from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.reporter import Reporter
 
@@ -39,7 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from oslo_log import log
 
-    from usb_provider.cmd.main import oslo_arguments
     from usb_provider.cmd.setup import checked, reporter, settings
     from usb_provider.host.udev import UdevHost
     from usb_provider.reporter import Settings

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
+from usb_provider.cmd.arguments import declare_common
 from usb_provider.exception import ConfigError, UsbProviderError
 from usb_provider.model.text import printable
 
@@ -65,49 +66,16 @@ def parser() -> argparse.ArgumentParser:
         "usb-provider", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"usb-provider {metadata.version('usb-provider')}")
-    _common(top, "global_")
+    declare_common(top, "global_")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, declare, run, text in _commands():
         command = commands.add_parser(
             name, help=text.partition(".")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        _common(command, "")
+        declare_common(command, "")
         declare(command)
         command.set_defaults(run=run)
     return top
-
-
-def oslo_arguments(arguments: argparse.Namespace) -> list[str]:
-    """Those arguments that are oslo.config's and oslo.log's own, wherever they stood."""
-    words: list[str] = []
-    for prefix in ("global_", ""):
-        for file in getattr(arguments, f"{prefix}config_file") or ():
-            words += ["--config-file", file]
-        for directory in getattr(arguments, f"{prefix}config_dir") or ():
-            words += ["--config-dir", directory]
-        if getattr(arguments, f"{prefix}debug"):
-            words.append("--debug")
-    return words
-
-
-def _common(command: argparse.ArgumentParser, prefix: str) -> None:
-    group = command.add_argument_group("configuration")
-    group.add_argument(
-        "--config-file",
-        action="append",
-        metavar="FILE",
-        dest=f"{prefix}config_file",
-        help="read this file; may be repeated: later values win, and rules add up "
-        "(default: /etc/usb-provider/usb-provider.conf and /etc/usb-provider/usb-provider.conf.d/)",
-    )
-    group.add_argument(
-        "--config-dir",
-        action="append",
-        metavar="DIR",
-        dest=f"{prefix}config_dir",
-        help="read every *.conf file of this directory, after the files",
-    )
-    group.add_argument("--debug", action="store_true", dest=f"{prefix}debug", help="say how each decision is made")
 
 
 _Declare = Callable[[argparse.ArgumentParser], None]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
 
+from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
@@ -28,7 +29,6 @@ def read_configuration(
 
     :raises ConfigError: with every mistake; those in [placement] too when *needs_placement*.
     """
-    from usb_provider.cmd.main import oslo_arguments
 
     words = oslo_arguments(arguments)
     debug = "--debug" in words

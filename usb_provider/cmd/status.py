@@ -2,16 +2,12 @@
 
 import argparse
 import datetime
-import json
-import socket
-from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
 from usb_provider.cmd import output
+from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import read_configuration
-from usb_provider.exception import Unavailable
 from usb_provider.model.text import printable
 
 TEXT = """\
@@ -55,29 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         output.console().print(table)
     return 0
-
-
-def ask_agent(path: Path, timeout: float) -> dict[str, Any]:
-    """What the running agent says of its guests.
-
-    :raises Unavailable: when no agent answers on the socket at *path* within *timeout* seconds.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            agent.settimeout(timeout)
-            agent.connect(str(path))
-            agent.sendall(json.dumps({"operation": "status"}).encode())
-            agent.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: agent.recv(1 << 16), b""))
-        value = json.loads(answer)
-    except (OSError, ValueError) as error:
-        raise Unavailable(
-            f"No agent answers at {path} ({error}); start it with systemctl start usb-provider-agent, or run this as "
-            f"root."
-        ) from error
-    if not isinstance(value, dict) or not isinstance(value.get("guests"), list):
-        raise Unavailable(f"What answers at {path} is not the agent.")
-    return value
 
 
 def _moment(seconds: float) -> str:
