@@ -22,14 +22,17 @@ run: $(VENV)/.run
 
 venv: $(VENV)/.dev
 
+# Nova in a process of its own: its fixtures change logging, warnings and more for everything that comes after.
 test: $(VENV)/.dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore=tests/functional/nova $(ARGS)
+	$(PYTEST) tests/functional/nova $(ARGS)
 
 unit: $(VENV)/.dev
 	$(PYTEST) tests/unit $(ARGS)
 
 functional: $(VENV)/.dev
-	$(PYTEST) tests/functional $(ARGS)
+	$(PYTEST) tests/functional --ignore=tests/functional/nova $(ARGS)
+	$(PYTEST) tests/functional/nova $(ARGS)
 
 test-integration: $(VENV)/.dev
 	@tools/install-system-packages.sh run integration

@@ -846,14 +846,10 @@ class Host(RuleBasedStateMachine):
                 assert not free, f"{each.thing} in {port} is held as {key} and can be had as {free}"
 
     def _providers_of(self, port: str) -> list[str]:
-        """Providers that stand for the device in *port*, and for no other that is plugged in."""
-        who = (self.plugged[port].thing, self.plugged[port].plug)
-        others = [at for at in self.plugged if at != port]
-        shared = {key for at in others for key in candidate_keys(THINGS[self.plugged[at].thing], at)}
-        known = {self.keys.get((self.plugged[at].thing, self.plugged[at].plug)) for at in others}
-        keys = [key for key in candidate_keys(THINGS[who[0]], port) if key not in shared]
-        keys += [key for key in self.had.get(who, ()) if key not in known]
-        return [uuid for uuid in dict.fromkeys(map(self._uuid, keys)) if uuid not in self.story.foreign]
+        """Providers by which the device in *port* was known since it was plugged in, and no other device is now."""
+        others = [self.keys.get((each.thing, each.plug)) for at, each in self.plugged.items() if at != port]
+        known = self.had.get((self.plugged[port].thing, self.plugged[port].plug), set()) - set(others)
+        return [uuid for uuid in map(self._uuid, sorted(known)) if uuid not in self.story.foreign]
 
     def _check_everything(self, last: Pass) -> None:
         """What holds once the agent is through."""
