@@ -104,6 +104,8 @@ def test_a_linux_guest_can_use_its_stick_after_a_restore(cloud: Cloud) -> None:
     stick = domains.host_device(cloud.vm, "STICK-1")
     # The guest's own driver has it: QEMU claims an interface when the guest configures the device.
     eventually(lambda: set(domains.interface_drivers(cloud.vm, stick).values()), {"usbfs"}, 60)
+    # And it gave the device an address. Its console says nothing after a restore, so this is how it shows.
+    eventually(lambda: "Device 0.0" in domains.info_usb(cloud.vm, "linux"), False, 60)
 
 
 def test_the_host_reboots_and_the_guest_has_its_stick_again(cloud: Cloud) -> None:
