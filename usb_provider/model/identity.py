@@ -214,7 +214,18 @@ class _Assignment:
         for device in free:
             if device.sys_name == held.sys_name:
                 return device
-        return next((device for device in free if not self._was_known_by(longer[device.sys_name], device)), None)
+        # After a restart: a device that goes by its serial number is the last that this claim can be about.
+        left = [device for device in free if not self._was_known_by(longer[device.sys_name], device)]
+        return min(left, key=lambda device: (self._goes_by_serial(device), "usbfs" not in device.drivers), default=None)
+
+    def _goes_by_serial(self, device: UsbDevice) -> bool:
+        """Whether its serial number is one to go by, and it does or its rule lets it."""
+        if serial_problem(device.serial, self.junk) is not None:
+            return False
+        key = serial_key(device)
+        is_alone = sum(other.serial == device.serial and serial_key(other) == key for other in self.devices) == 1
+        wants_port = self.modes.get(device.sys_name) is IdentityMode.PORT
+        return is_alone and (self.held(key).present or not wants_port)
 
 
 def _longer_keys(key: str, group: Sequence[UsbDevice]) -> dict[str, str]:

@@ -272,6 +272,13 @@ def test_the_usb_3_half_of_a_socket_does_not_inherit_what_the_usb_2_half_held() 
     assert keys(fast, held=lambda key: known.get(key, NOT_HELD)) == [f"{A_PORT}+usb3"]
 
 
+def test_a_device_that_goes_by_its_serial_does_not_inherit_what_the_other_half_of_its_socket_held() -> None:
+    slow, fast = plugged((0, False, "1"), serial="A1"), plugged((0, True, "1"), serial=None)
+    # The USB 3 device was there first. What was where at the last look is forgotten: the agent was restarted.
+    known = {A_PORT: Held(allocated=True, present=True), SERIAL_KEY: Held(allocated=True, present=True)}
+    assert keys(slow, fast, held=lambda key: known.get(key, NOT_HELD)) == [SERIAL_KEY, A_PORT]
+
+
 def test_a_third_device_at_the_port_of_a_lost_one_does_not_inherit_its_claim() -> None:
     third = a_device("1-2", serial="C3")
     held = holding(B=Held(allocated=True, present=False, sys_name="1-2", serial="A1"))
