@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 UNDER_UMOCKDEV := umockdev-wrapper
 PYTEST := $(UNDER_UMOCKDEV) $(BIN)/python -m pytest
 
-.PHONY: run venv test unit functional test-integration lint typing format genconfig bench check clean help
+.PHONY: run venv test unit functional test-integration test-e2e cloud lint typing docs format genconfig generate bench check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
 	@echo "make test        unit and functional tests (real Placement, real libudev, real nova-scheduler)"
 	@echo "make venv        only set up $(VENV), with the openstack client"
 	@echo "make test-integration   a virtual host with real USB, udev and libvirt (builds it first: some minutes)"
+	@echo "make test-e2e    nova, keystone, placement and glance on loopback, that virtual host as their compute node"
+	@echo "make cloud       the same cloud, left running to play with"
 	@echo "make lint typing ruff, codespell, mypy"
+	@echo "make docs        the documents as one site, in build/docs; a broken link is an error"
 	@echo "make bench       requests, seconds, memory and latency, as a table"
-	@echo "make genconfig   write conf/usb-provider.conf.sample anew"
+	@echo "make generate    write anew what is made from the code: the sample configuration, man pages, completion, pictures"
 
 run: $(VENV)/.run
 	@$(BIN)/usb-provider demo $(ARGS)
@@ -39,13 +42,25 @@ test-integration: $(VENV)/.dev
 	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
 	$(BIN)/python -m pytest tests/integration -o faulthandler_timeout=0 $(ARGS)
 
+test-e2e: $(VENV)/.cloud
+	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
+	$(BIN)/python -m pytest tests/e2e -o faulthandler_timeout=0 $(ARGS)
+
+cloud: $(VENV)/.cloud
+	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
+	@$(BIN)/python -m tests.e2e.lab.cloud
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell README.md conf docs placement_traits releasenotes tests tools usb_provider
+	$(BIN)/codespell README.md conf devstack docs placement_traits releasenotes tests tools usb_provider
 
 typing: $(VENV)/.dev
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . build/docs
+	@echo "build/docs/docs/index.html"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .
@@ -54,10 +69,17 @@ format: $(VENV)/.dev
 genconfig: $(VENV)/.dev
 	$(BIN)/oslo-config-generator --config-file conf/config-generator.conf
 
+# What is made from the code and committed. The pictures are committed for those who read the pages on a forge.
+generate: genconfig $(patsubst %.dot,%.svg,$(wildcard docs/images/*.dot))
+	$(BIN)/python tools/generate.py
+
+%.svg: %.dot
+	dot -Tsvg $< -o $@
+
 bench: $(VENV)/.dev
 	$(UNDER_UMOCKDEV) $(BIN)/python -m tests.bench.bench $(ARGS)
 
-check: lint typing test
+check: lint typing docs test
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -72,6 +94,14 @@ $(VENV)/.run: pyproject.toml bindep.txt tools/install-system-packages.sh
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
+	@tools/install-system-packages.sh run test
+	@[ -z "$$CI" ] || tools/install-system-packages.sh promtool
 	@echo "Installing what the tests need into $(VENV) (nova among it: another minute or two)"
-	@$(BIN)/python -m pip install --quiet --group test --group nova --group lint --group docs
+	@$(BIN)/python -m pip install --quiet --group test --group nova --group lint --group docs --group kolla
+	@touch $@
+
+$(VENV)/.cloud: $(VENV)/.dev
+	@tools/install-system-packages.sh run integration cloud
+	@echo "Installing keystone and glance into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --group cloud
 	@touch $@

@@ -1,7 +1,7 @@
 """The CUSTOM_USB_* names of USB devices in OpenStack Placement, and nothing else.
 
 Like os-traits, this package can be imported alone: it uses the standard library only and does no
-I/O.  It must not learn about udev, libvirt or HTTP.
+I/O.  It must not learn about udev, libvirt or HTTP. ::
 
     names.py      the form of a custom name: normalise, check
     codes.py      the USB-IF's class codes, as tables
@@ -15,6 +15,7 @@ from placement_traits.codes import CLASSES, INTERFACES, Triplet, UsbClass
 from placement_traits.names import MAX_LENGTH, InvalidName, check_custom, normalise
 from placement_traits.usb import (
     MANAGED,
+    NOT_LIVE_MIGRATABLE,
     RESOURCE_CLASSES,
     SPEED_UNKNOWN,
     SPEEDS,
@@ -28,6 +29,8 @@ from placement_traits.usb import (
     class_traits,
     describe,
     describe_interface,
+    drain_reason,
+    drain_reason_trait,
     is_owned,
     product_trait,
     serial_trait,
@@ -40,6 +43,7 @@ __all__ = [
     "INTERFACES",
     "MANAGED",
     "MAX_LENGTH",
+    "NOT_LIVE_MIGRATABLE",
     "RESOURCE_CLASSES",
     "SPEEDS",
     "SPEED_UNKNOWN",
@@ -57,6 +61,8 @@ __all__ = [
     "class_traits",
     "describe",
     "describe_interface",
+    "drain_reason",
+    "drain_reason_trait",
     "is_owned",
     "is_security_token",
     "normalise",

@@ -11,6 +11,7 @@ from placement_traits.names import quote
 from placement_traits.usb import (
     CLASSES,
     MANAGED,
+    NOT_LIVE_MIGRATABLE,
     RESOURCE_CLASSES,
     SPEEDS,
     STATES,
@@ -60,7 +61,7 @@ def _describe_all(names: Iterable[str]) -> int:
 
 def _vocabulary() -> Iterable[str]:
     yield _section("Resource classes (suggested, one per device)", RESOURCE_CLASSES.items())
-    yield _section("Owner mark", _described([MANAGED]))
+    yield _section("Marks", _described([MANAGED, NOT_LIVE_MIGRATABLE]))
     yield _section("States", _described(sorted(STATES)))
     yield _section("Speeds", _described(name for s in SPEEDS if (name := speed_trait(s))))
     yield _section(

@@ -20,6 +20,7 @@ __all__ = [
     "CLASSES",
     "INTERFACES",
     "MANAGED",
+    "NOT_LIVE_MIGRATABLE",
     "RESOURCE_CLASSES",
     "SPEEDS",
     "SPEED_UNKNOWN",
@@ -35,6 +36,8 @@ __all__ = [
     "class_traits",
     "describe",
     "describe_interface",
+    "drain_reason",
+    "drain_reason_trait",
     "is_owned",
     "product_trait",
     "serial_trait",
@@ -44,12 +47,15 @@ __all__ = [
 
 PREFIX: Final = "CUSTOM_USB_"
 MANAGED: Final = "CUSTOM_USB_MANAGED"
+NOT_LIVE_MIGRATABLE: Final = "CUSTOM_USB_NOT_LIVE_MIGRATABLE"
 
 STATE_PREFIX: Final = "CUSTOM_USB_STATE_"
 STATE_ABSENT: Final = "CUSTOM_USB_STATE_ABSENT"
 STATE_DRAINED: Final = "CUSTOM_USB_STATE_DRAINED"
 STATE_WITHDRAWN: Final = "CUSTOM_USB_STATE_WITHDRAWN"
 STATE_RESERVED: Final = "CUSTOM_USB_STATE_RESERVED"
+
+DRAIN_REASON_PREFIX: Final = "CUSTOM_USB_DRAIN_REASON_"
 
 VENDOR_PREFIX: Final = "CUSTOM_USB_VENDOR_"
 PRODUCT_PREFIX: Final = "CUSTOM_USB_PRODUCT_"
@@ -94,7 +100,10 @@ _STATE_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
 STATES: Final[frozenset[str]] = frozenset(_STATE_SENTENCES)
 
 _MARKS: Final[Mapping[str, str]] = MappingProxyType(
-    {MANAGED: "The provider is written and kept up to date by the USB agent."}
+    {
+        MANAGED: "The provider is written and kept up to date by the USB agent.",
+        NOT_LIVE_MIGRATABLE: "A rule says that no other device can stand in for this one during a live migration.",
+    }
 )
 _OWNED_PREFIXES = (
     STATE_PREFIX,
@@ -112,6 +121,7 @@ _VENDOR_NAME = re.compile(VENDOR_PREFIX + r"([0-9A-F]{4})")
 _PRODUCT_NAME = re.compile(PRODUCT_PREFIX + r"([0-9A-F]{4})_([0-9A-F]{4})")
 _CLASS_NAME = re.compile(CLASS_PREFIX + r"([0-9A-F]{2})")
 _SERIAL_NAME = re.compile(SERIAL_PREFIX + r"([A-Z0-9][A-Z0-9_]*)")
+_DRAIN_REASON_NAME = re.compile(DRAIN_REASON_PREFIX + r"[A-Z0-9][A-Z0-9_]*")
 _SERIAL_DIGEST_LENGTH = 16
 
 _RATES = {
@@ -134,7 +144,7 @@ _CODE_BY_WORD = {c.name: c.code for c in CLASSES.values()} | {
 def speed_trait(speed: str | None) -> str | None:
     """The trait of a speed: ``"super-plus"`` gives ``CUSTOM_USB_SPEED_SUPER_PLUS``.
 
-    ``None`` for any word that is not in :data:`SPEEDS`, "unknown" included: a device whose speed we
+    ``None`` for any word that is not in ``SPEEDS``, "unknown" included: a device whose speed we
     cannot name is still worth reporting.
     """
     return next((name for name, known in _SPEED_NAMES.items() if known == speed), None)
@@ -173,6 +183,28 @@ def serial_trait(serial: str) -> str | None:
         digest = whole[:_SERIAL_DIGEST_LENGTH].upper()
         name = f"{name[: MAX_LENGTH - _SERIAL_DIGEST_LENGTH - 1]}_{digest}"
     return name
+
+
+def drain_reason_trait(text: str) -> str:
+    """The trait that says why a device is drained: ``"new firmware"`` gives ``CUSTOM_USB_DRAIN_REASON_NEW_FIRMWARE``.
+
+    Placement keeps no free text, so case and punctuation are lost; see :func:`drain_reason` for the way back.
+
+    :raises InvalidName: when no ASCII letter or digit is left, or more than a name holds; the caller should show it.
+    """
+    body = clean(text)
+    if not body:
+        raise InvalidName(f"The reason {quote(text)} has no letter A-Z and no digit that a trait could be made of.")
+    name = DRAIN_REASON_PREFIX + body
+    if len(name) > MAX_LENGTH:
+        raise InvalidName(f"The reason {quote(text)} is too long: a trait holds {MAX_LENGTH - len(name) + len(body)}.")
+    return name
+
+
+def drain_reason(traits: Iterable[str]) -> str | None:
+    """What *traits* say of why a device is drained, in lower case: ``"new firmware"``; None when they say nothing."""
+    found = sorted(name.removeprefix(DRAIN_REASON_PREFIX) for name in traits if name.startswith(DRAIN_REASON_PREFIX))
+    return "; ".join(body.replace("_", " ").strip().lower() for body in found) or None
 
 
 def class_code(value: str) -> str:
@@ -238,12 +270,12 @@ def describe_interface(triplet: Triplet) -> str:
 def is_owned(name: str) -> bool:
     """Whether the agent writes traits like *name* by itself, and so may remove this one.
 
-    True for the mark and for every name under the prefixes of states, vendors, products, classes,
+    True for the marks and for every name under the prefixes of states, vendors, products, classes,
     speeds and serial numbers.  The whole prefix is reserved, not only today's names: after a
     downgrade, a newer agent's trait has to go too.  Everything else, an operator's
     ``CUSTOM_USB_MYTHING`` included, is not ours.
     """
-    return name == MANAGED or any(name.startswith(prefix) and name != prefix for prefix in _OWNED_PREFIXES)
+    return name in _MARKS or any(name.startswith(prefix) and name != prefix for prefix in _OWNED_PREFIXES)
 
 
 def describe(name: str) -> str | None:
@@ -269,6 +301,8 @@ def _describe_parameterised(name: str) -> str | None:
         code = found[1].lower()
         # A defined class has its own name, and 00 has none: neither is ever written with digits.
         return None if code in CLASSES else f"USB class {code}, which the USB-IF does not define."
+    if _DRAIN_REASON_NAME.fullmatch(name) and len(name) <= MAX_LENGTH:
+        return f"The operator who drained the device gave the reason: {drain_reason([name])}."
     if (found := _SERIAL_NAME.fullmatch(name)) and len(name) <= MAX_LENGTH:
         return f"The device's serial number is {found[1]}, spelled in A-Z, 0-9 and underscores."
     return None

@@ -21,6 +21,7 @@ missing=""
 for package in $(wanted dpkg); do
     # Where python3 is not the system's, what matters is that venv works, not which package brings it.
     if [ "$package" = python3-venv ] && python3 -c 'import ensurepip, venv' 2>/dev/null; then continue; fi
+    case $package in nodejs | npm) if command -v "${package%js}" >/dev/null; then continue; fi ;; esac
     case "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)" in
         *" installed") ;;
         *) missing="$missing $package" ;;

@@ -4,6 +4,7 @@ What should be is model/binding.py's to say; when to look is service.py's. A gue
 lock for half a minute) holds up nobody else.
 """
 
+import dataclasses
 import json
 import logging
 import threading
@@ -13,20 +14,27 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from usb_provider.exception import AttachRefused, Conflict, DeviceGone, Unavailable, UsbProviderError
+from placement_traits import NOT_LIVE_MIGRATABLE
+from usb_provider.exception import AttachRefused, Conflict, DeviceGone, Incompatible, Unavailable, UsbProviderError
+from usb_provider.meter import NO_METER, Meter, Outcome
 from usb_provider.model.binding import (
     Attach,
     Binding,
     Detach,
     Holding,
+    Obstacle,
+    Refusal,
     RunningGuest,
     State,
+    Why,
+    arrival_refusals,
     decide,
     refusals,
 )
 from usb_provider.model.device import UsbDevice
 from usb_provider.model.hostdev import Guest, UnreadableDomain, hostdev_xml, parse_guest, with_placeholders
 from usb_provider.model.provider import Assessment
+from usb_provider.model.text import printable
 from usb_provider.model.tree import ObservedTree
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +45,9 @@ _FIRST_RETRY = 1.0
 _LONGEST_RETRY = 60.0
 _SUSPECT_SECONDS = 2.0
 _BUSY_SECONDS = 1.0
+_START_SECONDS = 600.0
+_REFUSAL_SECONDS = 24 * 3600.0
+_NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
 
 
 class GuestsNow(Protocol):
@@ -89,8 +100,16 @@ class BindOptions:
 @dataclass(slots=True)
 class _Trouble:
     reason: str
+    said: str
     attempts: int
     again: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    reason: str
+    said: str
+    when: float
 
 
 @dataclass(slots=True)
@@ -100,8 +119,11 @@ class _Memory:
     since: dict[tuple[str, str], tuple[State, float]] = field(default_factory=dict)
     trouble: dict[tuple[str, str], _Trouble] = field(default_factory=dict)
     suspects: dict[tuple[str, str], float] = field(default_factory=dict)
-    refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+    refused: dict[str, _Refused] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
+    plugged: dict[str, UsbDevice | None] | None = None
+    """By provider, one that there may be later included; None where the device is not there, or nothing was looked at
+    yet."""
 
 
 class Binder:
@@ -111,6 +133,7 @@ class Binder:
 
     :param view: the tree as last read with the devices looked up anew; None while Placement was never read.
     :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
+    :param traits: the traits of any provider, one of another host too.
     :param confirm: reads again who holds these providers, since Placement says nothing when an allocation is deleted.
     """
 
@@ -119,24 +142,29 @@ class Binder:
         virt: Virt,
         view: Callable[[], HostView | None],
         consumer: Callable[[str], Collection[str]],
+        traits: Callable[[str], Collection[str]],
         confirm: Callable[[Collection[str]], None],
         *,
         options: BindOptions,
         executor: Executor,
         changed: Callable[[], None],
+        meter: Meter = NO_METER,
     ) -> None:
         self._virt = virt
         self._view = view
         self._consumer = consumer
+        self._traits = traits
         self._confirm = confirm
         self._options = options
         self._executor = executor
         self._changed = changed
+        self._meter = meter
         self._lock = threading.Lock()
         self._memory = _Memory()
         self._running: tuple[RunningGuest, ...] = ()
         self._bindings: tuple[Binding, ...] = ()
         self._under_way: dict[str, Future[None]] = {}
+        self._called_at: float | None = None
 
     def run(self) -> float | None:
         """Make one pass; give in how many seconds to look again though nothing changes, None for no need.
@@ -151,13 +179,16 @@ class Binder:
             if view is None:
                 return None
             running = self._marked_busy(guests.running)
+            held = holdings(view)
+            self._audit_plugs(view, held, running)
             decision = decide(
                 running,
-                holdings(view),
+                held,
                 known_consumers=guests.known,
                 dead=self._dead(running, view),
             )
             self._remember(running, decision.bindings)
+            self._forget_troubles(running, (*decision.detaches, *decision.attaches))
             work = self._due(decision.detaches, decision.attaches)
             if not work:
                 break
@@ -176,26 +207,39 @@ class Binder:
             self._confirm(asked & view.tree.providers.keys())
         except Conflict:
             self._changed()
-        except Unavailable as error:
+        except (Unavailable, Incompatible) as error:
             LOG.debug("Who holds what is taken from the last look: %s", error)
 
     def answer(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the hook, or ``usb-provider status``, is told."""
         operation, text = message["operation"], message.get("xml")
+        if operation != "status":
+            self._called_at = time.time()
         try:
             match operation:
                 case "status":
-                    return {"guests": self.status()}
+                    return {"guests": self.status(), "hook_called_at": self._called_at}
                 case "started":
                     self._started(parse_guest(str(text)).uuid)
-                case "migrate" | "restore":
-                    rewritten = with_placeholders(str(text))
-                    return {} if rewritten is None else {"xml": rewritten}
+                case "migrate":
+                    return self._arrive(parse_guest(str(text))) or _rewritten(str(text))
+                case "restore":
+                    return _rewritten(str(text))
                 case "prepare":
                     return self._prepare(parse_guest(str(text)))
         except UnreadableDomain as error:
-            return {"refuse": f"the domain is not understood: {error}"}
+            return self._not_understood(operation, str(message.get("guest")), error)
         return {}
+
+    def _not_understood(self, operation: str, name: str, error: UnreadableDomain) -> Mapping[str, Any]:
+        if operation == "started":  # too late to refuse
+            LOG.debug("The start of guest %s is not understood: %s", printable(name, 200), error)
+            return {}
+        reason = f"the domain is not understood: {error}"
+        LOG.warning("The start of guest %s is refused: %s", printable(name, 200), reason)
+        audit("refuse", guest=name, reason=reason)
+        self._meter.refused(Obstacle.UNREADABLE)
+        return {"refuse": reason}
 
     def status(self) -> list[dict[str, Any]]:
         """Every guest that should have a device, with how it stands, for JSON."""
@@ -218,11 +262,16 @@ class Binder:
                     }
                 )
             names = {each.guest.uuid: each.guest.name for each in running}
-            for uuid, (reason, when) in memory.refused.items():
+            for uuid, refused in memory.refused.items():
                 if uuid not in names:
                     row = rows.setdefault(uuid, {"uuid": uuid, "name": None, "devices": []})
-                    row["refused"] = {"reason": reason, "since": when}
+                    row["refused"] = {"reason": refused.reason, "since": refused.when}
         return list(rows.values())
+
+    def bindings(self) -> tuple[Binding, ...]:
+        """Every device that a running guest should have, as of the last pass. Safe in any thread."""
+        with self._lock:
+            return self._bindings
 
     def _started(self, guest_uuid: str) -> None:
         with self._lock:
@@ -240,31 +289,55 @@ class Binder:
             held = frozenset(self._consumer(guest.uuid))
         except UsbProviderError as error:
             if guest.asks_for or self._held_before(guest.uuid):
-                return self._refuse(guest, [f"Placement cannot be asked what this instance holds: {error}"])
+                text = f"Placement cannot be asked what this instance holds: {error}"
+                return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)])
             return {}
         view = self._view()
         if view is None:
-            if held and guest.asks_for:
-                return self._refuse(guest, ["The agent has not read this host's devices from Placement yet."])
-            return {}
-        ours = [
-            Holding(each.provider_uuid, each.name, frozenset({guest.uuid}), each.device, each.why_not)
-            for each in holdings(view)
-            if each.provider_uuid in held
-        ]
+            return self._refuse(guest, [_NOT_READ_YET]) if held and guest.asks_for else {}
+        ours = _held_by(guest, held, view)
         said = refusals(guest, ours, self._running)
         if said:
             return self._refuse(guest, said)
         with self._lock:
-            self._memory.refused.pop(guest.uuid, None)
+            refused = self._memory.refused.pop(guest.uuid, None)
+        if refused is not None:
+            LOG.info("No longer so: %s", refused.said)
+        LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
         return {}
 
-    def _refuse(self, guest: Guest, said: Sequence[str]) -> Mapping[str, Any]:
-        reason = " ".join(said)
+    def _arrive(self, guest: Guest) -> Mapping[str, Any]:
+        """A refusal, if *guest* may not be handed over live; nothing if it may. Its start here is checked later."""
+        if not guest.ours:
+            return {}
+        view = self._view()
+        if view is None:
+            return self._refuse(guest, [_NOT_READ_YET], "live migration")
+        try:
+            held = frozenset(self._consumer(guest.uuid))
+            staying = [each for each in {hostdev.provider_uuid or "" for hostdev in guest.ours} if self._stays(each)]
+        except UsbProviderError as error:
+            text = f"Placement cannot be asked what this instance holds: {error}"
+            return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "live migration")
+        said = arrival_refusals(guest, _held_by(guest, held, view), staying)
+        return self._refuse(guest, said, "live migration") if said else {}
+
+    def _stays(self, provider_uuid: str) -> bool:
+        try:
+            return NOT_LIVE_MIGRATABLE in self._traits(provider_uuid)
+        except Conflict:  # the provider has been deleted, and with it what its rule said
+            return False
+
+    def _refuse(self, guest: Guest, why: Sequence[Refusal], what: str = "start") -> Mapping[str, Any]:
+        reason = " ".join(each.text for each in why)
+        said = f"The {what} of guest {guest.name} is refused: {reason}"
         with self._lock:
-            self._memory.refused[guest.uuid] = (reason, time.time())
-        LOG.warning("The start of guest %s is refused: %s", guest.name, reason)
+            before = self._memory.refused.get(guest.uuid)
+            self._memory.refused[guest.uuid] = _Refused(reason, said, time.time())
+        # Whoever starts it again and again sees it each time; the log has said it.
+        LOG.log(logging.WARNING if before is None or before.said != said else logging.DEBUG, "%s", said)
         audit("refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason)
+        self._meter.refused(why[0].obstacle)
         return {"refuse": reason}
 
     def _held_before(self, guest_uuid: str) -> bool:
@@ -273,7 +346,9 @@ class Binder:
 
     def _marked_busy(self, running: Sequence[RunningGuest]) -> tuple[RunningGuest, ...]:
         """*running*, with those busy on which an operation of ours still waits."""
-        self._under_way = {uuid: future for uuid, future in self._under_way.items() if not future.done()}
+        for uuid in [uuid for uuid, future in self._under_way.items() if future.done()]:
+            del self._under_way[uuid]
+            LOG.info("The operation on guest %s that took long has ended.", uuid)
         return tuple(RunningGuest(each.guest, each.busy or each.guest.uuid in self._under_way) for each in running)
 
     def _dead(self, running: Sequence[RunningGuest], view: HostView) -> frozenset[tuple[str, str]]:
@@ -330,11 +405,25 @@ class Binder:
                     self._detach(action)
                 else:
                     self._attach(action)
-            except (AttachRefused, DeviceGone, Unavailable) as error:
-                self._failed(key, action, str(error))
+            except Exception as error:
+                # One that nobody expects as well: nobody asks a future what it ended with.
+                failed = self._meter.detach_failed if isinstance(action, Detach) else self._meter.attach_failed
+                failed(Outcome.of(error))
+                self._failed(key, action, error)
                 return
             with self._lock:
-                self._memory.trouble.pop(key, None)
+                trouble = self._memory.trouble.pop(key, None)
+            if trouble is not None:
+                LOG.info("No longer so: %s", trouble.said)
+
+    def _forget_troubles(self, running: Sequence[RunningGuest], actions: Sequence[Detach | Attach]) -> None:
+        """Let go of what has nothing to be tried again for: the guest has ended, or has or holds the device no more."""
+        trying = {each.guest_uuid for each in actions} | {each.guest.uuid for each in running if each.busy}
+        with self._lock:
+            over = [key for key in self._memory.trouble if key[0] not in trying]
+            troubles = [self._memory.trouble.pop(key) for key in over]
+        for trouble in troubles:
+            LOG.info("No longer so: %s", trouble.said)
 
     def _detach(self, action: Detach) -> None:
         self._virt.detach(action.guest_uuid, action.hostdev.alias or "", self._options.detach_timeout)
@@ -347,18 +436,21 @@ class Binder:
             device=action.hostdev.device,
             reason=action.why.value,
         )
+        self._meter.detached(action.why)
 
     def _attach(self, action: Attach) -> None:
         self._virt.attach(action.guest_uuid, hostdev_xml(action.provider_uuid, action.device))
+        seconds = self._seconds_since_start(action.guest_uuid)
         audit(
             "attach",
             guest_uuid=action.guest_uuid,
             guest=action.guest_name,
             provider_uuid=action.provider_uuid,
             provider=action.provider_name,
-            seconds=self._seconds_since_start(action.guest_uuid),
+            seconds=seconds,
             **_address(action.device),
         )
+        self._meter.attached(seconds)
         now = self._device(action.provider_uuid)
         if now is None or (now.busnum, now.devnum) != (action.device.busnum, action.device.devnum):
             # Something else may have taken the number between the look-up and the attach: never leave it there.
@@ -366,6 +458,7 @@ class Binder:
             audit(
                 "detach", guest_uuid=action.guest_uuid, provider_uuid=action.provider_uuid, reason="it moved meanwhile"
             )
+            self._meter.detached(Why.MOVED)
             raise DeviceGone(f"{action.provider_name} was plugged in anew while it was being attached.")
 
     def _device(self, provider_uuid: str) -> UsbDevice | None:
@@ -373,27 +466,67 @@ class Binder:
         devices = () if view is None else view.devices
         return next((each.device for each in devices if each.provider_uuid == provider_uuid), None)
 
-    def _failed(self, key: tuple[str, str], action: Detach | Attach, reason: str) -> None:
+    def _failed(self, key: tuple[str, str], action: Detach | Attach, error: Exception) -> None:
+        is_bug = not isinstance(error, AttachRefused | DeviceGone | Unavailable)
+        reason = f"{type(error).__name__}, a bug of usb-provider." if is_bug else str(error)
         with self._lock:
             before = self._memory.trouble.get(key)
             attempts = before.attempts + 1 if before else 1
             pause = min(_FIRST_RETRY * 2 ** (attempts - 1), _LONGEST_RETRY)
-            self._memory.trouble[key] = _Trouble(reason, attempts, time.monotonic() + pause)
-        if before is None or before.reason != reason:
             what = "detached from" if isinstance(action, Detach) else "attached to"
-            LOG.warning("%s cannot be %s guest %s yet: %s", action.provider_uuid, what, action.guest_name, reason)
+            said = f"{action.provider_uuid} cannot be {what} guest {action.guest_name} yet: {reason}"
+            self._memory.trouble[key] = _Trouble(reason, said, attempts, time.monotonic() + pause)
+        if before is None or before.said != said:
+            LOG.warning("%s", said, exc_info=error if is_bug else None)
+        else:
+            LOG.debug("%s Attempt %d; the next in %.0f s.", said, attempts, pause)
+
+    def _audit_plugs(self, view: HostView, held: Sequence[Holding], running: Sequence[RunningGuest]) -> None:
+        """Say what hands did since the last look; at the first look nobody knows."""
+        devices = {each.provider_uuid: each.device for each in view.devices}
+        before = self._memory.plugged
+        # A device without a provider may get one later, by a rule or because somebody had deleted it: no hand did that.
+        stayed = {
+            uuid: device
+            for uuid, device in devices.items()
+            if uuid is not None and (before is None or _is_where_it_was(before.get(uuid), device))
+        }
+        self._memory.plugged = {**stayed, **{each.provider_uuid: devices.get(each.provider_uuid) for each in held}}
+        if before is None:
+            return
+        names = {each.guest.uuid: each.guest.name for each in running}
+        for holding in held:
+            was, device = before.get(holding.provider_uuid), devices.get(holding.provider_uuid)
+            if device is not None and _is_where_it_was(was, device):
+                continue
+            consumer = min(holding.consumers, default=None)
+            facts = {
+                "guest_uuid": consumer,
+                "guest": names.get(consumer or ""),
+                "provider_uuid": holding.provider_uuid,
+                "provider": holding.name,
+            }
+            if was is not None:
+                audit("unplug", **facts, **_address(was))
+            if device is not None:
+                audit("replug" if holding.provider_uuid in before else "plug", **facts, **_address(device))
 
     def _remember(self, running: Sequence[RunningGuest], bindings: tuple[Binding, ...]) -> None:
         now = time.time()
         with self._lock:
             before = self._memory.since
+            _explain(before, bindings)
             self._memory.since = {(each.guest_uuid, each.provider_uuid): _since(before, each, now) for each in bindings}
             running_now = {each.guest.uuid for each in running}
-            self._memory.trouble = {key: value for key, value in self._memory.trouble.items() if key[0] in running_now}
             # How long the first attach takes is worth knowing; a later one has nothing to do with the start.
             waiting = {each.guest_uuid for each in bindings if each.state is not State.ATTACHED}
             self._memory.started = {
-                uuid: when for uuid, when in self._memory.started.items() if uuid in waiting or uuid not in running_now
+                uuid: when
+                for uuid, when in self._memory.started.items()
+                if uuid in waiting or (uuid not in running_now and time.monotonic() - when < _START_SECONDS)
+            }
+            self._memory.refused = {
+                uuid: each for uuid, each in self._memory.refused.items() if now - each.when < _REFUSAL_SECONDS
             }
             self._running, self._bindings = tuple(running), bindings
 
@@ -423,8 +556,20 @@ def holdings(view: HostView) -> list[Holding]:
         elif there is not None:
             why_not = f"it may not be attached: {there.reason.rstrip('.')}"
         consumers = frozenset(consumer for consumer, has in provider.allocations.items() if any(has.values()))
-        found.append(Holding(provider.uuid, provider.name, consumers, device, why_not))
+        stays = NOT_LIVE_MIGRATABLE in provider.traits
+        found.append(Holding(provider.uuid, provider.name, consumers, device, why_not, there is not None, stays))
     return found
+
+
+def _held_by(guest: Guest, held: Collection[str], view: HostView) -> list[Holding]:
+    """Those of *held* that are this host's, as *guest*'s, whatever the last look at Placement said."""
+    mine = frozenset({guest.uuid})
+    return [dataclasses.replace(each, consumers=mine) for each in holdings(view) if each.provider_uuid in held]
+
+
+def _rewritten(text: str) -> Mapping[str, Any]:
+    rewritten = with_placeholders(text)
+    return {} if rewritten is None else {"xml": rewritten}
 
 
 def audit(event: str, **facts: Any) -> None:
@@ -434,8 +579,21 @@ def audit(event: str, **facts: Any) -> None:
     )
 
 
+def _explain(before: Mapping[tuple[str, str], tuple[State, float]], bindings: Collection[Binding]) -> None:
+    """Say at DEBUG how each device of each guest stands, where that has changed."""
+    for each in bindings:
+        state, _ = before.get((each.guest_uuid, each.provider_uuid), (None, 0.0))
+        if state is not each.state:
+            why = f": {each.reason}" if each.reason else ""
+            LOG.debug("Guest %s, %s: %s%s", each.guest_name, each.provider_name, each.state.value, why)
+
+
 def _address(device: UsbDevice) -> dict[str, Any]:
     return {"port": device.sys_name, "usb_id": device.usb_id, "bus": device.busnum, "device": device.devnum}
+
+
+def _is_where_it_was(was: UsbDevice | None, device: UsbDevice) -> bool:
+    return was is not None and _address(was) == _address(device)
 
 
 def _since(before: Mapping[tuple[str, str], tuple[State, float]], binding: Binding, now: float) -> tuple[State, float]:

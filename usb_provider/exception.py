@@ -22,6 +22,10 @@ class ConfigError(UsbProviderError):
         super().__init__("\n".join(self.problems))
 
 
+class UnknownArgument(UsbProviderError):
+    """What the caller named does not exist, or is not what it was named for; the caller should name another."""
+
+
 class Unavailable(UsbProviderError):
     """A neighbour does not answer, or answers that it cannot now; the caller should back off and try again."""
 
@@ -30,7 +34,13 @@ class AccessRefused(Unavailable):
     """A neighbour does not accept our credentials or role.
 
     An operator has to act, but may do so while we run: the caller should say so and try again with backoff.
+
+    :ivar lacks_role: the neighbour knows who we are, and our role does not do.
     """
+
+    def __init__(self, message: str, *, lacks_role: bool = False) -> None:
+        self.lacks_role = lacks_role
+        super().__init__(message)
 
 
 class RootMissing(Unavailable):

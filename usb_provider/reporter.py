@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from placement_traits.usb import PREFIX
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model import identity
 from usb_provider.model.device import UsbDevice
@@ -28,8 +29,6 @@ from usb_provider.placement.root import RootFinder
 from usb_provider.store import RuleTraitStore
 
 LOG = logging.getLogger(__name__)
-
-NAME_PREFIX = "CUSTOM_USB_"
 
 _ATTEMPTS = 6
 
@@ -110,6 +109,8 @@ class Reporter:
         self._observer = Observer(client, executor)
         self._root: Root | None = None
         self._seen: dict[str, _Seen] = {}
+        self._looked: tuple[Assessment, ...] = ()
+        self._explained: dict[str, str] = {}
         self._tree: ObservedTree | None = None
         self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
 
@@ -194,6 +195,7 @@ class Reporter:
         except RootMissing:
             self._root = None
             raise
+        self._remember_devices(self._looked, tree)
         expired = self._expired(tree)
         while True:
             assessed = self._assess(devices, tree)
@@ -205,7 +207,9 @@ class Reporter:
             if confirmed == tree:
                 break
             tree = confirmed
-        self._remember_devices(assessed)
+        self._looked = assessed
+        self._remember_devices(assessed, tree)
+        self._explain(assessed)
         return _Look(tree, assessed, plan)
 
     def _find_root(self) -> Root:
@@ -258,7 +262,7 @@ class Reporter:
             )
 
         plan = make(())
-        return make(self._observer.known_names(NAME_PREFIX)) if plan.names else plan
+        return make(self._observer.known_names(PREFIX)) if plan.names else plan
 
     def _expired(self, tree: ObservedTree) -> frozenset[str]:
         """Absent and free providers that nobody has written for longer than ``purge_absent_after``.
@@ -306,9 +310,33 @@ class Reporter:
                 self._observer.forget_names()
         return applied.refused
 
-    def _remember_devices(self, assessed: Sequence[Assessment]) -> None:
+    def _remember_devices(self, assessed: Sequence[Assessment], tree: ObservedTree) -> None:
+        """Remember who has which key, as far as *tree* bears it out.
+
+        A device leaves its old provider before its new one is written. Until it has, which takes another pass where
+        Placement fails, a claim on the new one is not about it but about the device that was known by it before.
+        """
+        taken = {each.identity.key for each in assessed}
         for each in assessed:
-            self._seen[each.identity.key] = _Seen(each.device.sys_name, each.device.serial)
+            now = _Seen(each.device.sys_name, each.device.serial)
+            others = identity.possible_keys(each.device) - taken
+            to_leave = {key for key in others if self._seen.get(key) in (None, now)}
+            if not any(_is_offered(tree, key) for key in to_leave):
+                self._seen[each.identity.key] = now
+
+    def _explain(self, assessed: Sequence[Assessment]) -> None:
+        """Say at DEBUG why each device is offered or not, once until that changes."""
+        now = {
+            each.device.sys_name: f"{each.device.usb_id}, key {printable(each.identity.key, 200)}: "
+            f"{printable(each.reason, 300)}"
+            for each in assessed
+        }
+        for sys_name, text in now.items():
+            if self._explained.get(sys_name) != text:
+                LOG.debug("Device %s, %s", sys_name, text)
+        for sys_name in self._explained.keys() - now.keys():
+            LOG.debug("Device %s is not plugged in any more.", sys_name)
+        self._explained = now
 
     def _store_rule_traits(self) -> None:
         stored = self._store.load()
@@ -324,6 +352,12 @@ class Reporter:
             self._store.save(kept)
 
 
+def _is_offered(tree: ObservedTree, key: str) -> bool:
+    """Whether a device still has its place in Placement under *key*, be it held or free."""
+    provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
+    return provider is not None and provider.managed and any(each.schedulable for each in provider.inventories.values())
+
+
 def _held(tree: ObservedTree, seen: Mapping[str, _Seen], *, let_go: bool) -> Callable[[str], Held]:
     """What *tree* and *seen* say of a key; with *let_go*, as if no consumer held anything."""
 
@@ -331,7 +365,8 @@ def _held(tree: ObservedTree, seen: Mapping[str, _Seen], *, let_go: bool) -> Cal
         provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
         last = seen.get(key)
         return Held(
-            allocated=not let_go and provider is not None and provider.managed and provider.allocated,
+            # Also where somebody took our mark away: whoever holds that provider holds the device.
+            allocated=not let_go and provider is not None and provider.allocated,
             present=provider is not None and provider.managed and not provider.absent,
             sys_name=last.sys_name if last else None,
             serial=last.serial if last else None,

@@ -1,17 +1,23 @@
 """The agent as a service: decides when to make a pass, and keeps going whatever a neighbour does.
 
 Threads: udev's only sets an event; one worker does all passes, so nothing here is shared but that event. What a pass
-does is reporter.py's. SIGHUP reads the configuration again, SIGTERM ends without touching Placement.
+does is reporter.py's. SIGHUP reads the configuration again, SIGUSR2 has a report written, SIGTERM ends without touching
+Placement.
 """
 
+import contextlib
 import logging
 import math
+import queue
+import select
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import sdnotify
 import tenacity
@@ -19,7 +25,10 @@ from oslo_service import service
 
 from usb_provider.binder import Binder
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
+from usb_provider.meter import NO_METER, Loop, Meter, Outcome
+from usb_provider.model.census import census
 from usb_provider.model.plan import Note
+from usb_provider.notices import Notices, bug
 from usb_provider.reporter import Pass, Reporter, Settings
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +37,9 @@ _LONGEST_WAIT = 60.0
 _LONGEST_LIBVIRT_WAIT = 15.0
 _CONFLICTS_TO_BEAR = 3
 _STOP_SECONDS = 30.0
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM})
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2})
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +57,6 @@ class Stoppable(Protocol):
         """End it, and return when it has ended."""
 
 
-class Notices:
-    """Says each standing problem once when it comes up and once when it is over, by the note's topic."""
-
-    def __init__(self) -> None:
-        self._standing: dict[str, Note] = {}
-
-    def add(self, note: Note, level: int = logging.WARNING) -> None:
-        """*note* is the matter, beside whatever else is."""
-        if note.topic not in self._standing:
-            LOG.log(level, "%s", note.text)
-        self._standing[note.topic] = note
-
-    def replace(self, notes: Collection[Note]) -> None:
-        """*notes* are everything that is the matter now."""
-        for note in notes:
-            self.add(note)
-        now = {note.topic for note in notes}
-        for topic in [topic for topic in self._standing if topic not in now]:
-            LOG.info("No longer so: %s", self._standing.pop(topic).text)
-
-
 @dataclass(frozen=True, slots=True)
 class GuestSide:
     """The part of the agent that attaches devices to guests.
@@ -78,11 +68,26 @@ class GuestSide:
     listen: Callable[[], Stoppable]
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the agent knows now, for a report. Times are in seconds since 1970.
+
+    *failure* is what it waits for and since when; *guests* is as :meth:`Binder.status` gives it, None where none are
+    served.
+    """
+
+    last: Pass | None
+    last_at: float | None
+    failure: tuple[str, float] | None
+    guests: Sequence[Mapping[str, Any]] | None
+
+
 class Agent(service.ServiceBase):  # type: ignore[misc]
     """The daemon around a :class:`~usb_provider.reporter.Reporter` and, where guests are served, a binder.
 
     :param watch: starts listening for changes of the hardware; it is called before the first look.
     :param reload: reads the configuration again; its ConfigError leaves everything as it was.
+    :param report: writes a report of what it is given, when SIGUSR2 asks for one.
     """
 
     def __init__(
@@ -93,8 +98,17 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         reload: Callable[[], tuple[Settings, Timing]],
         *,
         guests: GuestSide | None = None,
+        meter: Meter = NO_METER,
+        report: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self._reporter = reporter
+        self._meter = meter
+        self._write_report = report
+        # Its put() may interrupt itself, which an Event's set() must not: it is all that the signal's handler does.
+        self._reports_wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._last: Pass | None = None
+        self._last_at: float | None = None
+        self._failure: tuple[str, float] | None = None
         self._guests = guests
         self._listener: Stoppable | None = None
         self._bind_at = math.inf
@@ -109,6 +123,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._ended = threading.Event()
         self._notices = Notices()
         self._watcher: Stoppable | None = None
+        self._tells: socket.socket | None = None
         self._worker = threading.Thread(target=self._work, name="reporter", daemon=True)
         self._systemd = sdnotify.SystemdNotifier()
 
@@ -116,6 +131,8 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """Begin. Called in the main thread, by oslo.service."""
         # oslo.service's own SIGHUP handler ends a process that does not fork (ProcessLauncher._reload_service).
         signal.signal(signal.SIGHUP, self._hung_up)
+        signal.signal(signal.SIGUSR2, lambda signum, frame: self._reports_wanted.put(None))
+        threading.Thread(target=self._write_reports, name="reports", daemon=True).start()
         self._watcher = self._watch(self._look.set)
         self._look.set()
         self._worker.start()
@@ -133,12 +150,26 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 each.stop()
         LOG.info("Ended. Placement is left as it is.")
         self._ended.set()
+        if self._tells is not None:
+            with contextlib.suppress(OSError):
+                self._tells.send(b"\0")
 
     def wait(self) -> None:
         """Return when the agent has ended."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        while not self._ended.wait(timeout=3600):
-            pass
+        # Waiting for the event alone would sleep through a signal that comes right before the thread falls asleep: its
+        # Python handler runs when the thread does something again. The interpreter writes to this socket at once.
+        hears, tells = socket.socketpair()
+        with hears, tells:
+            for end in (hears, tells):
+                end.setblocking(False)
+            signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._tells = tells
+            while not self._ended.is_set():
+                select.select([hears], [], [], _LONGEST_WAIT)
+                with contextlib.suppress(BlockingIOError):
+                    hears.recv(4096)
+            signal.set_wakeup_fd(-1)
 
     def look_again(self) -> None:
         """Something may have changed; safe in any thread."""
@@ -148,6 +179,23 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """Read the configuration again, soon; safe in a signal handler."""
         self._hang_up.set()
         self._look.set()
+
+    def snapshot(self) -> Snapshot:
+        """What is known now. Safe in any thread."""
+        guests = None if self._guests is None else self._guests.binder.status()
+        return Snapshot(self._last, self._last_at, self._failure, guests)
+
+    def _write_reports(self) -> None:
+        # Not in the signal's handler, which may have interrupted whoever holds a lock that a report wants; and so a
+        # report can be had, and the agent be ended, while any other thread hangs.
+        while True:
+            self._reports_wanted.get()
+            while not self._reports_wanted.empty():
+                self._reports_wanted.get()
+            try:
+                self._write_report(self.snapshot())
+            except Exception:
+                LOG.exception("The report that SIGUSR2 asked for could not be written.")
 
     def _hung_up(self, signum: int, frame: object) -> None:
         # A SIGTERM in the middle of this would wait for a lock that it holds itself.
@@ -199,13 +247,27 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             sleep=self._sleep,
         )
         try:
-            self._succeeded(attempts(self._reporter.run))
+            self._succeeded(attempts(self._report))
         except tenacity.RetryError:
             return False
-        except Exception:
-            LOG.exception("A pass failed in a way that is a bug of usb-provider; trying again.")
+        except Exception as error:
+            self._notices.add(bug("A pass", error), logging.ERROR, exc_info=error)
             self._sleep(_LONGEST_WAIT)
         return True
+
+    def _report(self) -> Pass:
+        return self._metered(Loop.REPORT, self._reporter.run)
+
+    def _metered(self, loop: Loop, run: Callable[[], _T]) -> _T:
+        """What *run* gives, once the meter knows how it went."""
+        began, outcome = time.monotonic(), Outcome.OK
+        try:
+            return run()
+        except Exception as error:
+            outcome = Outcome.of(error)
+            raise
+        finally:
+            self._meter.passed(loop, outcome, time.monotonic() - began)
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -227,25 +289,30 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         if self._listener is None:
             try:
                 self._listener = self._guests.listen()
-            except ConfigError as error:
+            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread is to be had
                 notes.append(Note("hook", f"The starts of guests are not checked: {error}"))
         again: float | None = _LONGEST_WAIT if notes else None
         try:
-            due = self._guests.binder.run()
+            due = self._metered(Loop.BIND, self._guests.binder.run)
             again = min(due or math.inf, again or math.inf)
             self._bind_failures = 0
+            self._meter.bound(Counter(binding.state.value for binding in self._guests.binder.bindings()))
         except Unavailable as error:
             notes.append(Note("libvirt", str(error)))
             again = min(2.0**self._bind_failures, _LONGEST_LIBVIRT_WAIT)
             self._bind_failures += 1
-        except Exception:
-            LOG.exception("A binding pass failed in a way that is a bug of usb-provider; trying again.")
+        except Exception as error:
+            note = bug("A binding pass", error)
+            self._bind_notices.add(note, logging.ERROR, exc_info=error)
+            notes.append(note)
             again = _LONGEST_WAIT
         self._bind_notices.replace(notes)
         self._bind_at = time.monotonic() + (again or math.inf)
 
     def _succeeded(self, done: Pass) -> None:
         self._notices.replace(done.notes)
+        self._meter.counted(census(done.tree, done.devices))
+        self._last, self._last_at, self._failure = done, time.time(), None
         offered = sum(each.offered for each in done.devices)
         LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
         self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
@@ -255,6 +322,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         if isinstance(error, Conflict) and state.attempt_number < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
+        self._failure = str(error), self._failure[1] if self._failure else time.time()
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
         self._notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
         self._tell(f"STATUS=Waiting: {error}")
@@ -268,6 +336,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             LOG.info("The configuration was read again.")
         except ConfigError as error:
             problems = error.problems
+        except Exception as error:
+            # oslo.log's own, or one that nobody expects: whatever it is, it must not end the passes.
+            problems = (f"{type(error).__name__}: {' '.join(str(error).split())}.",)
         # Not above: oslo.log writes an exception that is being handled behind every message.
         for problem in problems:
             LOG.error("The configuration stays as it was: %s", problem)

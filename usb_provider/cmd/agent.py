@@ -12,6 +12,8 @@ from oslo_config import cfg
 
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
+from usb_provider.exception import ConfigError
+from usb_provider.meter import NO_METER, Meter
 from usb_provider.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ TEXT = """\
 Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
 
 It waits for Placement, Keystone and nova's compute node for as long as it takes. SIGHUP reads the rules and the log
-level again; SIGTERM ends it and leaves Placement as it is. Logging follows oslo.log: [DEFAULT]debug, log_file,
-use_journal and the rest."""
+level again; SIGUSR2 writes a report of what it knows and does; SIGTERM ends it and leaves Placement as it is. Logging
+follows oslo.log: [DEFAULT]debug, log_file, use_journal and the rest."""
 
 
 def declare(command: argparse.ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from oslo_log import log
 
     from usb_provider.cmd.setup import checked, reporter, settings
+    from usb_provider.guru import write
     from usb_provider.host.udev import UdevHost
     from usb_provider.reporter import Settings
     from usb_provider.service import Agent, Timing, hold_signals, launch
@@ -67,12 +70,43 @@ def run(arguments: argparse.Namespace) -> int:
 
     host = UdevHost()
     with contextlib.ExitStack() as stack:
-        report = stack.enter_context(reporter(conf, options, host))
+        meter = _meter(stack, options)
+        report = stack.enter_context(reporter(conf, options, host, requested=meter.requested))
         guests: GuestSide | None = None
         if options.libvirt.enabled:
-            guests = _guest_side(stack, conf, options, report, lambda: agent.look_again())  # noqa: PLW0108 - agent comes next
-        agent = Agent(report, host.watch, timing(options), reload, guests=guests)
+            guests = _guest_side(stack, conf, options, report, lambda: agent.look_again(), meter=meter)  # noqa: PLW0108 - agent comes next
+        agent = Agent(
+            report,
+            host.watch,
+            timing(options),
+            reload,
+            guests=guests,
+            meter=meter,
+            report=lambda snapshot: write(conf, snapshot),
+        )
         return launch(conf, agent)
+
+
+def _meter(stack: contextlib.ExitStack, options: load.Options) -> Meter:
+    """What counts, served to Prometheus where [metrics]listen says so.
+
+    :raises ConfigError: when an address cannot be listened on, or the library is missing.
+    """
+    if not options.metrics.listen:
+        return NO_METER
+    try:
+        # Nobody who does not ask for it pays for it.
+        from usb_provider.metrics import Endpoint, PrometheusMeter
+    except ImportError as error:
+        raise ConfigError(
+            [
+                f"[metrics]listen is set, but the Python library for it is missing ({error}); install "
+                f"usb-provider[metrics] or python3-prometheus-client, or unset it."
+            ]
+        ) from error
+    meter = PrometheusMeter()
+    stack.callback(Endpoint(options.metrics.listen, meter.registry).stop)
+    return meter
 
 
 def _guest_side(
@@ -81,6 +115,8 @@ def _guest_side(
     options: load.Options,
     report: Reporter,
     changed: Callable[[], None],
+    *,
+    meter: Meter,
 ) -> "GuestSide | None":
     """What attaches devices to guests, or None, said once, where libvirt's Python is not installed."""
     try:
@@ -99,7 +135,7 @@ def _guest_side(
     from usb_provider.virt.listener import Listener, ListenOptions
 
     # A hook waits for this answer, so it must come, or fail, in less time than the hook has.
-    quick = connect(conf, timeout=options.hook.timeout * 0.6)
+    quick = connect(conf, timeout=options.hook.timeout * 0.6, requested=meter.requested)
     virt = LibvirtHost(options.libvirt.connection_uri, changed)
     stack.callback(virt.close)
 
@@ -111,10 +147,12 @@ def _guest_side(
         virt,
         view,
         quick.consumer,
+        lambda uuid: quick.traits(uuid)[1],
         report.confirm,
         options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout),
         executor=stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="guests")),
         changed=changed,
+        meter=meter,
     )
     listen = ListenOptions(
         options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group

@@ -231,10 +231,12 @@ def _print_commands(show: Show, place: Files, placement: EmbeddedPlacement, done
     ours = f"{_program('usb-provider')} --config-file {place.configuration}"
     if recorded:
         ours = f"UMOCKDEV_DIR={os.environ['UMOCKDEV_DIR']} umockdev-wrapper {ours}"
-    lines = [f"{client} resource provider list"]
+    lines = [f"{client} usb device list", f"{client} resource provider list"]
     if (wanted := _shown_class(done.devices)) is not None:
         device = next(each.provider_uuid for each in done.devices if each.resource_class == wanted)
         lines += [
+            f"{client} usb device set --drain --reason 'new firmware' {device}",
+            f"{client} usb device show {device}",
             f"{client} resource provider inventory list {device}",
             f"{client} resource provider trait list {device}",
             f"{client} resource provider show --allocations {device}",

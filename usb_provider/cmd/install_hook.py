@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         if wanted is None:
             path.unlink()
         else:
-            _write(path, wanted)
+            _write(path, wanted, dated=path if present is not None else None)
     except OSError as error:
         raise ConfigError(
             [f"{error.filename or path} cannot be written ({error.strerror}); run this as root."]
@@ -71,11 +71,18 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _write(path: Path, text: str) -> None:
-    """Write *path* whole or not at all: libvirt may run it at any moment."""
+def _write(path: Path, text: str, *, dated: Path | None) -> None:
+    """Write *path* whole or not at all: libvirt may run it at any moment.
+
+    It gets the date of *dated*: libvirt has to be restarted for a hook that is new, and not for one that was there, and
+    "usb-provider doctor" tells the two apart by it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Outside qemu.d, where libvirt would run the unfinished file as well.
     with tempfile.NamedTemporaryFile("w", dir=path.parent.parent, prefix=".usb-provider", delete=False) as new:
         new.write(text)
     os.chmod(new.name, 0o755)
+    if dated is not None:
+        before = dated.stat()
+        os.utime(new.name, ns=(before.st_atime_ns, before.st_mtime_ns))
     os.replace(new.name, path)

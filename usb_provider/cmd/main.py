@@ -84,7 +84,7 @@ _Run = Callable[[argparse.Namespace], int]
 
 def _commands() -> list[tuple[str, _Declare, _Run, str]]:
     # Imported here, and each command's own needs in its run(), so that --help and a slip of the pen answer at once.
-    from usb_provider.cmd import agent, demo, devices, install_hook, passes, status
+    from usb_provider.cmd import agent, demo, devices, doctor, install_hook, passes, status
 
     return [
         ("agent", agent.declare, agent.run, agent.TEXT),
@@ -92,6 +92,7 @@ def _commands() -> list[tuple[str, _Declare, _Run, str]]:
         ("plan", passes.declare_plan, passes.run_plan, passes.PLAN_TEXT),
         ("sync", passes.declare_sync, passes.run_sync, passes.SYNC_TEXT),
         ("status", status.declare, status.run, status.TEXT),
+        ("doctor", doctor.declare, doctor.run, doctor.TEXT),
         ("install-hook", install_hook.declare, install_hook.run, install_hook.TEXT),
         ("demo", demo.declare, demo.run, demo.TEXT),
     ]

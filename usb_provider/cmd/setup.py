@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
@@ -30,6 +30,12 @@ def read_configuration(
     :raises ConfigError: with every mistake; those in [placement] too when *needs_placement*.
     """
 
+    conf = load.open_files(log_to_standard_error(arguments))
+    return conf, checked(conf) if needs_placement else load.read(conf)
+
+
+def log_to_standard_error(arguments: argparse.Namespace) -> list[str]:
+    """Log errors, or all with --debug, to standard error; gives those of *arguments* that are oslo.config's."""
     words = oslo_arguments(arguments)
     debug = "--debug" in words
     logging.basicConfig(
@@ -38,8 +44,7 @@ def read_configuration(
     # What libraries say at DEBUG holds request bodies; what keystoneauth warns of, our own errors say.
     for name in ("keystoneauth", "urllib3", "stevedore", "oslo_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    conf = load.open_files([word for word in words if word != "--debug"])
-    return conf, checked(conf) if needs_placement else load.read(conf)
+    return [word for word in words if word != "--debug"]
 
 
 def checked(conf: cfg.ConfigOpts) -> load.Options:
@@ -83,12 +88,20 @@ def root_hints(options: load.Options) -> RootHints:
 
 
 @contextlib.contextmanager
-def reporter(conf: cfg.ConfigOpts, options: load.Options, host: UdevHost) -> Iterator[Reporter]:
-    """A reporter with its threads, which end with the context.
+def reporter(
+    conf: cfg.ConfigOpts,
+    options: load.Options,
+    host: UdevHost,
+    *,
+    timeout: float | None = None,
+    requested: Callable[[str, str], None] | None = None,
+) -> Iterator[Reporter]:
+    """A reporter with its threads, which end with the context. *timeout*, in seconds, replaces the configured one;
+    *requested* is told of each request to Placement.
 
     :raises ConfigError: when [placement] is incomplete.
     """
-    client = connect(conf)
+    client = connect(conf, timeout=timeout, requested=requested)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="placement") as executor:
         yield Reporter(
             host.devices,

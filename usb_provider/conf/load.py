@@ -1,5 +1,6 @@
 """Configuration files read to checked values: every mistake at once, each in one sentence that names the option."""
 
+import ipaddress
 import itertools
 import math
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from usb_provider.conf import agent, hook, libvirt, usb
+from usb_provider.conf import agent, hook, libvirt, metrics, usb
 from usb_provider.conf.opts import register_opts
 from usb_provider.exception import ConfigError
 from usb_provider.model.spec import DeviceSpec, parse_specs
@@ -64,6 +65,13 @@ class HookOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """The group [metrics], checked: addresses and ports, none of which twice."""
+
+    listen: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Everything that this project's own groups say."""
 
@@ -71,6 +79,7 @@ class Options:
     usb: UsbOptions
     libvirt: LibvirtOptions
     hook: HookOptions
+    metrics: MetricsOptions
 
 
 def open_files(
@@ -136,15 +145,31 @@ def reread(conf: cfg.ConfigOpts) -> Options:
     return read(conf)
 
 
+def defaults() -> cfg.ConfigOpts:
+    """A configuration of which no file was read."""
+    conf = cfg.ConfigOpts()
+    conf([], prog=PROJECT, default_config_files=[], default_config_dirs=[])
+    register_opts(conf)
+    return conf
+
+
 def read(conf: cfg.ConfigOpts) -> Options:
     """The checked values of this project's own groups.
 
     :raises ConfigError: with every mistake in any of them.
     """
+    options, problems = survey(conf)
+    if problems:
+        raise ConfigError(problems)
+    return options
+
+
+def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
+    """The values of this project's own groups, defaults in the place of those that are wrong, and every mistake."""
     problems: list[str] = []
     values = {
         (module.group.name, opt.name): _value(conf, module.group.name, opt, problems)
-        for module in (agent, usb, libvirt, hook)
+        for module in (agent, usb, libvirt, hook, metrics)
         for opt in module.opts
     }
 
@@ -154,6 +179,7 @@ def read(conf: cfg.ConfigOpts) -> Options:
     root_uuid = get("agent", "root_provider_uuid")
     if root_uuid is not None and not _is_uuid(root_uuid):
         problems.append(f"[agent]root_provider_uuid is not a UUID: {root_uuid!r}.")
+        root_uuid = None
     specs: tuple[DeviceSpec, ...] = ()
     try:
         specs = parse_specs(get("usb", "device_spec") or [])
@@ -161,9 +187,8 @@ def read(conf: cfg.ConfigOpts) -> Options:
         problems += error.problems
     if len(str(get("hook", "socket")).encode()) > _SOCKET_PATH_BYTES:
         problems.append(f"[hook]socket is longer than the {_SOCKET_PATH_BYTES} bytes that unix(7) allows.")
-    if problems:
-        raise ConfigError(problems)
-    return Options(
+    listen = _addresses(get("metrics", "listen") or [], problems)
+    options = Options(
         agent=AgentOptions(
             root_provider_uuid=str(uuid.UUID(root_uuid)) if root_uuid else None,
             root_provider_name=get("agent", "root_provider_name") or None,
@@ -185,7 +210,9 @@ def read(conf: cfg.ConfigOpts) -> Options:
             socket_owner=get("hook", "socket_owner") or None,
             socket_group=get("hook", "socket_group") or None,
         ),
+        metrics=MetricsOptions(listen),
     )
+    return options, tuple(problems)
 
 
 def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) -> Any:
@@ -197,7 +224,27 @@ def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) 
         return value
     except (cfg.Error, ValueError) as error:
         problems.append(f"[{group}]{opt.name} has a value that is not allowed: {_line(error)}.")
-        return None
+        return opt.default
+
+
+def _addresses(values: Sequence[str], problems: list[str]) -> tuple[tuple[str, int], ...]:
+    found: dict[tuple[str, int], None] = {}
+    for value in values:
+        # Without the brackets nobody can tell an IPv6 address from its port.
+        match = re.fullmatch(
+            r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})", value.strip()
+        )
+        try:
+            if match is None or not 0 < int(match["port"]) < 1 << 16:
+                raise ValueError
+            kind = ipaddress.IPv6Address if match["six"] else ipaddress.IPv4Address
+            found[str(kind(match["six"] or match["four"])), int(match["port"])] = None
+        except ValueError:
+            problems.append(
+                f"[metrics]listen has a value that is not allowed: {value!r} is not an address and a port, such as "
+                f"127.0.0.1:9753 or [::1]:9753."
+            )
+    return tuple(found)
 
 
 def _unreadable(arguments: Sequence[str]) -> str:

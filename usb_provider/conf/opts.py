@@ -2,9 +2,9 @@
 
 from oslo_config import cfg
 
-from usb_provider.conf import agent, hook, libvirt, placement, usb
+from usb_provider.conf import agent, hook, libvirt, metrics, placement, reports, usb
 
-_GROUPS = (agent, usb, placement, libvirt, hook)
+_GROUPS = (agent, usb, placement, libvirt, hook, metrics, reports)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:

@@ -38,6 +38,8 @@ Possible values:
   * ``traits``: a list of further traits.
   * ``identity``: ``auto`` (the default: by serial number where that tells devices apart, else by port), ``serial``
     or ``port``.
+  * ``live_migratable``: ``false`` where no other device can stand in for this one, such as a licence dongle made out
+    to a name or a disk with data: a guest that has it is not migrated live.
   * ``exclude``: ``true`` keeps the device back.
 
   A ``$`` must be written ``$$``.

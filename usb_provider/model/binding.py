@@ -24,7 +24,9 @@ class RunningGuest:
 class Holding:
     """One provider of this host that consumers hold, and the device that it stands for, as far as one is there.
 
-    ``device`` is the device to attach: plugged in and offered. Where it is None, ``why_not`` is a sentence's end.
+    ``device`` is the device to attach: plugged in and offered. Where it is None, ``why_not`` is a sentence's end, and
+    ``plugged`` tells whether it is there all the same. ``stays`` is a rule's word that no live migration may exchange
+    it.
     """
 
     provider_uuid: str
@@ -32,6 +34,8 @@ class Holding:
     consumers: frozenset[str]
     device: UsbDevice | None = None
     why_not: str = "it is not plugged in"
+    plugged: bool = False
+    stays: bool = False
 
 
 class Why(enum.StrEnum):
@@ -42,6 +46,33 @@ class Why(enum.StrEnum):
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
     DUPLICATE = "it is there twice"
+
+
+class Obstacle(enum.StrEnum):
+    """Why a start or an arrival is refused, in a word."""
+
+    UNPLUGGED = "unplugged"
+    NOT_OFFERED = "not_offered"
+    TAKEN = "taken"
+    NO_CONTROLLER = "no_controller"
+    TOO_FAST = "too_fast"
+    NO_PORT = "no_port"
+    PLACEMENT = "placement"
+    NOT_READ_YET = "not_read_yet"
+    NOT_LIVE_MIGRATABLE = "not_live_migratable"
+    NOT_CLAIMED = "not_claimed"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why a guest may not start or arrive: a word, and the sentence for whoever wanted it to."""
+
+    obstacle: Obstacle
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +174,10 @@ def _detaches(
         why: Why | None = None
         if provider in seen:
             why = Why.DUPLICATE
-        elif holding is None or not _may_keep(guest, holding, known):
-            why = Why.RELEASED
         elif (guest.uuid, hostdev.alias) in dead or hostdev.missing:
             why = Why.DEAD
+        elif holding is None or not _may_keep(guest, holding, known):
+            why = Why.RELEASED
         elif holding.device is None:
             why = Why.GONE
         elif not hostdev.is_at(holding.device):
@@ -177,7 +208,7 @@ def _want(
     if device is None:
         return State.WAITING, holding.why_not, None
     if running.busy:
-        return State.PENDING, "the guest is being migrated or restored", None
+        return State.PENDING, "the guest is still starting, or being restored or migrated", None
     other = holder(device, guests, besides=guest.uuid)
     if other is not None:
         return State.WAITING, f"guest {other} has it", None
@@ -192,24 +223,55 @@ def holder(device: UsbDevice, guests: Sequence[RunningGuest], *, besides: str) -
     return None
 
 
-def refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[str, ...]:
-    """Why *guest*, which is about to start, cannot have what it holds: a sentence each, or none when it can.
+def refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:
+    """Why *guest*, which is about to start, cannot have what it holds: a refusal each, or none when it can.
 
     Each says what to do in words of flavors and images, since it ends in the server's fault for its owner's operator.
     """
     held = [holding for holding in sorted(holdings, key=lambda each: each.name) if guest.uuid in holding.consumers]
-    said: list[str] = []
+    said: list[Refusal] = []
     wanted: list[tuple[Holding, UsbDevice]] = []
     for holding in held:
         if holding.device is None:
-            said.append(f"USB device {holding.name} is allocated to this instance, but {holding.why_not}.")
+            obstacle = Obstacle.NOT_OFFERED if holding.plugged else Obstacle.UNPLUGGED
+            text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
+            said.append(Refusal(obstacle, text))
             continue
         other = holder(holding.device, guests, besides=guest.uuid)
         if other is not None:
-            said.append(f"USB device {holding.name} is allocated to this instance, but guest {other} has it.")
+            text = f"USB device {holding.name} is allocated to this instance, but guest {other} has it."
+            said.append(Refusal(Obstacle.TAKEN, text))
             continue
         wanted.append((holding, holding.device))
     return (*said, *_controller_refusals(guest, wanted))
+
+
+def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:
+    """Why *guest*, which another host wants to hand over live, may not come: a refusal each, or none.
+
+    Whether what it holds here is there for it, its start here will ask (:func:`refusals`).
+
+    :param holdings: what it holds here.
+    :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule there
+        does not let go.
+    """
+    brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
+    said: list[Refusal] = []
+    kept = {(uuid, "has") for uuid in brings if uuid in staying}
+    kept |= {(each.name, "would get") for each in holdings if each.stays}
+    for name, verb in sorted(kept):
+        text = (
+            f"The instance {verb} USB device {name}, which a rule keeps from live migration "
+            f'("live_migratable": false); migrate it cold.'
+        )
+        said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
+    if len(holdings) < len(brings):
+        text = (
+            f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
+            f"{len(holdings) or 'none'} on this host; let nova choose the host, which claims them there."
+        )
+        said.append(Refusal(Obstacle.NOT_CLAIMED, text))
+    return tuple(said)
 
 
 _REMEDY = (
@@ -218,27 +280,30 @@ _REMEDY = (
 )
 
 
-def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice]]) -> list[str]:
+def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice]]) -> list[Refusal]:
     if not wanted:
         return []
     if not guest.controllers:
-        return [f"The instance has no USB controller for {_names(wanted)}; {_REMEDY}."]
+        text = f"The instance has no USB controller for {_names(wanted)}; {_REMEDY}."
+        return [Refusal(Obstacle.NO_CONTROLLER, text)]
     free = [controller.free_ports for controller in guest.controllers]
-    said: list[str] = []
+    said: list[Refusal] = []
     for holding, device in wanted:
         able = [index for index, controller in enumerate(guest.controllers) if controller.takes(device.speed)]
         port = next((index for index in able if free[index] > 0), None)
         if not able:
             models = ", ".join(controller.model for controller in guest.controllers)
-            said.append(
+            text = (
                 f"USB device {holding.name} is a {device.speed}-speed device, too fast for the instance's USB "
                 f"controller ({models}); {_REMEDY}."
             )
+            said.append(Refusal(Obstacle.TOO_FAST, text))
         elif port is None:
-            said.append(
+            text = (
                 f"The instance has no free USB port for {holding.name}; {_REMEDY}, ask for fewer devices, or lower "
                 f"hw:redirected_usb_ports."
             )
+            said.append(Refusal(Obstacle.NO_PORT, text))
         else:
             free[port] -= 1
     return said

@@ -99,6 +99,12 @@ def port_key(device: UsbDevice) -> str:
     return f"{device.usb_id}@{device.controller or 'unknown'}-{device.port_path}"
 
 
+def possible_keys(device: UsbDevice) -> frozenset[str]:
+    """Every key that :func:`assign` may ever give *device* where it is plugged in."""
+    plain = port_key(device)
+    return frozenset({serial_key(device), plain, *(f"{plain}+{end}" for end in (_speed_mark(device), _bus(device)))})
+
+
 def assign(
     devices: Sequence[UsbDevice],
     *,
@@ -230,10 +236,18 @@ class _Assignment:
 
 def _longer_keys(key: str, group: Sequence[UsbDevice]) -> dict[str, str]:
     """A key for each of *group* that tells USB 2 from USB 3, and names the bus only where that does not do."""
-    keys = {device.sys_name: f"{key}+{'usb3' if _is_usb3(device) else 'usb2'}" for device in group}
+    keys = {device.sys_name: f"{key}+{_speed_mark(device)}" for device in group}
     if len(set(keys.values())) == len(group):
         return keys
-    return {device.sys_name: f"{key}+{device.sys_name.partition('-')[0]}" for device in group}
+    return {device.sys_name: f"{key}+{_bus(device)}" for device in group}
+
+
+def _speed_mark(device: UsbDevice) -> str:
+    return "usb3" if _is_usb3(device) else "usb2"
+
+
+def _bus(device: UsbDevice) -> str:
+    return device.sys_name.partition("-")[0]
 
 
 def _is_usb3(device: UsbDevice) -> bool:

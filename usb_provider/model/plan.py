@@ -205,7 +205,7 @@ def diff(
         if uuid in wanted or not have.managed:
             continue
         state = STATE_WITHDRAWN if uuid in plugged else STATE_ABSENT
-        if uuid in expired and state == STATE_ABSENT and have.absent and not have.allocated and not have.inventories:
+        if uuid in expired and state == STATE_ABSENT and _may_be_deleted(have):
             sequences.append((DeleteProvider(uuid, have.name),))
             continue
         target = _gone(have, state)
@@ -256,6 +256,11 @@ def _gone(have: ObservedProvider, state: str) -> _Target:
     classes = have.used_classes or (frozenset(have.inventories) if reserved or drained else frozenset())
     traits = (have.traits - _OUR_STATES) | {state} | ({STATE_RESERVED} if reserved else frozenset())
     return _Target({name: Inventory(reserved=1) for name in classes}, traits)
+
+
+def _may_be_deleted(have: ObservedProvider) -> bool:
+    """Whether nothing but the device's facts would be lost: who drains an absent device wants it drained once back."""
+    return have.absent and not have.allocated and not have.inventories and STATE_DRAINED not in have.traits
 
 
 def _operator_reserved(have: ObservedProvider) -> bool:

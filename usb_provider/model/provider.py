@@ -82,6 +82,7 @@ def device_traits(device: UsbDevice, spec: DeviceSpec, *, serial_trait: bool) ->
     """Every trait that we write on the provider of *device* when *spec* offers it."""
     names = {
         placement_traits.MANAGED,
+        None if spec.live_migratable else placement_traits.NOT_LIVE_MIGRATABLE,
         placement_traits.vendor_trait(device.vendor_id),
         placement_traits.product_trait(device.vendor_id, device.product_id),
         placement_traits.speed_trait(device.speed) if device.speed is not Speed.UNKNOWN else None,

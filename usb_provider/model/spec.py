@@ -24,7 +24,7 @@ FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
-OPTIONS = ("resource_class", "traits", "identity", "exclude")
+OPTIONS = ("resource_class", "traits", "identity", "live_migratable", "exclude")
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
@@ -47,7 +47,8 @@ class DeviceSpec:
     """One rule: matchers (None matches anything) and what a matching device becomes.
 
     *number* is the rule's place in the configuration, from 1, for sentences. ``resource_class`` None means the class
-    that placement_traits suggests for the kind of device.
+    that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can stand in for
+    this one, so that a guest that has it must not be migrated live.
     """
 
     number: int
@@ -63,6 +64,7 @@ class DeviceSpec:
     resource_class: str | None = None
     traits: frozenset[str] = frozenset()
     identity: IdentityMode = IdentityMode.AUTO
+    live_migratable: bool = True
     exclude: bool = False
 
     def matches(self, device: UsbDevice) -> bool:
@@ -170,13 +172,14 @@ class _Reader:
             resource_class=self._resource_class(entries),
             traits=self._traits(entries),
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
-            exclude=self._flag(entries, "exclude"),
+            live_migratable=self._flag(entries, "live_migratable", default=True),
+            exclude=self._flag(entries, "exclude", default=False),
         )
         if not any(key in entries for key in MATCHERS):
             self.wrong(
                 f"it has nothing to match by and would take every device; name at least one of {', '.join(MATCHERS)}."
             )
-        if spec.exclude and (extra := [key for key in ("resource_class", "traits", "identity") if key in entries]):
+        if spec.exclude and (extra := [key for key in OPTIONS if key != "exclude" and key in entries]):
             useless = " and ".join(extra)
             self.wrong(f"exclude leaves the device out, so there is no use for {useless}; drop one or the other.")
         return None if self.problems else spec
@@ -283,11 +286,11 @@ class _Reader:
             return None
         return name
 
-    def _flag(self, entries: dict[str, Any], key: str) -> bool:
-        value = entries.get(key, False)
+    def _flag(self, entries: dict[str, Any], key: str, *, default: bool) -> bool:
+        value = entries.get(key, default)
         if not isinstance(value, bool):
             self.wrong(f"{key} must be true or false, not {_quoted(value)}.")
-            return False
+            return default
         return value
 
 

@@ -1,27 +1,23 @@
 """Placement's REST calls that we need, one method each, answers as values and refusals as our errors.
 
-The only module that sends a request. It does not retry a refused write, cache, or decide: a 409 means that the
+transport.py sends the requests. It does not retry a refused write, cache, or decide: a 409 means that the
 caller's picture is old. Every call names the same microversion, since openstacksdk's resource classes stop below
 what is needed (reserved equal to total wants 1.26; docs/adr/0004-placement-client.md).
 """
 
 import email.utils
-import re
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from keystoneauth1 import adapter as ksa_adapter
-from keystoneauth1 import exceptions as ksa_exceptions
 
 from usb_provider import exception
 from usb_provider.model.tree import Inventory, ProviderRecord
+from usb_provider.placement.transport import CONFIGURED, Settings, Transport
 
 MICROVERSION = "1.28"
 """Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
-
-_RETRIES = 1
 
 _T = TypeVar("_T")
 
@@ -34,15 +30,38 @@ class PlacementClient:
     :class:`~usb_provider.exception.Incompatible` when Placement cannot do what is asked.
     """
 
-    def __init__(self, adapter: ksa_adapter.Adapter) -> None:
-        self._adapter = adapter
-        self._lock = threading.Lock()
-        self._requests = 0
+    microversion: ClassVar[str] = MICROVERSION
+    release: ClassVar[str] = "Rocky"
+
+    def __init__(
+        self,
+        adapter: ksa_adapter.Adapter,
+        settings: Settings = CONFIGURED,
+        *,
+        requested: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Use *adapter*; *requested* is told of each request, as :class:`Transport` says."""
+        self._transport = Transport(
+            adapter, service="Placement", microversion=self.microversion, settings=settings, requested=requested
+        )
 
     @property
     def requests(self) -> int:
         """How many requests have been made to Placement, those for tokens not among them."""
-        return self._requests
+        return self._transport.requests
+
+    def microversions(self) -> tuple[str, str]:
+        """The lowest and the highest microversion that this Placement speaks."""
+
+        def read(body: Any) -> tuple[str, str]:
+            entry = body["versions"][0]
+            return str(entry["min_version"]), str(entry["max_version"])
+
+        # Without a microversion of our own, which an old Placement would refuse here as well.
+        response = self._transport.send("GET", "/", microversion=None)
+        if response.status_code != 200:
+            self._refused(response, "")
+        return self._transport.read(response, read)
 
     def tree(self, root_uuid: str) -> tuple[ProviderRecord, ...]:
         """Every provider of the tree of *root_uuid*; empty when there is no such provider."""
@@ -94,7 +113,7 @@ class PlacementClient:
 
         :raises Conflict: when the provider is gone; look again.
         """
-        response = self._send("GET", f"/resource_providers/{uuid}")
+        response = self._transport.send("GET", f"/resource_providers/{uuid}")
         if response.status_code != 200:
             self._refused(response, uuid)
         try:
@@ -151,82 +170,36 @@ class PlacementClient:
 
     def delete_provider(self, uuid: str) -> None:
         """Delete the provider; one that is gone already is fine. :raises InUse: when it has allocations."""
-        response = self._send("DELETE", f"/resource_providers/{uuid}")
-        if response.status_code not in (204, 404):
-            self._refused(response, uuid)
+        self._delete(f"/resource_providers/{uuid}", accept=(404,), uuid=uuid)
 
     def _get(
-        self, path: str, read: Callable[[Any], _T], query: Mapping[str, str] | None = None, *, uuid: str = ""
+        self,
+        path: str,
+        read: Callable[[Any], _T],
+        query: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        *,
+        uuid: str = "",
     ) -> _T:
-        response = self._send("GET", path, params=dict(query or {}))
+        response = self._transport.send("GET", path, params=query)
         if response.status_code != 200:
             self._refused(response, uuid)
-        return self._read(response, read)
+        return self._transport.read(response, read)
 
     def _write(self, method: str, path: str, read: Callable[[Any], _T], body: Mapping[str, Any], *, uuid: str) -> _T:
-        response = self._send(method, path, json=body)
+        response = self._transport.send(method, path, json=body)
         if response.status_code not in (200, 201):
             self._refused(response, uuid)
-        return self._read(response, read)
+        return self._transport.read(response, read)
+
+    def _delete(self, path: str, *, accept: Collection[int], uuid: str = "") -> None:
+        response = self._transport.send("DELETE", path)
+        if response.status_code != 204 and response.status_code not in accept:
+            self._refused(response, uuid)
 
     def _ensure(self, path: str) -> None:
-        response = self._send("PUT", path)
+        response = self._transport.send("PUT", path)
         if response.status_code not in (201, 204):
             self._refused(response, "")
-
-    def _send(self, method: str, path: str, **how: Any) -> Any:
-        with self._lock:
-            self._requests += 1
-        try:
-            return self._adapter.request(
-                path,
-                method,
-                microversion=MICROVERSION,
-                headers={"Accept": "application/json"},
-                raise_exc=False,
-                # A kept-alive connection that the server has closed meanwhile fails at once and without effect.
-                connect_retries=_RETRIES,
-                connect_retry_delay=0.1,
-                **how,
-            )
-        except (ksa_exceptions.Unauthorized, ksa_exceptions.Forbidden) as error:
-            raise exception.AccessRefused(
-                f"Keystone refuses the credentials in [placement] ({_first_line(error)}); check the user, its password "
-                f"and its project."
-            ) from error
-        except ksa_exceptions.EndpointNotFound as error:
-            raise exception.Unavailable(
-                "Keystone's catalogue has no Placement endpoint for the region and interface in [placement]; check "
-                "region_name and valid_interfaces, or set endpoint_override."
-            ) from error
-        except ksa_exceptions.ClientException as error:
-            if not _is_unreachable(error):
-                raise exception.Unavailable(f"Placement cannot be asked: {_first_line(error)}.") from error
-            where = re.search(r"https?://[^\s/]+", str(error))
-            raise exception.Unavailable(
-                f"{where[0] if where else 'Placement'} does not answer ({_deepest(error)}); check that it runs, that "
-                f"this host reaches it, and that [placement] has its address."
-            ) from error
-        except OSError as error:
-            # A certificate file that is not there, which requests does not report in its own way.
-            raise exception.Unavailable(f"Placement cannot be asked: {_first_line(error)}.") from error
-
-    def _read(self, response: Any, read: Callable[[Any], _T]) -> _T:
-        """What *read* makes of the answer's JSON; it may fail in any way that JSON of another form makes it fail."""
-        try:
-            body = response.json()
-        except ValueError as error:
-            raise self._not_placement(response, "something that is not JSON") from error
-        try:
-            return read(body)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._not_placement(response, "JSON that is not Placement's") from error
-
-    def _not_placement(self, response: Any, what: str) -> exception.Unavailable:
-        return exception.Unavailable(
-            f"{response.url} answers with {what}; check that [placement] has Placement's address and that no proxy is "
-            f"between."
-        )
 
     def _refused(self, response: Any, uuid: str) -> NoReturn:
         status = response.status_code
@@ -235,7 +208,8 @@ class PlacementClient:
         said = f"Placement answers {status} to {asked}" + (f": {detail.rstrip('.')}" if detail else "")
         if status in (401, 403):
             raise exception.AccessRefused(
-                f"{said}; the user in [placement] needs the role service (or admin) in its project."
+                f"{said}; {self._transport.settings.user} needs the role service (or admin) in its project.",
+                lacks_role=status == 403,
             )
         if status >= 500 or status == 429:
             raise exception.Unavailable(f"{said}.")
@@ -254,10 +228,13 @@ class PlacementClient:
             raise exception.Conflict(f"{said}.", provider_uuid=uuid, code=code)
         if status == 406:
             raise exception.Incompatible(
-                f"This Placement does not speak microversion {MICROVERSION}, which it does since Rocky; upgrade it."
+                f"This Placement does not speak microversion {self.microversion}, which it does since {self.release}; "
+                f"upgrade it."
             )
         if status == 404:
-            raise exception.Incompatible(f"{said}; check that [placement] has Placement's address, path included.")
+            raise exception.Incompatible(
+                f"{said}; check that {self._transport.settings.place} has Placement's address, path included."
+            )
         raise exception.Incompatible(f"{said}.")
 
 
@@ -281,22 +258,3 @@ def _error(response: Any) -> tuple[str, str]:
         return detail.rstrip("."), str(entry.get("code", ""))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "", ""
-
-
-def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether a connection that failed is behind *error*; what keystoneauth tried then is of no help."""
-    while error is not None and not isinstance(error, (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout)):
-        error = error.__context__
-    return error is not None
-
-
-def _deepest(error: BaseException) -> str:
-    """What the operating system said, below what each library made of it: ``Connection refused``."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return getattr(error, "strerror", None) or _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -387,7 +387,9 @@ def _serve(port: int, answer: int, *, fresh: bool) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise EmbeddedError("another embedded Placement uses this directory") from error
+        raise EmbeddedError(
+            "another embedded Placement uses this directory; end that one, or choose another directory"
+        ) from error
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -45,7 +45,7 @@ class Observer:
             if record is not top
             and (NAME_MARK in record.name or record.uuid in candidates or record.uuid in self._seen)
         ]
-        changed = [record for record in ours if self._generation(record.uuid) != record.generation]
+        changed = [record for record in ours if not self._is_as_seen(record)]
         fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
         self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
         self._fresh = set(fresh)
@@ -100,9 +100,10 @@ class Observer:
         """Ask anew which names exist, since one that was known turned out to be gone."""
         self._names = None
 
-    def _generation(self, uuid: str) -> int | None:
-        seen = self._seen.get(uuid)
-        return seen.generation if seen else None
+    def _is_as_seen(self, record: ProviderRecord) -> bool:
+        """By the name too: Placement leaves the generation when that changes, and begins anew when it was deleted."""
+        seen = self._seen.get(record.uuid)
+        return seen is not None and (seen.generation, seen.name) == (record.generation, record.name)
 
     def _holders(self, provider: ObservedProvider) -> ObservedProvider:
         generation, allocations = self._client.allocations(provider.uuid)

@@ -1,7 +1,7 @@
 """Makes the client from the configuration's [placement] group: keystoneauth's plugin, session and adapter."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
@@ -31,8 +31,12 @@ def is_configured(conf: cfg.ConfigOpts) -> bool:
     return bool(conf[GROUP].auth_section or conf[GROUP].auth_type)
 
 
-def connect(conf: cfg.ConfigOpts, *, timeout: float | None = None) -> PlacementClient:
+def connect(
+    conf: cfg.ConfigOpts, *, timeout: float | None = None, requested: Callable[[str, str], None] | None = None
+) -> PlacementClient:
     """A client for the Placement in *conf*; nothing is sent yet. *timeout* in seconds replaces the configured one.
+
+    *requested* is told of each request, as :class:`PlacementClient` says.
 
     :raises ConfigError: when the group [placement] is incomplete or names what does not exist.
     """
@@ -61,7 +65,7 @@ def connect(conf: cfg.ConfigOpts, *, timeout: float | None = None) -> PlacementC
         raise ConfigError([f"[placement]auth_section names [{section}], where no auth_type is set; set it there."])
     if _missing(conf, section):
         raise _lacks(conf, section)
-    return PlacementClient(adapter)
+    return PlacementClient(adapter, requested=requested)
 
 
 def _lacks(conf: cfg.ConfigOpts, section: str, required: Collection[str] = ()) -> ConfigError:

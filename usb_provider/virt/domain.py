@@ -18,6 +18,8 @@ import libvirt
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding import RunningGuest
 from usb_provider.model.hostdev import UnreadableDomain, parse_guest
+from usb_provider.model.plan import Note
+from usb_provider.notices import Notices
 
 LOG = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class LibvirtHost:
         self._connection: libvirt.virConnect | None = None
         self._removed: defaultdict[tuple[str, str], threading.Event] = defaultdict(threading.Event)
         self._restored: set[str] = set()
+        self._notices = Notices()
         _run_event_loop()
 
     def close(self) -> None:
@@ -84,10 +87,20 @@ class LibvirtHost:
 
         :raises Unavailable: when libvirt does not answer; it is tried anew at the next call.
         """
+        running: list[RunningGuest] = []
+        left_alone: list[Note] = []
         with self._libvirt() as connection:
-            running = [guest for domain in connection.listAllDomains() if (guest := self._guest(domain)) is not None]
-            known = frozenset(domain.UUIDString().lower() for domain in connection.listAllDomains())
-        return Guests(tuple(guest for guest in running if guest is not None), known)
+            domains = connection.listAllDomains()
+            for domain in domains:
+                try:
+                    guest = self._guest(domain)
+                except UnreadableDomain as error:
+                    uuid = domain.UUIDString()
+                    left_alone.append(Note(f"domain:{uuid}", f"Domain {uuid} is left alone: {error}."))
+                else:
+                    running += [guest] if guest is not None else []
+        self._notices.replace(left_alone)
+        return Guests(tuple(running), frozenset(domain.UUIDString().lower() for domain in domains))
 
     def restored(self) -> frozenset[str]:
         """UUIDs of guests that came from a save file or another host and have not been :meth:`revived`."""
@@ -130,11 +143,16 @@ class LibvirtHost:
         finally:
             self._removed.pop((guest_uuid, alias), None)
 
-    def version(self) -> str:
-        """libvirt's version, for people. :raises Unavailable: when it does not answer."""
+    def version(self) -> tuple[int, int, int]:
+        """The version of libvirt's daemon. :raises Unavailable: when it does not answer."""
         with self._libvirt() as connection:
             number = connection.getLibVersion()
-        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+        return number // 1000000, number // 1000 % 1000, number % 1000
+
+    def hostname(self) -> str:
+        """What libvirt calls this host, and nova its compute node. :raises Unavailable: when it does not answer."""
+        with self._libvirt() as connection:
+            return str(connection.getHostname())
 
     def _guest(self, domain: libvirt.virDomain) -> RunningGuest | None:
         try:
@@ -147,9 +165,6 @@ class LibvirtHost:
             if error.get_error_code() in _GONE:
                 return None
             raise
-        except UnreadableDomain as error:
-            LOG.warning("A domain is left alone: %s.", error)
-            return None
         return RunningGuest(guest, busy)
 
     @contextlib.contextmanager

@@ -22,11 +22,11 @@ from typing import Any
 
 from usb_provider.exception import ConfigError
 from usb_provider.model.text import printable
+from usb_provider.server import FewAtOnce
 
 LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
-_AT_ONCE = 16
 
 Answerer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -75,16 +75,15 @@ class Listener:
             self._path.unlink()
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(FewAtOnce, socketserver.UnixStreamServer):
+    at_once = 16
     request_queue_size = 64
 
     def __init__(self, options: ListenOptions, allowed: frozenset[int], answer: Answerer) -> None:
         self.timeout_seconds = options.timeout
         self.allowed = allowed
         self.answer = answer
-        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self.strangers: set[int] = set()
         # The mode is set before anybody can connect: it would be 0755 for a moment otherwise.
         old = os.umask(0o117)
         try:
@@ -92,20 +91,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         finally:
             os.umask(old)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if not too many peers keep us busy already."""
-        if not self._slots.acquire(blocking=False):
-            LOG.warning("More than %d hook calls at once; one is dropped.", _AT_ONCE)
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one peer, and give its slot back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
+    def turned_away(self) -> None:
+        """Say so: a guest may not start because of it."""
+        LOG.warning("More than %d hook calls at once; one is dropped.", self.at_once)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A failure of one answer is a bug here; the others go on."""
@@ -118,7 +106,9 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         uid = _peer_uid(self.request)
         if uid not in self.server.allowed:
-            LOG.warning("A process of user %d asked on the hook's socket; it is not answered.", uid)
+            level = logging.DEBUG if uid in self.server.strangers else logging.WARNING
+            self.server.strangers.add(uid)
+            LOG.log(level, "A process of user %d asked on the hook's socket; it is not answered.", uid)
             return
         try:
             message = self._read()

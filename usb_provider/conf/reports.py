@@ -1,0 +1,33 @@
+"""The option of the group [oslo_reports] that concerns us: where a Guru Meditation Report goes.
+
+Named as in every OpenStack service; declared here so that the library is loaded only when a report is asked for.
+"""
+
+from oslo_config import cfg
+
+group = cfg.OptGroup("oslo_reports", title="Where the agent writes what it knows and does, at SIGUSR2")
+
+opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "log_dir",
+        help="""
+Directory in which the agent leaves a file with its Guru Meditation Report when it gets SIGUSR2.
+
+Possible values:
+
+* The path of a directory that the agent may write, such as ``/var/log/usb-provider``.
+* Unset: ``[DEFAULT]log_dir`` where that is set, else standard error, and so the journal.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Declare the group's options on *conf*."""
+    conf.register_group(group)
+    conf.register_opts(opts, group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The group and its options, for the sample configuration."""
+    return [(group, opts)]

@@ -1,0 +1,85 @@
+"""What all commands share: errors as one sentence, exit codes, and arguments that are spelled alike.
+
+Asks nobody and decides nothing about devices.
+"""
+
+import argparse
+from typing import Any, ClassVar
+
+from osc_lib import exceptions
+from osc_lib.command import command
+
+from placement_traits import InvalidName
+from placement_traits.names import check_custom
+from placement_traits.usb import PREFIX
+from usb_provider.exception import UnknownArgument, UsbProviderError
+from usb_provider.model.text import printable
+from usb_provider.osc.cloud import Cloud
+
+_LONGEST = 2000
+
+
+class _Base(command.Command):
+    """Turns our errors into openstackclient's. ``exit_code`` is what the command ends with when nothing failed."""
+
+    exit_code = 0
+    cost: ClassVar[str] = ""
+    """How many requests the command makes, the last paragraph of its help."""
+
+    @property
+    def cloud(self) -> Cloud:
+        """The services of the caller's cloud."""
+        # openstackclient gives its client manager an attribute for each plugin when it runs.
+        found: Cloud = self.app.client_manager.usb  # type: ignore[attr-defined]
+        return found
+
+    def get_epilog(self) -> str:
+        """Give what stands below the options."""
+        return self.cost
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command. :raises CommandError: with the one sentence of what failed."""
+        try:
+            return super().run(parsed_args) or self.exit_code
+        except (UsbProviderError, InvalidName) as error:
+            raise exceptions.CommandError(safe(error)) from error
+
+    def warn(self, text: str) -> None:
+        """Say *text* on standard error."""
+        self.log.warning("%s", safe(text))
+
+
+class Command(_Base):
+    """A command that prints nothing when all went well."""
+
+
+class Lister(_Base, command.Lister):
+    """A command that prints a table."""
+
+
+class ShowOne(_Base, command.ShowOne):
+    """A command that prints one thing, a field a line."""
+
+
+def resource_class(text: str) -> str:
+    """The class that *text* names: ``KEY`` is CUSTOM_USB_KEY, and a full name is itself.
+
+    :raises UnknownArgument: when it can be no name; the caller should show that.
+    """
+    name = text if text.startswith("CUSTOM_") else PREFIX + text.upper().replace("-", "_")
+    try:
+        return check_custom(name)
+    except InvalidName as error:
+        raise UnknownArgument(
+            f"{text!r} is no resource class: give one like CUSTOM_USB_KEY, or KEY for that."
+        ) from error
+
+
+def safe(text: object) -> str:
+    """*text* as it may be printed: names of servers, hosts and flavors are chosen by many."""
+    return printable(str(text), _LONGEST)
+
+
+def cells(*values: Any) -> tuple[Any, ...]:
+    """A line of a table, its texts made safe to print; lists and the like must be so already."""
+    return tuple(safe(value) if isinstance(value, str) else value for value in values)

@@ -1,0 +1,80 @@
+"""The services that a command asks, each made when it is first needed, as the caller of openstack reaches them.
+
+Decides nothing and sends nothing.
+"""
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from usb_provider.model.audit import Consumer, Kind, consumer_of
+from usb_provider.osc.nova import Glance, Nova
+from usb_provider.placement.fleet import Fleet, FleetClient
+from usb_provider.placement.transport import callers_adapter
+
+AT_A_TIME = 8
+"""Requests under way side by side, as the agent has."""
+
+
+class Cloud:
+    """Placement, Nova and Glance; *session* and *config* are openstackclient's, see callers_adapter()."""
+
+    def __init__(self, session: Any, config: Any) -> None:
+        self._session = session
+        self._config = config
+
+    @cached_property
+    def executor(self) -> ThreadPoolExecutor:
+        """Threads for what is asked side by side; they end with the process."""
+        return ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="usb")
+
+    @cached_property
+    def placement(self) -> FleetClient:
+        """Placement."""
+        return FleetClient(callers_adapter(self._session, self._config, "placement"))
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The devices in Placement."""
+        return Fleet(self.placement, self.executor)
+
+    @cached_property
+    def nova(self) -> Nova:
+        """Nova."""
+        return Nova(callers_adapter(self._session, self._config, "compute", "2.1"))
+
+    @cached_property
+    def glance(self) -> Glance:
+        """Glance."""
+        return Glance(callers_adapter(self._session, self._config, "image", "2"))
+
+    def consumers(self, uuids: Collection[str], servers: Mapping[str, str] | None = None) -> dict[str, Consumer]:
+        """What each of these consumers is; *servers* are names by UUID that are known already.
+
+        One request to Nova for each that is not known, some at a time; where one is no server, all migrations, in
+        pages; and where one is no migration either, one to Placement for each of these.
+
+        :raises Unavailable, AccessRefused, Incompatible: when Nova does not say.
+        """
+        names = dict(servers or {})
+        names |= self._server_names(set(uuids) - names.keys())
+        migrations = {}
+        if strangers := set(uuids) - names.keys():
+            migrations = self.nova.migrations()
+            moving = {migrations[uuid].server_uuid for uuid in strangers if uuid in migrations}
+            names |= self._server_names(moving - names.keys())
+        return {uuid: consumer_of(uuid, names, migrations) or self._stranger(uuid) for uuid in uuids}
+
+    def _server_names(self, uuids: Collection[str]) -> dict[str, str]:
+        """The names of those that are servers."""
+        asked = sorted(uuids)
+        found = zip(asked, self.executor.map(self.nova.server_name, asked), strict=True)
+        return {uuid: name for uuid, name in found if name is not None}
+
+    def _stranger(self, uuid: str) -> Consumer:
+        """A consumer that Nova does not know: another service's, or one that is gone."""
+        kind = self.placement.consumer_type(uuid)
+        if kind in (None, "INSTANCE", "MIGRATION", "unknown"):
+            return Consumer(uuid, Kind.GONE)
+        return Consumer(uuid, Kind.FOREIGN, detail=kind)

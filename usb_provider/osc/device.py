@@ -1,0 +1,295 @@
+"""``openstack usb device list|show|set|purge``: the fleet, one device, draining it, and forgetting absent ones.
+
+What a state means, and what is written, is model/fleet.py's.
+"""
+
+import argparse
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from osc_lib.cli import format_columns
+
+import placement_traits
+from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
+from usb_provider.model import fleet
+from usb_provider.model.audit import Consumer
+from usb_provider.model.fleet import Device, State
+from usb_provider.osc import base
+from usb_provider.placement.fleet import device_of
+
+Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+
+COST = (
+    "It makes 3 requests to Placement, whatever the number of devices and hosts; 1 more where a host has no memory "
+    "left, and 3 for each device of a host that has no CPU left either"
+)
+SIDE_BY_SIDE = "up to 8 at a time"
+
+_PROVIDER = "Name or UUID of the device's resource provider"
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """The filters that listings have in common."""
+    parser.add_argument(
+        "--host",
+        metavar="<host>",
+        help="Only devices of this compute node: the name or UUID of its resource provider",
+    )
+    parser.add_argument(
+        "--resource-class",
+        metavar="<resource-class>",
+        help="Only devices of this class: a full name, or what follows CUSTOM_USB_, such as KEY. A free device that "
+        "is absent has no class",
+    )
+    parser.add_argument(
+        "--trait",
+        metavar="<trait>",
+        action="append",
+        default=[],
+        help="Only devices with this trait, such as CUSTOM_USB_VENDOR_1050. May be repeated; a device must have all",
+    )
+
+
+def filtered(command: base.Lister, parsed_args: argparse.Namespace) -> list[Device]:
+    """The devices that the filters leave."""
+    wanted = parsed_args.resource_class and base.resource_class(parsed_args.resource_class)
+    found = command.cloud.fleet.devices(parsed_args.host, parsed_args.trait)
+    return [device for device in found if wanted is None or wanted in device.amounts]
+
+
+class ListDevice(base.Lister):
+    """List the USB devices of all compute nodes, as they are in Placement."""
+
+    cost = (
+        f"{COST}. --long makes 1 more for each device shown that somebody holds, and 1 to Nova for each of its "
+        f"holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A device has "
+        "one state, the weightiest of absent, withdrawn, drained, allocated, reserved and free; --state allocated "
+        "and --state drained also find what is allocated or drained and something weightier."
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Give the arguments."""
+        parser = super().get_parser(prog_name)
+        add_filters(parser)
+        parser.add_argument(
+            "--state",
+            metavar="<state>",
+            action="append",
+            choices=[state.value for state in State],
+            help="Only devices in this state: free; allocated (somebody holds it); absent (not plugged in); drained "
+            '(taken out of service with "usb device set --drain"); reserved (by hand, in the inventory); withdrawn '
+            "(plugged in and not offered). May be repeated; a device must be in one of them",
+        )
+        parser.add_argument(
+            "--long",
+            action="store_true",
+            help="Also show the reason for the state, the traits, and who holds the device",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """Give the table."""
+        devices = filtered(self, parsed_args)
+        if parsed_args.state:
+            states = [State(word) for word in parsed_args.state]
+            devices = [device for device in devices if any(device.is_in(state) for state in states)]
+        columns: tuple[str, ...] = ("ID", "Host", "Device", "Resource Class", "State")
+        rows = [_short(device) for device in devices]
+        if parsed_args.long:
+            columns += ("Reason", "Traits", "Consumers", "Held By")
+            holders = self.cloud.fleet.holders(devices)
+            who = named(self, {consumer for each in holders.values() for consumer in each})
+            rows = [
+                (
+                    *row,
+                    device.reason,
+                    format_columns.ListColumn(sorted(device.traits)),
+                    *_held_by(holders.get(device.uuid, ()), who),
+                )
+                for row, device in zip(rows, devices, strict=True)
+            ]
+        return columns, rows
+
+
+def _short(device: Device) -> tuple[Any, ...]:
+    return base.cells(device.uuid, device.host, device.key, device.resource_class, device.state.value)
+
+
+def _held_by(consumers: Collection[str], who: Mapping[str, Consumer]) -> tuple[Any, Any]:
+    """Consumers by their UUIDs, and in words as far as it is known what they are."""
+    words = [base.safe(who[each]) for each in sorted(consumers) if each in who]
+    return format_columns.ListColumn(sorted(consumers)), format_columns.ListColumn(words)
+
+
+def named(command: base.Lister | base.ShowOne, consumers: set[str]) -> dict[str, Consumer]:
+    """What each consumer is, or nothing and a warning where Nova does not say."""
+    if not consumers:
+        return {}
+    try:
+        return command.cloud.consumers(consumers)
+    except UsbProviderError as error:
+        command.warn(f"Who the holders are is left out, since Nova does not say: {error}")
+        return {}
+
+
+class ShowDevice(base.ShowOne):
+    """Show one USB device: what its traits say of it, its state and why, and who holds it."""
+
+    cost = (
+        "It makes 6 requests to Placement, and 1 to Nova for each holder. Without a Nova that answers, holders are "
+        "shown by their UUID alone."
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Give the arguments."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        """Give the fields."""
+        listed = self.cloud.fleet.find(parsed_args.provider)
+        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        (root,) = self.cloud.placement.listed([("uuid", listed.root_uuid)]) or (None,)
+        device = device_of(have, root.name if root else "", listed.root_uuid)
+        facts = fleet.facts(device.traits)
+        consumers, words = _held_by(have.allocations, named(self, set(have.allocations)))
+        fields = {
+            "id": device.uuid,
+            "name": device.name,
+            "host": device.host,
+            "state": device.state.value,
+            "reason": device.reason,
+            "resource_class": device.resource_class,
+            "vendor_id": facts.vendor_id,
+            "product_id": facts.product_id,
+            "usb_classes": format_columns.ListColumn(list(facts.classes)),
+            "speed": facts.speed,
+            "serial": facts.serial,
+            "other_traits": format_columns.ListColumn(list(facts.others)),
+            "consumers": consumers,
+            "held_by": words,
+        }
+        return tuple(fields), base.cells(*fields.values())
+
+
+class SetDevice(base.Command):
+    """Drain a USB device, so that it takes no new instance, or undrain it.
+
+    A drained device keeps the instance that holds it, and stays drained while it is unplugged, plugged in again, or let
+    go; the agent heeds the drain and never ends it. It is kept in Placement: the trait CUSTOM_USB_STATE_DRAINED, and
+    reserved equal to total.
+    """
+
+    cost = "It makes at most 9 requests to Placement, and more only while somebody else writes the same device."
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Give the arguments."""
+        parser = super().get_parser(prog_name)
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--drain", action="store_true", help="Let it take no new instance")
+        what.add_argument(
+            "--undrain",
+            action="store_true",
+            help="Let it take instances again; this also ends a reservation that was made by hand before the drain. "
+            "One that is absent or withdrawn takes instances once it is back",
+        )
+        parser.add_argument(
+            "--reason",
+            metavar="<text>",
+            help="Why it is drained. Placement keeps no free text, so this becomes a trait, CUSTOM_USB_DRAIN_REASON_ "
+            "and the text in A-Z, 0-9 and underscores: anybody who may read Placement can read it",
+        )
+        parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Drain or undrain."""
+        if parsed_args.undrain and parsed_args.reason is not None:
+            raise UnknownArgument("--reason goes with --drain.")
+        reason = None if parsed_args.reason is None else placement_traits.drain_reason_trait(parsed_args.reason)
+        listed = self.cloud.fleet.find(parsed_args.provider)
+        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        if parsed_args.drain:
+            self.cloud.fleet.change(have, lambda now: fleet.drain(now, reason))
+            if reason:
+                self._delete_reasons(have.traits - {reason})
+            kept = placement_traits.drain_reason({reason}) if reason else None
+            if kept and kept != parsed_args.reason.lower():
+                self.warn(f"The reason is kept as: {kept}")
+            return
+        if fleet.undrain(have) is None:
+            reserved = any(not each.schedulable for each in have.inventories.values())
+            hint = "; it is reserved by hand, so set reserved to 0 in its inventory" if reserved else ""
+            raise UnknownArgument(f"{have.name} is not drained{hint}.")
+        self.cloud.fleet.change(have, fleet.undrain)
+        self._delete_reasons(have.traits)
+
+    def _delete_reasons(self, traits: Collection[str]) -> None:
+        """Delete the reasons among *traits* from the cloud, but for those that another device has."""
+        for name in sorted(traits):
+            if placement_traits.drain_reason({name}) is not None:
+                self.cloud.placement.delete_unused_trait(name)
+
+
+class PurgeDevice(base.Lister):
+    """Delete the resource providers of USB devices that are absent and free.
+
+    One that is drained or reserved is kept, since it would come back undrained. A device that is plugged in later gets
+    its provider anew.
+    """
+
+    cost = f"{COST}; and 4 for each device that is absent and free, {SIDE_BY_SIDE}."
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Give the arguments."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--host", metavar="<host>", help="Only devices of this compute node, by name or UUID")
+        parser.add_argument("--dry-run", action="store_true", help="Only list what would be deleted")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """Purge, and give the table."""
+        absent = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(State.ABSENT)]
+        act = self._would_purge if parsed_args.dry_run else self._purge
+        results = list(self.cloud.executor.map(act, absent))
+        if hosts := sorted({device.host for device, done in zip(absent, results, strict=True) if done == "deleted"}):
+            self.warn(
+                f"Send nova-compute on {', '.join(hosts)} a SIGHUP: it remembers the providers, and its periodic "
+                "update fails until it has read them anew."
+            )
+        rows = [
+            base.cells(device.uuid, device.host, device.key, result)
+            for device, result in zip(absent, results, strict=True)
+        ]
+        return ("ID", "Host", "Device", "Result"), rows
+
+    def _would_purge(self, device: Device) -> str:
+        return "would be deleted" if device.purgeable else _kept(device)
+
+    def _purge(self, device: Device) -> str:
+        """Look again before the delete: it may have been plugged in, or drained, since it was listed."""
+        if not device.purgeable:
+            return _kept(device)
+        try:
+            now = device_of(self.cloud.fleet.read(device.uuid, device.name), device.host, device.host_uuid)
+            if not now.purgeable:
+                return _kept(now)
+            self.cloud.placement.delete_provider(device.uuid)
+        except InUse:
+            return "kept: somebody took it meanwhile"
+        except Conflict:
+            return "gone already"
+        except UsbProviderError as error:
+            # What others came to must not be lost with it: they are deleted, and their hosts want a signal.
+            self.exit_code = 1
+            return f"not deleted: {error}"
+        return "deleted"
+
+
+def _kept(device: Device) -> str:
+    if device.held:
+        return "kept: somebody holds it"
+    if device.state is not State.ABSENT:
+        return f"kept: it is {device.state} now"
+    return "kept: it is drained or reserved"

@@ -1,0 +1,39 @@
+"""``openstack usb host list``: the devices of each compute node, counted. What is counted how is model/fleet.py's."""
+
+import argparse
+
+from usb_provider.model.fleet import State, count_by_host
+from usb_provider.osc import base
+from usb_provider.osc.device import COST, Table, add_filters, filtered
+
+_COUNTED = (State.ABSENT, State.DRAINED, State.RESERVED, State.WITHDRAWN)
+
+
+class ListHost(base.Lister):
+    """List the compute nodes that have USB devices, and how many of them are offered, free, allocated and absent.
+
+    Offered is what is plugged in and not withdrawn, free or not. Allocated is what somebody holds, absent or not, so
+    the columns need not add up.
+    """
+
+    cost = f"{COST}."
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Give the arguments."""
+        parser = super().get_parser(prog_name)
+        add_filters(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Table:
+        """Give the table."""
+        columns = ("Host", "Offered", "Free", "Allocated", *(state.value.capitalize() for state in _COUNTED))
+        return columns, [
+            base.cells(
+                count.host or count.host_uuid,
+                count.offered,
+                count.states[State.FREE],
+                count.held,
+                *(count.states[state] for state in _COUNTED),
+            )
+            for count in count_by_host(filtered(self, parsed_args))
+        ]
