@@ -2,12 +2,10 @@
 
 ``vm`` runs for the whole session; after each test its guests and its USB devices are gone. ``placement`` is empty for
 each test and listens on loopback, which is 10.0.2.2 for the test host. ``agent`` is the installed agent, running for
-one test.
+one test. ``pair`` is that and a second such host, for guests to move to.
 """
 
-import shutil
-import subprocess
-import sys
+import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,73 +13,90 @@ import pytest
 
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.integration.lab import domains
-from tests.integration.lab.agent import ROOT_NAME, ROOT_UUID, UNIT, Agent
+from tests.integration.lab.agent import ROOT_UUID, UNIT, Agent, build_wheel
 from tests.integration.lab.cloud import Cloud
-from tests.integration.lab.vm import LabError, Vm
+from tests.integration.lab.pair import Pair
+from tests.integration.lab.report import give_time, show, try_again_after_a_panic
+from tests.integration.lab.vm import Vm
 
 __all__ = ["placement", "placement_server"]
 
-TOP = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 1800
-"""For one test, the making of the image and of the saved host included."""
-RUNNING = pytest.StashKey[Vm]()
+RUNNING = pytest.StashKey[list[Vm]]()
+SECOND_ROOT_UUID = "0b5c8e0e-6f1a-4a55-9a0e-5b8f6f3d2c22"
+QUICK = {"agent": {"resync_interval": "2"}}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    give_time(items, Path(__file__).parent)
+    try_again_after_a_panic(items, Path(__file__).parent, lambda: config.stash.get(RUNNING, ()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Make a test host whose kernel panicked usable again, as if the test before had not been."""
+    for host in item.config.stash.get(RUNNING, ()):
+        if host.has_panicked:
+            host.revive()
+            Agent.forget(host)
+            clear(host)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a failure what the test host has to say about it."""
+    """Show with a failure what the test hosts have to say about it."""
     report = yield
-    host = item.config.stash.get(RUNNING, None)
-    if report.failed and host is not None:
+    if report.failed:
         looks = {
             "the agent's journal": f"journalctl --no-pager --output=short-precise --lines=60 --unit={UNIT}",
             "libvirtd's journal": "journalctl --no-pager --output=short-precise --lines=20 --unit=libvirtd",
             "the kernel on refused system calls and crashes": "dmesg | grep -E 'type=1326|segfault|Out of memory'",
-            "USB and guests of the test host": "lsusb; virsh list --all",
+            "USB and guests": "lsusb; virsh list --all",
         }
-        for title, command in looks.items():
-            try:
-                report.sections.append((title, host.ssh(command, check=False, timeout=60)))
-            except LabError as error:
-                report.sections.append((title, str(error)))
-        report.sections.append(("the test host's console", str(host.console)))
+        show(report, item.config.stash.get(RUNNING, ()), looks)
     return report
 
 
+def clear(host: Vm) -> None:
+    """Leave no guest and no USB device."""
+    domains.destroy_all(host)
+    host.unplug_all()
+
+
+@contextlib.contextmanager
+def running(directory: Path, config: pytest.Config, number: int) -> Iterator[Vm]:
+    """A test host that failures tell of."""
+    host = Vm.start(directory, number=number)
+    hosts = config.stash.setdefault(RUNNING, [])
+    hosts.append(host)
+    yield host
+    hosts.remove(host)
+    host.stop()
+
+
 @pytest.fixture(scope="session")
-def running_vm(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Vm]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the session's test hosts."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def running_vm(lab: Path, pytestconfig: pytest.Config) -> Iterator[Vm]:
     """The test host of the session."""
-    running = pytestconfig.stash[RUNNING] = Vm.start(tmp_path_factory.mktemp("lab"))
-    yield running
-    del pytestconfig.stash[RUNNING]
-    running.stop()
+    with running(lab / "1", pytestconfig, 1) as host:
+        yield host
 
 
 @pytest.fixture
 def vm(running_vm: Vm) -> Iterator[Vm]:
     """The test host, with no USB device and no guest; after the test they are gone again."""
     yield running_vm
-    domains.destroy_all(running_vm)
-    running_vm.unplug_all()
+    clear(running_vm)
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, made from a copy of this working tree: setuptools would take up what an older build left."""
-    directory = tmp_path_factory.mktemp("wheel")
-    source = directory / "source"
-    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "__pycache__")
-    shutil.copytree(TOP, source, ignore=left_out)
-    words = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source))
-    subprocess.run([sys.executable, *words], check=True)
-    (built,) = directory.glob("*.whl")
-    return built
+    """The project's wheel."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +109,13 @@ def installed(running_vm: Vm, wheel: Path) -> Vm:
 @pytest.fixture
 def root(placement: PlacementServer, vm: Vm) -> str:
     """The UUID of the compute node provider, in Placement and where nova-compute leaves it on the host."""
-    vm.put(ROOT_UUID + "\n", "/var/lib/nova/compute_id")
-    return placement.create_root(ROOT_NAME, ROOT_UUID)
+    return make_root(placement, vm, ROOT_UUID)
+
+
+def make_root(placement: PlacementServer, host: Vm, uuid: str) -> str:
+    """Make the provider of a compute node, and leave its UUID where nova-compute does."""
+    host.put(uuid + "\n", "/var/lib/nova/compute_id")
+    return placement.create_root(host.name, uuid)
 
 
 @pytest.fixture
@@ -105,19 +125,47 @@ def agent(installed: Vm, vm: Vm, placement: PlacementServer, root: str) -> Itera
     agent.configure()
     agent.start()
     yield agent
-    agent.forget()
+    Agent.forget(vm)
 
 
 @pytest.fixture(scope="session")
 def hook(installed: Vm) -> None:
     """libvirt's hook, installed by the product's own command; libvirt has been restarted, so that it knows it."""
-    installed.ssh("usb-provider install-hook && systemctl restart libvirtd")
-    installed.wait_for("virsh list >/dev/null")
+    install_hook(installed)
+
+
+def install_hook(host: Vm) -> None:
+    """Install the hook, and have libvirt know it."""
+    host.ssh("usb-provider install-hook && systemctl restart libvirtd && sync")
+    host.wait_for("virsh list >/dev/null")
 
 
 @pytest.fixture
 def cloud(vm: Vm, hook: None, agent: Agent, placement: PlacementServer, root: str) -> Cloud:
     """The test host with everything in it, and what a scheduler does to it."""
-    agent.configure(options={"agent": {"resync_interval": "2"}})
+    agent.configure(options=QUICK)
     agent.reload()
     return Cloud(vm, agent, placement, root)
+
+
+@pytest.fixture(scope="session")
+def running_second(lab: Path, running_vm: Vm, pytestconfig: pytest.Config, wheel: Path) -> Iterator[Vm]:
+    """A second test host with all that is installed on the first, and both on one wire."""
+    with running(lab / "2", pytestconfig, 2) as host:
+        for each in (running_vm, host):
+            each.join_lan()
+        Agent.install(host, wheel)
+        install_hook(host)
+        yield host
+
+
+@pytest.fixture
+def pair(cloud: Cloud, running_second: Vm, placement: PlacementServer) -> Iterator[Pair]:
+    """Two compute nodes, of which the first has the guests to begin with; the second is empty again after the test."""
+    agent = Agent(running_second, placement)
+    root = make_root(placement, running_second, SECOND_ROOT_UUID)
+    agent.configure(options=QUICK)
+    agent.start()
+    yield Pair(cloud, Cloud(running_second, agent, placement, root))
+    Agent.forget(running_second)
+    clear(running_second)

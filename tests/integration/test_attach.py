@@ -3,7 +3,8 @@
 import pytest
 
 from tests.integration.lab import domains
-from tests.integration.lab.cloud import Cloud, eventually
+from tests.integration.lab.cloud import Cloud
+from tests.integration.lab.report import eventually
 
 
 def test_the_allocated_one_of_two_like_sticks_is_in_the_guest(cloud: Cloud) -> None:

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.fixtures.placement import PlacementServer, usb_view
 from tests.integration.lab import domains
 from tests.integration.lab.agent import ROOT_NAME, Agent
-from tests.integration.lab.vm import Vm
+from tests.integration.lab.vm import HostPanicked, Vm
 
 FIRST, SECOND = f"{ROOT_NAME}_usb_46f4:0001:STICK-1", f"{ROOT_NAME}_usb_46f4:0001:STICK-2"
 FREE = {"CUSTOM_USB_STORAGE": (1, 0)}
@@ -62,7 +64,7 @@ def test_sticks_alike_are_two_providers_and_follow_real_udev_events(vm: Vm, agen
 
 def test_a_linux_guest_says_which_devices_it_has(vm: Vm) -> None:
     vm.plug("a", serial="STICK-1")
-    domains.define(vm, domains.domain_xml("linux", extra_specs={"resources:CUSTOM_USB_STORAGE": "1"}))
+    domains.define(vm, domains.domain_xml("linux"))
     domains.start(vm, "linux")
     domains.wait_for_linux(vm, "linux")
     stick = domains.host_device(vm, "STICK-1")
@@ -95,3 +97,11 @@ def test_the_host_reboots_and_the_agent_comes_back(vm: Vm, agent: Agent, root: s
     vm.wait_for("systemctl is-active usb-provider-agent", 120)
     eventually(lambda: len(placement.requests) > len(before), True, 120)
     assert usb_view(placement, root)[FIRST]["inventory"] == FREE
+
+
+def test_a_host_whose_kernel_panics_is_revived_with_what_was_installed(vm: Vm, installed: Vm) -> None:
+    with pytest.raises(HostPanicked):
+        vm.ssh("echo c > /proc/sysrq-trigger", timeout=15)
+    vm.revive()
+    assert not vm.has_panicked
+    assert vm.ssh("usb-provider --version")

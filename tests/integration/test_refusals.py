@@ -3,7 +3,8 @@
 import time
 
 from tests.integration.lab import domains
-from tests.integration.lab.cloud import ASKS, Cloud, eventually
+from tests.integration.lab.cloud import ASKS, Cloud
+from tests.integration.lab.report import eventually
 
 
 def test_a_stick_that_is_not_plugged_in_refuses_the_start(cloud: Cloud) -> None:

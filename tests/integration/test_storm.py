@@ -3,7 +3,8 @@
 import random
 
 from tests.integration.lab import domains
-from tests.integration.lab.cloud import Cloud, eventually
+from tests.integration.lab.cloud import Cloud
+from tests.integration.lab.report import eventually
 from tests.integration.lab.vm import CommandFailed
 
 STICKS = [f"STORM-{number}" for number in range(8)]

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.integration.lab import domains
-from tests.integration.lab.cloud import Cloud, eventually
+from tests.integration.lab.cloud import Cloud
+from tests.integration.lab.report import eventually
 
 STEPS = ["before attach", "during attach", "after attach", "before detach", "during detach", "after detach"]
 

@@ -24,10 +24,15 @@ INWARD: dict[str, frozenset[str]] = {
     "conf": _EDGE,
     "host": _EDGE,
     "placement": _EDGE,
-    "virt": _EDGE,
+    "server": frozenset(),
+    "virt": _EDGE | {"notices", "server"},
+    "notices": frozenset({"model"}),
+    "meter": frozenset({"exception", "model"}),
+    "metrics": frozenset({"exception", "model", "meter", "server"}),
+    "guru": frozenset({"exception", "model", "service"}),
     "reporter": _EDGE | {"host", "placement", "store"},
-    "binder": _EDGE | {"host", "placement", "virt", "store"},
-    "service": frozenset({"exception", "model", "reporter", "binder"}),
+    "binder": _EDGE | {"host", "placement", "virt", "store", "meter"},
+    "service": frozenset({"exception", "model", "reporter", "binder", "meter", "notices"}),
 }
 COMPOSITION_ROOTS = frozenset({"cmd", "osc", "__main__"})
 
@@ -105,6 +110,21 @@ def test_only_one_file_talks_to_libvirt() -> None:
     assert importers("libvirt") <= {"usb_provider/virt/domain.py"}
 
 
+def test_only_one_file_talks_to_prometheus_and_only_the_agent_when_asked_loads_it() -> None:
+    assert importers("prometheus_client") == {"usb_provider/metrics.py"}
+    assert importers("usb_provider.metrics") == {"usb_provider/cmd/agent.py"}
+
+
+def test_only_one_file_makes_reports() -> None:
+    assert importers("oslo_reports") == {"usb_provider/guru.py"}
+
+
+@pytest.mark.parametrize("package", ["osc_lib", "usb_provider.osc"])
+def test_only_the_openstack_commands_know_of_the_openstack_client(package: str) -> None:
+    assert importers(package)
+    assert {name for name in importers(package) if not name.startswith("usb_provider/osc/")} == set()
+
+
 def test_the_hook_runs_on_the_standard_library_alone() -> None:
     roots = {module.split(".")[0] for module in imports(SOURCES["usb_provider/virt/hook.py"])}
     assert roots <= sys.stdlib_module_names
@@ -118,7 +138,7 @@ def test_nothing_imports(package: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("usb_provider/model/")])
 def test_the_model_is_pure(name: str) -> None:
     roots = {module.split(".")[0] for module in imports(SOURCES[name])}
-    assert roots - sys.stdlib_module_names <= {"os_traits", "placement_traits", "usb_provider"}
+    assert roots - sys.stdlib_module_names <= {"os_resource_classes", "os_traits", "placement_traits", "usb_provider"}
     # What reads files, clocks, sockets or the environment has no place here.
     assert not roots & {"os", "io", "pathlib", "time", "socket", "subprocess", "threading", "logging", "random"}
 

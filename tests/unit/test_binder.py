@@ -1,19 +1,25 @@
 """The binder on a host of plain values: what a guest holds it has, and nothing else, whatever happens between."""
 
+import json
 import logging
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from tests.fixtures.fake_host import FakeHost, a_uuid
 from usb_provider import binder as binder_module
-from usb_provider.exception import AttachRefused, Unavailable
+from usb_provider.exception import AttachRefused, Incompatible, Unavailable
 from usb_provider.model.device import HostUse, UseKind
 from usb_provider.model.hostdev import Hostdev
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
+def host() -> Iterator[FakeHost]:
+    host = FakeHost()
+    yield host
+    assert host.violations == []
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +138,106 @@ def test_an_allocation_that_is_removed_takes_the_device_with_it(
     assert "no longer holds its allocation" in caplog.text
 
 
+def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "usb_provider.audit"]
+
+
+def test_the_audit_trail_says_what_hands_did_and_whose_device_it_was(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    host.binder.run()
+    assert [each["event"] for each in audited(caplog)] == ["attach"]  # nobody knows when it was plugged in
+    host.unplug("1-2")
+    host.binder.run()
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.plug("1-3", serial="A2")
+    host.binder.run()
+    events = audited(caplog)
+    assert [each["event"] for each in events] == ["attach", "unplug", "detach", "replug", "attach", "plug"]
+    unplug = events[1]
+    assert (unplug["guest"], unplug["guest_uuid"], unplug["provider_uuid"]) == ("vm", a_uuid("vm"), provider)
+    assert (unplug["port"], unplug["usb_id"]) == ("1-2", "1050:0407")
+    assert "guest" not in events[-1]
+
+
+def test_a_device_that_came_back_before_anybody_looked_is_audited_as_unplugged_and_replugged(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.unplug("1-2")
+    host.plug("1-5", serial="A1")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("unplug", "1-2"), ("replug", "1-5")]
+
+
+def test_a_rule_that_comes_to_offer_a_device_that_was_there_all_along_is_no_plug_in_the_audit_trail(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    rules, host.specs = host.specs, ()
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.specs = rules
+    host.plug("1-3", serial="A2")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("plug", "1-3")]
+    host.unplug("1-2")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)[1:]] == [("unplug", "1-2")]
+
+
+def test_a_provider_that_was_deleted_and_is_made_anew_is_no_plug_in_the_audit_trail(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    made, host.providers = host.providers, set()
+    host.binder.run()
+    host.providers = made
+    host.binder.run()
+    assert audited(caplog) == []
+
+
+def test_a_start_that_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    said = host.binder.answer({"operation": "prepare", "guest": "instance-1", "xml": "<not-closed>"})["refuse"]
+    assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
+    assert f"The start of guest instance-1 is refused: {said}" in caplog.text
+
+
+def test_a_quiet_pass_audits_nothing(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.binder.run()
+    assert audited(caplog) == []
+
+
+def test_a_refusal_of_yesterday_is_no_longer_in_the_status(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.plug("1-2", serial="A1")
+    host.hold("1-2", "vm")
+    host.unplug("1-2")
+    host.binder.run()
+    refused = host.binder.answer({"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"))})
+    assert "not plugged in" in str(refused)
+    host.binder.run()
+    assert [row["uuid"] for row in host.binder.status()] == [a_uuid("vm")]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    host.binder.run()
+    assert host.binder.status() == []
+
+
 def test_an_allocation_that_moves_to_a_migration_leaves_the_device_where_it_is(host: FakeHost) -> None:
     host.plug("1-2")
     host.start("vm")
@@ -151,6 +257,21 @@ def test_an_allocation_that_moves_to_another_guest_here_takes_the_device_along(h
     host.hold("1-2", "heir")
     host.binder.run()
     assert (host.has("vm"), host.has("heir")) == (set(), {"1-2"})
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Incompatible("a proxy answers 405")])
+def test_a_placement_that_cannot_say_who_holds_what_keeps_no_device_from_its_guest(
+    host: FakeHost, error: Exception
+) -> None:
+    def confirm(uuids: object) -> None:
+        raise error
+
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder._confirm = confirm
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
 
 
 @pytest.mark.parametrize("hook", [True, False])
@@ -282,3 +403,150 @@ def _fields(device: object) -> dict[str, object]:
     import dataclasses
 
     return {field.name: getattr(device, field.name) for field in dataclasses.fields(device)}  # type: ignore[arg-type]
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
+    """What is in the log from *level* on."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+
+def test_each_attach_and_detach_is_one_line_and_a_quiet_pass_none(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    assert len(lines(caplog)) == 1
+    caplog.clear()
+    host.binder.run()
+    assert lines(caplog) == []
+    host.unplug("1-2")
+    host.binder.run()
+    assert [json.loads(line)["event"] for line in lines(caplog)] == ["unplug", "detach"]
+
+
+def test_a_failure_is_warned_of_once_and_once_told_to_be_over(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults += [AttachRefused("libvirt says: no.") for _ in range(3)]
+    host.binder.run()
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    assert sum("libvirt says: no." in line for line in lines(caplog, logging.WARNING)) == 1
+    assert sum(line.startswith("No longer so: ") and "libvirt says: no." in line for line in lines(caplog)) == 1
+
+
+@pytest.mark.parametrize("end", [lambda host: host.stop("vm"), lambda host: host.unplug("1-2")])
+def test_a_failure_that_nobody_tries_to_mend_any_more_is_told_to_be_over(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, end: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults.append(AttachRefused("libvirt says: no."))
+    host.binder.run()
+    end(host)  # type: ignore[operator]
+    host.binder.run()
+    assert sum(line.startswith("No longer so: ") for line in lines(caplog)) == 1
+    assert host.binder.run() is None
+
+
+def test_a_failure_outlives_a_migration_that_keeps_everybody_out(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults.append(AttachRefused("libvirt says: no."))
+    host.binder.run()
+    host.domains["vm"].busy = True
+    host.binder.run()
+    assert not any(line.startswith("No longer so: ") for line in lines(caplog))
+
+
+def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told_to_be_over(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2", speed="high")
+    domain = host.start("vm")
+    host.stop("vm")
+    host.hold("1-2", "vm")
+    controller = "<controller type='usb' model='qemu-xhci'/>"
+    xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices>{controller}</devices></domain>"
+    host.unplug("1-2")
+    for _ in range(3):
+        assert "refuse" in host.binder.answer({"operation": "prepare", "xml": xml})
+    assert len(lines(caplog, logging.WARNING)) == 1
+    assert len([record for record in caplog.records if record.name == "usb_provider.audit"]) == 3
+    host.plug("1-2", speed="high")
+    for _ in range(2):
+        assert host.binder.answer({"operation": "prepare", "xml": xml}) == {}
+    assert len([line for line in lines(caplog) if line.startswith("No longer so: The start of guest vm")]) == 1
+
+
+def arrival(*providers: str) -> dict[str, str]:
+    """What the hook asks when the guest "vm" arrives with the devices of these providers of another host."""
+    devices = [a_hostdev_xml(f"ua-usb-{provider}", device=number) for number, provider in enumerate(providers, start=3)]
+    return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
+
+
+THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
+
+
+def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.hold("1-2", "vm")
+    assert '<address bus="255"' in str(host.binder.answer(arrival(THERE))["xml"])
+    assert host.binder.answer(arrival()) == {}, "it brings none"
+
+
+def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    said = host.binder.answer(arrival(THERE))["refuse"]
+    assert said == (
+        "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
+    )
+
+
+@pytest.mark.parametrize("whose", ["source", "destination"])
+def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it_is(
+    host: FakeHost, whose: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.plug("1-2", serial="A1")
+    here = host.hold("1-2", "vm")
+    host.traits[THERE if whose == "source" else here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
+    said = host.binder.answer(arrival(THERE))["refuse"]
+    verb, name = {"source": ("has", THERE), "destination": ("would get", here)}[whose]
+    assert said == (
+        f'The instance {verb} USB device {name}, which a rule keeps from live migration ("live_migratable": false); '
+        f"migrate it cold."
+    )
+    assert f"The live migration of guest vm is refused: {said}" in caplog.text
+
+
+def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
+    host.placement_up = False
+    assert "Placement cannot be asked what this instance holds" in host.binder.answer(arrival(THERE))["refuse"]
+    assert host.binder.answer(arrival()) == {}
+
+
+def test_debug_tells_how_each_device_of_a_guest_stands_when_that_changes(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.unplug("1-2")
+    host.binder.run()
+    host.binder.run()
+    assert len([line for line in lines(caplog, logging.DEBUG) if line.endswith(": waiting: it is not plugged in")]) == 1

@@ -132,6 +132,10 @@ class BinderMachine(RuleBasedStateMachine):
             assert {hostdev.provider_uuid for hostdev in domain.hostdevs} == plugged, "no leftover hostdev"
 
     @invariant()
+    def never_asks_libvirt_for_what_it_may_not(self) -> None:
+        assert not hasattr(self, "host") or self.host.violations == []
+
+    @invariant()
     def never_two_guests_on_one_device(self) -> None:
         if not hasattr(self, "host"):
             return

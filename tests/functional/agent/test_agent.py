@@ -189,7 +189,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
     placement: PlacementServer, testbed: Testbed, start: Start, root: str
 ) -> None:
     testbed.add(KEY)
-    refused = f"WARNING usb_provider.service: {placement.endpoint} does not answer (Connection refused)"
+    refused = f"WARNING usb_provider.notices: {placement.endpoint} does not answer (Connection refused)"
     with placement.down():
         agent = start()
         agent.eventually(lambda: agent.systemd.heard[-1].startswith("STATUS=Waiting: "), "it waits")
@@ -199,7 +199,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
     wait_offered(agent, placement, root, KEY_NAME)
     assert [entry for entry in agent.log if not entry.startswith("INFO")] == agent.logged(refused)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.service: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
 
     agent.forget()
     with placement.down():
@@ -208,7 +208,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
         time.sleep(0.5)
     wait_offered(agent, placement, root, KEY_NAME, SECOND_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.service: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
     assert agent.logged("ERROR") == []
 
 
@@ -217,7 +217,7 @@ def test_it_waits_for_the_compute_node_and_for_the_file_that_names_it(
 ) -> None:
     testbed.add(KEY)
     agent = start()
-    missing = "WARNING usb_provider.service: Placement has no compute node provider named host1"
+    missing = "WARNING usb_provider.notices: Placement has no compute node provider named host1"
     agent.eventually(lambda: agent.logged(missing), "it says so")
     root = "9a0c5f0e-2f5b-4a52-b1a5-d1d7a6f6c5f2"
     (program.directory / "compute_id").write_text(root + "\n")
@@ -227,7 +227,7 @@ def test_it_waits_for_the_compute_node_and_for_the_file_that_names_it(
     name = KEY_NAME.replace("host1", "another-name")
     wait_offered(agent, placement, root, name)
     assert len(agent.logged(missing)) == 1
-    assert len(agent.logged("INFO usb_provider.service: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
 
 
 def test_refused_access_is_said_once_and_repaired_by_itself(
@@ -236,12 +236,12 @@ def test_refused_access_is_said_once_and_repaired_by_itself(
     testbed.add(KEY)
     placement.fail_next(".", 401, times=None)
     agent = start()
-    refused = "ERROR usb_provider.service: Placement answers 401 "
+    refused = "ERROR usb_provider.notices: Placement answers 401 "
     agent.eventually(lambda: len(placement.requests) >= 2, "it tries again")
     placement.calm()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.service: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
     assert "Traceback" not in agent.output
 
 
@@ -253,7 +253,7 @@ def test_no_credentials_are_logged_even_when_all_is_and_tokens_are_renewed(
     secret, keystone.password = keystone.password, "not yet"
     testbed.add(KEY)
     agent = start(words=["--debug"])
-    refused = "ERROR usb_provider.service: Keystone refuses the credentials in [placement]"
+    refused = "ERROR usb_provider.notices: Keystone refuses the credentials in [placement]"
     agent.eventually(lambda: agent.logged(refused), "it is refused")
     keystone.password = secret
     wait_offered(agent, placement, root, KEY_NAME)
@@ -348,6 +348,20 @@ def test_a_hang_up_is_heard_while_it_waits_and_a_term_ends_it_at_once(
     assert writes(placement) == []
 
 
+def test_a_hang_up_that_goes_wrong_in_a_way_that_nobody_thought_of_does_not_end_the_passes(
+    placement: PlacementServer, testbed: Testbed, program: Program, start: Start, root: str
+) -> None:
+    agent = start()
+    wait_offered(agent, placement, root)
+    # oslo.log reads this file at once, and raises an error of its own.
+    program.groups["DEFAULT"]["log_config_append"] = "/nonexistent/logging.conf"
+    program.write()
+    agent.signal(signal.SIGHUP)
+    agent.eventually(lambda: agent.logged("The configuration stays as it was: LogConfigError"), "it says so")
+    testbed.add(KEY)
+    wait_offered(agent, placement, root, KEY_NAME)
+
+
 # What should not be
 
 
@@ -426,9 +440,42 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_waited_for(
     program.groups["agent"]["state_dir"] = obstacle / "state"
     program.rules = [KEY_RULE | {"traits": ["CUSTOM_SITE_A"]}]
     agent = start()
-    agent.eventually(lambda: agent.logged("ERROR usb_provider.service: [agent]state_dir "), "it says so")
+    agent.eventually(lambda: agent.logged("ERROR usb_provider.notices: [agent]state_dir "), "it says so")
     obstacle.unlink()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged("ERROR")) == 1
     assert len(agent.logged("No longer so: [agent]state_dir ")) == 1
     assert "Traceback" not in agent.output
+
+
+# What is logged
+
+
+def test_debug_explains_each_verdict_once_until_it_changes(
+    placement: PlacementServer, testbed: Testbed, program: Program, start: Start, root: str
+) -> None:
+    testbed.add(KEY)
+    testbed.add(usb_device("0529", "0001", port="4", devnum=12))
+    program.groups["agent"]["resync_interval"] = 1
+    agent = start(words=["--debug"])
+    wait_offered(agent, placement, root, KEY_NAME)
+    placement.requests.clear()
+    agent.eventually(lambda: passes(placement) >= 2, "two more passes")
+    (entry,) = agent.logged("Device 1-2, ")
+    assert "Device 1-2, 1050:0407, key 1050:0407:Y1: Offered by device_spec rule 1." in entry
+    (other,) = agent.logged("Device 1-4, ")
+    assert "Not offered: " in other
+    testbed.unplug("1-4")
+    agent.eventually(lambda: agent.logged("Device 1-4 is not plugged in any more."), "it says that it went")
+
+
+def test_debug_before_or_behind_the_command_is_the_same(
+    placement: PlacementServer, testbed: Testbed, program: Program, root: str
+) -> None:
+    testbed.add(KEY)
+    program.use(placement)
+    program.rules = [KEY_RULE]
+    for words in (("--debug", "plan"), ("plan", "--debug")):
+        done = program.run(*words)
+        assert done.code == 0
+        assert "Device 1-2, 1050:0407, key 1050:0407:Y1: Offered by device_spec rule 1." in done.err

@@ -31,7 +31,7 @@ __all__ = ["keystone", "placement", "placement_server", "program", "testbed"]
 
 pytestmark = [needs_umockdev, pytest.mark.usefixtures("testbed")]
 
-COMMANDS = ("agent", "devices", "plan", "sync", "status", "install-hook", "demo")
+COMMANDS = ("agent", "devices", "plan", "sync", "status", "doctor", "install-hook", "demo")
 
 DEVICE_KEYS = {
     *("sys_name", "busnum", "devnum", "vendor_id", "product_id", "serial", "manufacturer", "product", "classes"),

@@ -122,7 +122,10 @@ def test_a_fresh_start_forgets_the_data_but_not_before_it_is_alone(tmp_path):
 
 
 def test_a_directory_serves_one_at_a_time(running):
-    with pytest.raises(EmbeddedError, match=r"another embedded Placement uses this directory$"):
+    with pytest.raises(
+        EmbeddedError,
+        match=r"another embedded Placement uses this directory; end that one, or choose another directory$",
+    ):
         EmbeddedPlacement.start(running.directory)
     assert running.request("GET", "/").status_code == 200
 

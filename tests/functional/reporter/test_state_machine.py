@@ -50,7 +50,7 @@ from usb_provider.placement.root import RootFinder, RootHints
 from usb_provider.reporter import Pass, Reporter, Settings
 from usb_provider.store import RuleTraitStore
 
-EXAMPLES = int(os.environ.get("USB_PROVIDER_MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("USB_PROVIDER_MODEL_EXAMPLES", "40"))
 STEPS = int(os.environ.get("USB_PROVIDER_MODEL_STEPS", "12"))
 IS_LONG = "USB_PROVIDER_MODEL_EXAMPLES" in os.environ
 
@@ -78,6 +78,10 @@ class Thing:
     @property
     def has_usable_serial(self) -> bool:
         return self.serial is not None and not self.serial.startswith("0123")
+
+    @property
+    def known_as(self) -> tuple[str, str | None]:
+        return self.usb_id, self.serial if self.has_usable_serial else None
 
 
 KEY, DISK = "1050:0407", "0781:5581"
@@ -226,7 +230,12 @@ class Row:
     @property
     def is_free(self) -> bool:
         """Whether the scheduler could give it to somebody."""
-        return not self.allocations and any(reserved < total for total, reserved in self.inventory.values())
+        return not self.allocations and self.is_schedulable
+
+    @property
+    def is_schedulable(self) -> bool:
+        """Whether a unit could be given away, if nobody had it yet."""
+        return any(reserved < total for total, reserved in self.inventory.values())
 
 
 INVENTORIES = """
@@ -317,6 +326,8 @@ class Host(RuleBasedStateMachine):
         self.looked: dict[str, tuple[str, int]] = {}
         self.keys: dict[tuple[str, int], str] = {}
         self.had: dict[tuple[str, int], set[str]] = {}
+        self.moving: dict[tuple[str, int], tuple[str, str, int]] = {}
+        self.places: dict[str, tuple[str, int]] = {}
         self.has_looked = False
         self.unsure: set[str] = set()
         self.by_name = False
@@ -391,11 +402,13 @@ class Host(RuleBasedStateMachine):
             self._reload()
         elif what == "root":
             self._start_over(at, other)
-        elif self.root is not None:
+        else:
             self._interfere(what, at, other)
 
     def _interfere(self, what: str, at: int, other: int) -> None:
         """What others do in Placement."""
+        if self.root is None:
+            return
         if what == "claim":
             self._claim(at)
         elif what == "release":
@@ -443,6 +456,8 @@ class Host(RuleBasedStateMachine):
             self.unsure.clear()
             self.keys.clear()
             self.had.clear()
+            self.moving.clear()
+            self.places.clear()
             self.root = None
             if other % 3 == 0:
                 return
@@ -507,7 +522,9 @@ class Host(RuleBasedStateMachine):
         self.server.requests.clear()
         root = self.root
         try:
-            return self.reporter.run()
+            done = self.reporter.run()
+            self.has_looked = True
+            return done
         except RootMissing:
             assert disturbed or root is None or self.by_name
         except (Unavailable, Conflict) as error:
@@ -515,6 +532,7 @@ class Host(RuleBasedStateMachine):
         finally:
             self.executor.submit(int).result()  # a request that the pass gave up may be under way still
             self.server.calm()
+            self._note_who_has_moved()
             self._note_what_was_purged()
             errors, self.server.errors[:] = list(self.server.errors), []
             for error in errors:
@@ -534,10 +552,11 @@ class Host(RuleBasedStateMachine):
 
         def is_held(key: str) -> bool:
             provider = tree.providers.get(self._uuid(key))
-            return provider is not None and provider.managed and provider.allocated
+            return provider is not None and provider.allocated
 
         keys = [each.identity.key for each in devices]
         assert len(set(keys)) == len(keys), f"two devices are known by one key: {sorted(keys)}"
+        self._take_back_moves()
         if not self.has_looked:
             self._note_what_it_cannot_know(tree)
         before, self.keys = self.keys, {self.looked[each.device.sys_name]: each.identity.key for each in devices}
@@ -546,15 +565,44 @@ class Host(RuleBasedStateMachine):
             assert key in candidate_keys(THINGS[thing], port), (thing, key)
             assert self._ordinary_key(port, is_held) in (None, key), (thing, key, self._ordinary_key(port, is_held))
             was = before.get((thing, plug))
-            had = self.had.setdefault((thing, plug), set())
+            had = self.had.setdefault((thing, plug), self._had_by_its_like(thing, port))
             if was is None or was == key or self._is_unsure(was) or self._is_unsure(key):
                 had.add(key)
-                continue
-            assert not is_held(was), f"{thing} stayed plugged in as {was}, which is allocated, and became {key}"
-            # A claim may be made on the key that it is about to lose.
-            assert key in had or not is_held(key), f"{thing} was {was} and takes over {key}, which somebody else has"
-            had.add(key)
-        self.has_looked = True
+            else:
+                assert not is_held(was), f"{thing} stayed plugged in as {was}, which is allocated, and became {key}"
+                # A claim may be made on the key that it is about to lose.
+                assert key in had or not is_held(key), f"{thing} was {was} and takes over {key}, which is another's"
+                had.add(key)
+            was = was or before.get(self._its_like(thing, port))
+            if was not in (None, key):
+                self.moving[thing, plug] = was, key, len(self.server.requests)
+        self.places = dict(self.looked)
+
+    def _take_back_moves(self) -> None:
+        """What could not leave its old key at the last look, because Placement failed, does not have its new one."""
+        self._note_who_has_moved()
+        rows = self._view()
+        for who, key in {who: self._key_now(who, rows) for who in self.moving}.items():
+            if key != self.keys[who]:
+                self.had[who].discard(self.keys[who])
+                self.keys[who] = key
+        self.moving.clear()
+
+    def _note_who_has_moved(self) -> None:
+        """A device whose new key was written has that, whether it has left its old one or, wrongly, not."""
+        for who, (_, new, asked) in list(self.moving.items()):
+            if any(each.method != "GET" and self._uuid(new) in each.path for each in self.server.requests[asked:]):
+                del self.moving[who]
+
+    def _had_by_its_like(self, thing: str, port: str) -> set[str]:
+        """Keys of what was in *port* at the last look, if it may be the same."""
+        other = self._its_like(thing, port)
+        return set() if other is None else set(self.had[other])
+
+    def _its_like(self, thing: str, port: str) -> tuple[str, int] | None:
+        """What was in *port* at the last look, if nobody could tell that it is another one now."""
+        other = self.places.get(port)
+        return other if other is not None and THINGS[other[0]].known_as == THINGS[thing].known_as else None
 
     def _note_what_it_cannot_know(self, tree: ObservedTree) -> None:
         """A restarted agent knows a device from its like by their providers; where those lack, it has to guess."""
@@ -683,7 +731,8 @@ class Host(RuleBasedStateMachine):
             "mark": row.uuid not in story.marked,
             "unmark": row.uuid in story.marked,
             "delete": not row.allocations and not self._has_children(row.uuid),
-            "disown": bool(row.traits - {MANAGED}),
+            # Not in the moment of its purge: Placement deletes a provider whatever its generation.
+            "disown": bool(row.traits - {MANAGED}) and not (self.purge and ABSENT in row.traits),
             "hand back": False,
         }[what]
 
@@ -839,16 +888,25 @@ class Host(RuleBasedStateMachine):
             if uuid in self.story.reserved:
                 assert row.inventory and not any(r < t for t, r in row.inventory.values()), f"not reserved: {row}"
         for port, each in self.plugged.items():
-            free = [rows[uuid].name for uuid in self._providers_of(port) if uuid in rows and rows[uuid].is_free]
+            free = [rows[uuid].name for uuid in self._providers_of(port, rows) if uuid in rows and rows[uuid].is_free]
             assert len(free) <= 1, f"{each.thing} in {port} can be had twice: {free}"
-            key = self.keys.get((each.thing, each.plug))
+            key = self._key_now((each.thing, each.plug), rows)
             if key is not None and self.story.holders(self._uuid(key)) and not self._is_unsure(key):
                 assert not free, f"{each.thing} in {port} is held as {key} and can be had as {free}"
 
-    def _providers_of(self, port: str) -> list[str]:
+    def _key_now(self, who: tuple[str, int], rows: Mapping[str, Row]) -> str | None:
+        """The key of a device: the old one, if it could not leave that yet and its new one was not written."""
+        old, key, _ = self.moving.get(who, (None, self.keys.get(who), 0))
+        row = None if old is None or old in self.keys.values() else rows.get(self._uuid(old))
+        return old if row is not None and row.is_managed and row.is_schedulable else key
+
+    def _providers_of(self, port: str, rows: Mapping[str, Row]) -> list[str]:
         """Providers by which the device in *port* was known since it was plugged in, and no other device is now."""
         others = [self.keys.get((each.thing, each.plug)) for at, each in self.plugged.items() if at != port]
-        known = self.had.get((self.plugged[port].thing, self.plugged[port].plug), set()) - set(others)
+        who = (self.plugged[port].thing, self.plugged[port].plug)
+        known = self.had.get(who, set()) - set(others)
+        if self._key_now(who, rows) != self.keys.get(who):
+            known.discard(self.keys[who])
         return [uuid for uuid in map(self._uuid, sorted(known)) if uuid not in self.story.foreign]
 
     def _check_everything(self, last: Pass) -> None:

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import pwd
 import socket
 import stat
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -134,8 +137,11 @@ def test_other_operations_are_none_of_its_business(hook: Hook, operation: str) -
 
 @pytest.mark.parametrize("operation", ["migrate", "restore"])
 def test_our_hostdevs_become_placeholders_and_others_stay_as_they_are(
-    hook: Hook, agent: Listener, operation: str
+    hook: Hook, host: FakeHost, agent: Listener, operation: str
 ) -> None:
+    for port in ("1-2", "1-3"):  # an instance that moves live holds as many devices here as it brings
+        host.plug(port)
+        host.hold(port, "vm")
     ours = [a_hostdev_xml(f"ua-usb-{number}", device=number) for number in (3, 4)]
     theirs = a_hostdev_xml("hostdev0", device=9)
     done = hook.run(operation, _xml(devices=[*ours, theirs]))
@@ -207,29 +213,48 @@ def test_the_socket_is_for_its_owner_and_group_only(hook: Hook, agent: Listener)
     assert stat.S_IMODE(hook.socket.stat().st_mode) == 0o660
 
 
+_ASK = """\
+import os, socket, sys
+if os.geteuid() == 0:
+    os.setuid(int(sys.argv[2]))
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+try:
+    peer.sendall(b'{"operation": "status"}')
+    peer.shutdown(socket.SHUT_WR)
+    print(peer.recv(100).decode())
+except ConnectionError:  # it was closed before it was read
+    print()
+"""
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory into which every user may look."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def ask_as(user: str, path: Path) -> str:
+    """What *user* is answered on the socket *path*; without root, who runs the tests."""
+    words = [sys.executable, "-I", "-S", "-c", _ASK, str(path), str(pwd.getpwnam(user).pw_uid)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user wants root")
-def test_a_user_that_is_not_allowed_gets_no_answer(hook: Hook, agent: Listener) -> None:
-    hook.socket.chmod(0o666)
-    for directory in hook.socket.parents:
-        if directory != Path("/"):
-            with contextlib.suppress(OSError):
-                directory.chmod(directory.stat().st_mode | 0o011)
-    script = (
-        "import os, socket, sys\n"
-        "os.setuid(65534)\n"
-        "peer = socket.socket(socket.AF_UNIX)\n"
-        "peer.connect(sys.argv[1])\n"
-        "try:\n"
-        '    peer.sendall(b\'{"operation": "status"}\')\n'
-        "    peer.shutdown(socket.SHUT_WR)\n"
-        "    print(len(peer.recv(100)))\n"
-        "except ConnectionError:\n"  # it was closed before it was read
-        "    print(0)\n"
-    )
-    done = subprocess.run(
-        ["/usr/bin/env", "python3", "-c", script, str(hook.socket)], text=True, capture_output=True, check=False
-    )
-    assert done.stdout.strip() == "0", done.stderr
+def test_the_user_that_the_operator_named_owns_the_socket_and_is_answered_and_no_other_is(open_directory: Path) -> None:
+    path = open_directory / "hook.sock"
+    listener = Listener(ListenOptions(path, TIMEOUT, owner="nobody"), lambda message: {"said": message["operation"]})
+    try:
+        assert (path.owner(), stat.S_IMODE(path.stat().st_mode)) == ("nobody", 0o660)
+        assert ask_as("nobody", path) == '{"said": "status"}'
+        path.chmod(0o666)  # so that it is not the file's mode that keeps others off
+        assert ask_as("daemon", path) == ""
+    finally:
+        listener.stop()
 
 
 def test_a_socket_that_a_killed_agent_left_is_taken_over(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The product in the test host: installed as an operator does it, and its agent's unit."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,17 @@ for entry in importlib.metadata.distribution("usb-provider").entry_points.select
 """
 
 
+def build_wheel(directory: Path) -> Path:
+    """Build the wheel in *directory*, from a copy of this working tree: setuptools would take up an older build's."""
+    source = directory / "source"
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "__pycache__")
+    shutil.copytree(TOP, source, ignore=left_out)
+    words = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source))
+    subprocess.run([sys.executable, *words], check=True)
+    (built,) = directory.glob("*.whl")
+    return built
+
+
 class Agent:
     """The agent of a test host that reports to *placement*."""
 
@@ -52,7 +66,7 @@ class Agent:
         vm.ssh(
             f"/opt/usb-provider/bin/python /tmp/install.py /tmp/{wheel.name} && "
             "systemd-sysusers && install -d -m 750 -g usb-provider /etc/usb-provider && "
-            f"systemctl daemon-reload && systemctl enable --quiet {UNIT}",
+            f"systemctl daemon-reload && systemctl enable --quiet {UNIT} && sync",
             timeout=300,
         )
 
@@ -137,9 +151,10 @@ class Agent:
         invocation = f"$(systemctl show --property=InvocationID --value {UNIT})"
         return self.vm.ssh(f"journalctl --no-pager --output=cat _SYSTEMD_INVOCATION_ID={invocation}")
 
-    def forget(self) -> None:
+    @staticmethod
+    def forget(vm: Vm) -> None:
         """Stop the agent and remove what it keeps."""
-        self.vm.ssh(
+        vm.ssh(
             f"systemctl stop {UNIT} usb-provider-try; systemctl reset-failed {UNIT}; rm -rf /var/lib/usb-provider/*",
             check=False,
         )

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds the virtual test host of the integration tests from Debian packages, unless it is there already, and prints
-# the directory that holds it: host.ext4 (the disk), vmlinux, initrd (to boot it) and id_ed25519 (for root's ssh).
+# the directory that holds it: host.ext4 (the disk), vmlinux, initrd (to boot it), id_ed25519 (for root's ssh) and
+# guest-initrd (what boots with vmlinux in its guests).
 #
 # The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, has a directory for the state of this
 # recipe and of the project's dependencies. Needs root: packages are unpacked and configured in a chroot.
@@ -16,7 +17,9 @@ image_python=3.11
 mapfile -t dependencies < <("$python" -c '
 import sys, tomllib
 print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")' "$top/pyproject.toml")
-key=$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}"; } | sha256sum | cut -c 1-16)
+# nova-compute, of the version that the other tests have.
+nova=nova==$("$python" -c 'import importlib.metadata; print(importlib.metadata.version("nova"))')
+key=$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}" "$nova"; } | sha256sum | cut -c 1-16)
 
 mkdir -p "$cache"
 exec 9> "$cache/lock"
@@ -45,6 +48,7 @@ say "Building the test host's image in $cache/$key"
 packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,openssh-server
 packages=$packages,python3,python3-venv,python3-libvirt
 packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
+packages=$packages,qemu-utils,sudo
 debian=$cache/debian-$(echo "$suite $packages" | sha256sum | cut -c 1-16)
 if [ ! -d "$debian" ]; then
     # From the mirror that this machine uses.
@@ -100,7 +104,7 @@ initramfs() {
     tree=$(mktemp -d -p "$work")
     mkdir -p "$tree"/{bin,dev,lib,new,proc,sys}
     cp "$root/bin/busybox" "$tree/bin/"
-    for applet in cat cp dd echo grep ifconfig insmod ls mkdir mount mv route sh sleep sort switch_root; do
+    for applet in cat cp dd echo grep ifconfig insmod ls mkdir mount mv poweroff route sh sleep sort switch_root; do
         ln -s busybox "$tree/bin/$applet"
     done
     for module in "$@"; do
@@ -114,12 +118,15 @@ initramfs() {
 }
 initramfs initrd host-init virtio_pci virtio_blk virtio_net ext4 crc32c_generic
 install -d "$root/opt/guest"
-initramfs "$root/opt/guest/initrd" guest-init xhci_pci ehci_pci uhci_hcd usbhid hid_generic usb_storage sd_mod
+initramfs "$root/opt/guest/initrd" guest-init xhci_pci ehci_pci uhci_hcd usbhid hid_generic usb_storage sd_mod \
+    button evdev
 cp vmlinux "$root/opt/guest/vmlinux"
+cp "$root/opt/guest/initrd" guest-initrd
 say "Kernel $release and the guest are in place"
 
-# What the wheel needs, so that a test run installs nothing but the wheel itself.
-"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" >&2
+# What the wheel and nova-compute need, so that a test run installs nothing but the wheel itself.
+# async-timeout: redis, which nova brings, wants it below Python 3.11.3, so in the image only.
+"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" "$nova" async-timeout >&2
 if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$image_python" ]; then
     for wheel in wheels/*-cp3*.whl; do
         case $wheel in *-abi3-*) continue ;; esac
@@ -131,12 +138,17 @@ if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$
 fi
 mv wheels "$root/opt/wheels"
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$root" "$@"; }
-inside python3 -m venv --system-site-packages /opt/usb-provider
-inside /opt/usb-provider/bin/pip install --quiet --no-index --find-links /opt/wheels --disable-pip-version-check \
-    --root-user-action ignore "${dependencies[@]}" >&2
+# venv DIRECTORY REQUIREMENT…
+venv() {
+    inside python3 -m venv --system-site-packages "$1"
+    inside "$1/bin/pip" install --quiet --no-index --find-links /opt/wheels --disable-pip-version-check \
+        --root-user-action ignore "${@:2}" >&2
+}
+venv /opt/usb-provider "${dependencies[@]}"
+venv /opt/nova "$nova"
 rm -rf "$root/opt/wheels"
 ln -s /opt/usb-provider/bin/usb-provider "$root/usr/bin/usb-provider"
-say "The wheel's dependencies are in place"
+say "The wheel's dependencies and nova-compute are in place"
 
 echo 0123456789abcdef0123456789abcdef > "$root/etc/machine-id"
 echo testhost > "$root/etc/hostname"
@@ -156,12 +168,16 @@ inside systemctl --quiet set-default multi-user.target
 grep -v '^#' "$here/files/masked-units" | while read -r unit; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 # As on a compute node: nova's user, the directory with its compute_id, and its instances'.
 inside useradd --system --home-dir /var/lib/nova --shell /usr/sbin/nologin nova
-inside install -d -m 755 -o nova -g nova /var/lib/nova /var/lib/nova/instances
+inside usermod --append --groups libvirt,kvm nova
+inside install -d -m 755 -o nova -g nova /var/lib/nova /var/lib/nova/instances /etc/nova /var/log/nova
+echo 'nova ALL=(root) NOPASSWD: /opt/nova/bin/privsep-helper *' > "$root/etc/sudoers.d/nova"
+install -m 644 "$here/files/nova-compute.service" "$root/etc/systemd/system/nova-compute.service"
 
 size=$(($(du -sm "$root" | cut -f 1) + 1024))
-mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$root" host.ext4 "${size}M" >&2
+# With a journal: tests cut the power, and the emulated processor has a way of making the kernel panic.
+mke2fs -q -t ext4 -O ^metadata_csum -J size=16 -m 0 -d "$root" host.ext4 "${size}M" >&2
 mkdir done
-mv host.ext4 vmlinux initrd id_ed25519 done/
+mv host.ext4 vmlinux initrd guest-initrd id_ed25519 done/
 : > done/in-use
 # Of other states of the recipe only those stay that a running test host uses.
 for old in "$cache"/*/in-use; do

@@ -6,12 +6,13 @@ What there is to see is read from Placement, libvirt and QEMU, not from the prod
 import json
 import time
 import uuid as uuidlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tests.fixtures.placement import PlacementServer
 from tests.integration.lab import domains
-from tests.integration.lab.agent import ROOT_NAME, Agent
+from tests.integration.lab.agent import Agent
+from tests.integration.lab.report import eventually
 from tests.integration.lab.vm import CommandFailed, Vm
 
 CLASS = "CUSTOM_USB_STORAGE"
@@ -20,24 +21,11 @@ ASKS: Mapping[str, str] = {f"resources:{CLASS}": "1", "hw:usb_model": "qemu-xhci
 """A flavor's extra specs, as nova writes them into the domain."""
 
 
-def eventually(look: Callable[[], object], wanted: object, seconds: float = 60) -> None:
-    """Pass when *look* gives *wanted* within *seconds*."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            found = look()
-        except (CommandFailed, KeyError, StopIteration) as error:
-            found = error
-        if found == wanted:
-            return
-        assert time.monotonic() < deadline, f"{found} after {seconds} s, not {wanted}"
-        time.sleep(0.2)
-
-
 class Cloud:
     """One compute node: its host, its agent, and Placement."""
 
     def __init__(self, vm: Vm, agent: Agent, placement: PlacementServer, root: str) -> None:
+        """:param root: UUID of the compute node provider, which has the host's name."""
         self.vm = vm
         self.agent = agent
         self.placement = placement
@@ -51,7 +39,7 @@ class Cloud:
 
     def provider(self, serial: str) -> str:
         """The UUID of the provider of the stick with *serial*."""
-        return str(self.placement.providers(self.root)[f"{ROOT_NAME}_usb_46f4:0001:{serial}"]["uuid"])
+        return str(self.placement.providers(self.root)[f"{self.vm.name}_usb_46f4:0001:{serial}"]["uuid"])
 
     def schedulable(self, serial: str) -> bool:
         """Whether the stick could be given away, were it not allocated."""
@@ -68,7 +56,7 @@ class Cloud:
         api = self.placement.api
         api.post(
             "/resource_providers",
-            {"name": f"{ROOT_NAME}_usb_{key}", "uuid": uuid, "parent_provider_uuid": self.root},
+            {"name": f"{self.vm.name}_usb_{key}", "uuid": uuid, "parent_provider_uuid": self.root},
         )
         for path in (f"/traits/{MANAGED}", f"/resource_classes/{CLASS}"):
             api.must("PUT", path)

@@ -116,9 +116,14 @@ def uuid_of(name: str) -> str:
     return str(uuidlib.uuid5(uuidlib.NAMESPACE_DNS, name))
 
 
+def directory(uuid: str) -> str:
+    """Give the directory of a domain's files, where nova has it."""
+    return f"/var/lib/nova/instances/{uuid}"
+
+
 def console_path(uuid: str) -> str:
     """Give the path of a domain's console, where nova has it."""
-    return f"/var/lib/nova/instances/{uuid}/console.log"
+    return f"{directory(uuid)}/console.log"
 
 
 def domain_xml(
@@ -180,8 +185,8 @@ def define(vm: Vm, xml: str) -> str:
     """Define the domain of *xml*, with a place for its console, and give its UUID."""
     uuid = ElementTree.fromstring(xml).findtext("uuid")
     assert uuid
-    vm.put(xml, f"/var/lib/nova/instances/{uuid}/libvirt.xml")
-    virsh(vm, "define", f"/var/lib/nova/instances/{uuid}/libvirt.xml")
+    vm.put(xml, f"{directory(uuid)}/libvirt.xml")
+    virsh(vm, "define", f"{directory(uuid)}/libvirt.xml")
     return uuid
 
 

@@ -3,6 +3,9 @@
 :meth:`Vm.start` takes seconds, because the host is booted once for each state of the recipe and saved when it is ready;
 every start goes on from there, on a disk of its own. Loopback of the machine that runs the tests is 10.0.2.2 inside.
 
+A second one, with number 2, is another host for the first: a wire between the two is there from the start, and
+:meth:`Vm.join_lan` gives them names and addresses on it, so that guests can be migrated.
+
 QEMU and ssh are children that the kernel kills when this process ends, however that comes about.
 
 To look around in one: ``python -m tests.integration.lab.vm``.
@@ -19,13 +22,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+from tests.integration.lab import child
+
 LOOPBACK = "10.0.2.2"
 """The address at which the test host reaches what listens on 127.0.0.1 of the machine that runs the tests."""
+LAN = {1: "10.9.0.1", 2: "10.9.0.2"}
+"""Addresses of the test hosts on the wire between them, by number."""
 CONTROLLERS = ("xhci", "xhci2")
 """The host's USB controllers by QEMU's id; each is two buses of eight ports, USB 2 and USB 3."""
 PORTS = 8
@@ -36,7 +43,8 @@ _MACHINE = [
     *shlex.split(
         "-machine q35,usb=off,vmport=off -accel tcg,thread=multi,tb-size=1024 -cpu max,la57=off -smp 2 -m 3072 "
         "-nodefaults -no-user-config -display none -rtc base=utc -device virtio-rng-pci "
-        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile="
+        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile= "
+        "-device virtio-net-pci,netdev=lan,romfile="
     ),
     *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={PORTS},p3={PORTS}")),
     "-append",
@@ -54,7 +62,36 @@ udevadm settle
 until [ "$(systemctl is-system-running)" != starting ]; do sleep 0.3; done
 sync
 """
+# Both hosts go on from the same saved one: what libvirt and the wire tell them apart by is set here, for good.
+_JOIN_LAN = """\
+set -e
+cat > /etc/systemd/system/lan.service <<'UNIT'
+[Unit]
+Before=libvirtd.service
+[Service]
+Type=oneshot
+ExecStart=/bin/ip link set eth1 address 52:54:00:00:09:0{number}
+ExecStart=/bin/ip address replace {address}/24 dev eth1
+ExecStart=/bin/ip link set eth1 up
+[Install]
+WantedBy=multi-user.target
+UNIT
+echo {name} > /etc/hostname && hostname {name}
+printf '%s\\n' '127.0.0.1 localhost' {hosts} > /etc/hosts
+sed -i '/^host_uuid\\|^auth_tcp/d' /etc/libvirt/libvirtd.conf
+echo 'host_uuid = "00000000-0000-4000-8000-00000000000{number}"' >> /etc/libvirt/libvirtd.conf
+echo 'auth_tcp = "none"' >> /etc/libvirt/libvirtd.conf
+systemctl daemon-reload
+systemctl enable --quiet --now lan
+systemctl stop libvirtd
+systemctl enable --quiet --now libvirtd-tcp.socket
+systemctl start libvirtd
+until virsh list >/dev/null 2>&1; do sleep 0.3; done
+sync
+"""
 _BOOT_SECONDS = 300
+_NO_CONNECTION = 255
+"""What ssh ends with when it was not the command that failed."""
 
 
 class LabError(Exception):
@@ -68,6 +105,10 @@ class CommandFailed(LabError):
         super().__init__(f"{command!r} gave {'no answer in time' if code is None else code}: {output.strip()}")
         self.code = code
         self.output = output
+
+
+class HostPanicked(LabError):
+    """The test host's kernel has panicked; :meth:`Vm.revive` makes it usable again."""
 
 
 class QmpError(LabError):
@@ -155,26 +196,33 @@ class Vm:
     """A running test host.
 
     :ivar console: the file with all that its kernel and its first process said.
+    :ivar name: what it is called.
     """
 
-    def __init__(self, image: Image, directory: Path) -> None:
+    def __init__(self, image: Image, directory: Path, number: int = 1) -> None:
         """Prepare a host in *directory*, whose path must be short: it holds sockets; :meth:`start` gives one."""
         self.image = image
         self.directory = directory
+        self.number = number
+        self.name = host_name(number)
         self.console = directory / "console.log"
         self.plugged: dict[str, tuple[str, str]] = {}
         self._disk = directory / "disk.qcow2"
         self._qemu: subprocess.Popen[bytes] | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
+        self._booted_at = 0
+        """Where the console's file was when the host was last started."""
         self._in_use = (image.directory / "in-use").open("rb")  # build.sh removes no image in use
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
     # Its life
 
     @classmethod
-    def start(cls, directory: Path, *, snapshot: bool = True) -> Self:
+    def start(cls, directory: Path, *, snapshot: bool = True, number: int = 1) -> Self:
         """Give a host that answers ssh and whose libvirt does.
+
+        :param number: 1, or 2 for a second one, whose directory must be beside the first one's.
 
         :param snapshot: go on from the saved host, which is made when there is none yet; otherwise boot.
         :raises LabError: when it cannot be built or does not come up; the caller should give up.
@@ -186,7 +234,7 @@ class Vm:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not saved.exists():
                     cls(image, directory)._boot_and_save(saved)
-        vm = cls(image, directory)
+        vm = cls(image, directory, number)
         try:
             if snapshot:
                 vm._run(saved / "disk.qcow2", "qcow2", "-incoming", f"exec:cat {shlex.quote(str(saved / 'memory'))}")
@@ -230,18 +278,25 @@ class Vm:
     def _run(self, disk: Path, disk_format: str, *more: str) -> None:
         """Start QEMU with a disk of its own on top of *disk*."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._note_start()
         files = self.image.directory
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(disk), "-F", disk_format, str(self._disk)]
         subprocess.run(create, check=True)
         monitor = self.directory / "qmp.sock"
-        monitor.unlink(missing_ok=True)
+        wire = {number: self.directory.parent / f"lan-{number}" for number in LAN}
+        for leftover in (monitor, wire[self.number]):
+            leftover.unlink(missing_ok=True)
         log = self.directory / "qemu.log"
-        self._qemu = self._child(
+        self._qemu = child.start(
             [
                 *("qemu-system-x86_64", "-name", "testhost", *_MACHINE),
                 *("-kernel", str(files / "vmlinux"), "-initrd", str(files / "initrd")),
                 *("-drive", f"file={self._disk},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
                 *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22"),
+                *(
+                    "-netdev",
+                    f"dgram,id=lan,{_end('local', wire[self.number])},{_end('remote', wire[3 - self.number])}",
+                ),
                 *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
                 *("-qmp", f"unix:{monitor},server=on,wait=off", *more),
             ],
@@ -255,19 +310,6 @@ class Vm:
                 self._qmp = Qmp(monitor)
             except OSError:
                 time.sleep(0.05)
-
-    def _child(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start *command* so that it ends with this process, and so that Ctrl-C leaves its end to us."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "UMOCKDEV_DIR")}
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                start_new_session=True,
-            )
 
     def _wait_until_running(self) -> None:
         """Return when the saved memory has been read, and let the host go on."""
@@ -312,12 +354,41 @@ class Vm:
                 pass
             time.sleep(0.5)
 
+    def join_lan(self) -> None:
+        """Give the host its name, and its address on the wire to the other one; libvirtd restarts, guests go on."""
+        hosts = shlex.join(f"{address} {host_name(number)}" for number, address in LAN.items())
+        self.ssh(_JOIN_LAN.format(number=self.number, name=self.name, address=LAN[self.number], hosts=hosts))
+
+    def _note_start(self) -> None:
+        self._booted_at = self.console.stat().st_size if self.console.exists() else 0
+
+    @property
+    def has_panicked(self) -> bool:
+        """Whether the host's kernel has given up since it was last started."""
+        with self.console.open("rb") as stream:
+            stream.seek(self._booted_at)
+            return b"Kernel panic" in stream.read()
+
+    def freeze(self) -> None:
+        """Let the host stand still: to others it is as dead as if its power had been cut, until :meth:`revive`."""
+        self.qmp("stop")
+
+    def revive(self) -> None:
+        """Return when a host that panicked or was frozen has booted, with the disk that it had, and libvirt answers."""
+        self._note_start()
+        self.qmp("system_reset")
+        self.qmp("cont")
+        self._disconnect()
+        self._connect(_BOOT_SECONDS)
+        self.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
+
     # Commands
 
     def ssh(self, command: str, *, check: bool = True, timeout: float = 120, stdin: IO[bytes] | None = None) -> str:
         """Give what root's *command* prints on standard output.
 
         :raises CommandFailed: when it ends with another code than 0 (and *check*), or not within *timeout* seconds.
+        :raises HostPanicked: when there is nobody any more to run it; trying again is of no use.
         """
         words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:
@@ -325,11 +396,18 @@ class Vm:
                 words, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired as error:
+            self._raise_if_panicked()
             output = (error.stdout or b"") + (error.stderr or b"")
             raise CommandFailed(command, None, output.decode(errors="replace")) from error
+        if done.returncode == _NO_CONNECTION:
+            self._raise_if_panicked()
         if check and done.returncode:
             raise CommandFailed(command, done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
         return done.stdout.decode(errors="replace")
+
+    def _raise_if_panicked(self) -> None:
+        if self.has_panicked:
+            raise HostPanicked(f"the test host's kernel panicked; see {self.console}")
 
     def put(self, local: Path | bytes | str, remote: str, mode: int = 0o644) -> None:
         """Make the file *remote*, and directories for it, of a local file or of the text itself."""
@@ -380,7 +458,7 @@ class Vm:
         deadline = time.monotonic() + timeout
         while True:
             path.unlink(missing_ok=True)
-            self._master = self._child(command, self.directory / "ssh.log")
+            self._master = child.start(command, self.directory / "ssh.log")
             while self._master.poll() is None:
                 if path.exists():
                     return
@@ -458,6 +536,15 @@ class Vm:
             self.unplug(id)
         for disk in self.directory.glob("*.img"):
             disk.unlink()
+
+
+def host_name(number: int) -> str:
+    """Give the name of the test host with this number."""
+    return "testhost" if number == 1 else f"testhost{number}"
+
+
+def _end(which: str, path: Path) -> str:
+    return f"{which}.type=unix,{which}.path={path}"
 
 
 def _file(path: Path) -> dict[str, str]:

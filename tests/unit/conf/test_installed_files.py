@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg, generator
 
-from usb_provider.conf import agent, load, opts, usb
+from usb_provider.conf import agent, load, metrics, opts, usb
 
 CONF = Path(__file__).parents[3] / "conf"
 SAMPLE = (CONF / "usb-provider.conf.sample").read_text()
@@ -21,7 +21,7 @@ def test_every_option_is_in_the_sample_configuration() -> None:
         assert not missing, f"run make genconfig: [{group.name}] lacks {missing}"
 
 
-@pytest.mark.parametrize("group", [agent.group.name, usb.group.name])
+@pytest.mark.parametrize("group", [agent.group.name, usb.group.name, metrics.group.name])
 def test_the_sample_says_what_the_program_says_of_our_own_options(group: str) -> None:
     conf = cfg.ConfigOpts()
     generator.register_cli_opts(conf)

@@ -188,3 +188,24 @@ def test_a_rule_in_the_default_place_counts_once(tmp_path: Path, monkeypatch: py
     options = read(open_files([]))
     assert [spec.vendor_id for spec in options.usb.specs] == ["1050"]
     assert options.agent.resync_interval == 7
+
+
+def test_addresses_for_prometheus_are_read_each_once(opened: Write) -> None:
+    conf = opened("[metrics]\nlisten = 192.0.2.7:9753, [2001:DB8::7]:9753,0.0.0.0:1, [::]:65535, 192.0.2.7:9753\n")
+    assert read(conf).metrics.listen == (
+        ("192.0.2.7", 9753),
+        ("2001:db8::7", 9753),
+        ("0.0.0.0", 1),
+        ("::", 65535),
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9753", "localhost:9753", "::1:9753", "[::1]", "127.0.0.1:0", "127.0.0.1:65536", "[127.0.0.1]:1", "1.2.3:4"],
+)
+def test_what_is_no_address_with_a_port_is_told(opened: Write, value: str) -> None:
+    (problem,) = problems_of(opened(f"[metrics]\nlisten = {value}\n"))
+    assert problem.startswith(
+        f"[metrics]listen has a value that is not allowed: {value!r} is not an address and a port"
+    )

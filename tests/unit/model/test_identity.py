@@ -21,6 +21,7 @@ from usb_provider.model.identity import (
     IdentityKind,
     assign,
     port_key,
+    possible_keys,
     serial_key,
     serial_problem,
 )
@@ -185,6 +186,7 @@ def test_no_two_devices_ever_share_a_key(
     assert len({identity.key for identity in identities.values()}) == len(devices)
     for device in devices:
         identity = identities[device.sys_name]
+        assert identity.key in possible_keys(device)
         by_serial = identity.key == serial_key(device)
         assert identity.kind is (IdentityKind.SERIAL if by_serial else IdentityKind.PORT)
         if by_serial:

@@ -430,6 +430,23 @@ def test_draining_reserves_and_no_pass_gives_it_back() -> None:
     assert after(drained, desired=[a_desired()]).inventories == {KEY: RESERVED}
 
 
+def test_why_it_was_drained_is_the_operators_to_say_and_is_kept_with_the_drain() -> None:
+    why = "CUSTOM_USB_DRAIN_REASON_NEW_FIRMWARE"
+    drained = an_observed(traits={MANAGED, STATE_DRAINED, why})
+    unplugged = after(drained, desired=[])
+    assert {STATE_ABSENT, STATE_DRAINED, why} <= unplugged.traits
+    assert after(unplugged, desired=[a_desired()]).traits == {MANAGED, STATE_DRAINED, why}
+
+
+@pytest.mark.parametrize("consumer", [None, a_consumer()])
+def test_undrained_by_its_trait_alone_while_it_is_away_a_device_comes_back_unreserved(consumer: str | None) -> None:
+    drained = held_by(an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_DRAINED}), consumer)
+    away = after(drained, desired=[])
+    undrained = dataclasses.replace(away, traits=away.traits - {STATE_DRAINED})
+    assert after(undrained, desired=[a_desired()]).inventories == {KEY: Inventory()}
+    assert after(after(undrained, desired=[]), desired=[a_desired()]).inventories == {KEY: Inventory()}
+
+
 def test_a_trait_that_a_rule_gave_goes_with_the_rule_and_an_operators_stays() -> None:
     have = an_observed(traits={MANAGED, RETIRED, STALE, "CUSTOM_OPS"})
     assert after(have, desired=[a_desired()], retired_traits={RETIRED}).traits == {MANAGED, "CUSTOM_OPS"}
@@ -453,13 +470,14 @@ def test_an_absent_device_is_deleted_only_once_it_is_expired() -> None:
     [
         (held_by(an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT}), a_consumer()), {}),
         (an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT, STATE_RESERVED}), {}),
+        (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, STATE_DRAINED}), {}),
         (an_observed(), {}),
         (an_observed(inventories={}, traits={STATE_ABSENT}), {}),
         (absent, {"plugged": {absent.uuid}}),
         (absent, {"desired": [a_desired()]}),
     ],
 )
-def test_what_is_held_reserved_present_or_not_ours_is_not_deleted_though_it_expired(
+def test_what_is_held_reserved_drained_present_or_not_ours_is_not_deleted_though_it_expired(
     provider: ObservedProvider, more: Mapping[str, Any]
 ) -> None:
     arguments = {"desired": [], **more}

@@ -98,6 +98,14 @@ def test_the_serial_number_is_a_trait_only_when_that_is_wanted() -> None:
     assert not any("SERIAL" in name for name in assessed(a_device(serial="!!"), serial_trait=True).traits)
 
 
+def test_a_device_that_may_not_be_exchanged_says_so_to_every_other_host() -> None:
+    mark = "CUSTOM_USB_NOT_LIVE_MIGRATABLE"
+    (stays,) = assess([a_device()], [a_spec(live_migratable=False)], root=ROOT)
+    (goes,) = assess([a_device()], [a_spec()], root=ROOT)
+    assert mark in stays.traits and mark not in goes.traits
+    assert placement_traits.is_owned(mark)
+
+
 def test_a_device_that_is_not_offered_has_a_key_and_a_name_and_nothing_to_report() -> None:
     each = assessed(a_device(serial="1"), a_spec(1, vendor_id="0529"))
     assert (each.offered, each.desired, each.resource_class, each.traits) == (False, None, None, frozenset())

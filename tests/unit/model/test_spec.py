@@ -92,6 +92,7 @@ def test_a_rule_as_operators_write_it_is_read() -> None:
             '{"class": "mass-storage", "port": "4.*", "speed": "super", "identity": "port"}',
             '{"manufacturer": "SanDisk*", "product": "*", "serial": "AB12", "controller": "0000:00:14.0"}',
             '{"class": "0x03", "exclude": true}',
+            '{"vendor_id": "0529", "live_migratable": false}',
         ]
     ) == (
         DeviceSpec(
@@ -104,6 +105,7 @@ def test_a_rule_as_operators_write_it_is_read() -> None:
         DeviceSpec(2, usb_class="08", port="4.*", speed=Speed.SUPER, identity=IdentityMode.PORT),
         DeviceSpec(3, manufacturer="SanDisk*", product="*", serial="AB12", controller="0000:00:14.0"),
         DeviceSpec(4, usb_class="03", exclude=True),
+        DeviceSpec(5, vendor_id="0529", live_migratable=False),
     )
 
 
@@ -224,6 +226,8 @@ def test_json_nested_as_deep_as_python_bears_is_a_mistake_like_others(depth: int
         ('{"vendor_id": "1050", "exclude": "yes"}', 'exclude must be true or false, not "yes"'),
         ('{"vendor_id": "1050", "exclude": 1}', "exclude must be true or false, not 1"),
         ('{"vendor_id": "1050", "exclude": true, "traits": ["A"]}', "so there is no use for traits"),
+        ('{"vendor_id": "1050", "live_migratable": "no"}', 'live_migratable must be true or false, not "no"'),
+        ('{"vendor_id": "1050", "exclude": true, "live_migratable": false}', "so there is no use for live_migratable"),
         (
             '{"vendor_id": "1050", "exclude": true, "resource_class": "CUSTOM_A", "identity": "port"}',
             "so there is no use for resource_class and identity",

@@ -21,6 +21,8 @@ from placement_traits import (
     class_traits,
     describe,
     describe_interface,
+    drain_reason,
+    drain_reason_trait,
     is_owned,
     normalise,
     product_trait,
@@ -308,3 +310,27 @@ def test_whatever_is_built_is_valid_ours_and_described(vendor: str, product: str
         assert normalise(name) == name
         assert is_owned(name)
         assert is_a_sentence(describe(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "trait", "read"),
+    [
+        ("new firmware", "CUSTOM_USB_DRAIN_REASON_NEW_FIRMWARE", "new firmware"),
+        ("Ticket #4711: socket loose!", "CUSTOM_USB_DRAIN_REASON_TICKET_4711_SOCKET_LOOSE", "ticket 4711 socket loose"),
+    ],
+)
+def test_why_a_device_is_drained_is_kept_in_the_letters_of_a_trait(text: str, trait: str, read: str) -> None:
+    assert drain_reason_trait(text) == check_custom(trait) == trait
+    assert drain_reason({trait, MANAGED}) == read
+    assert not is_owned(trait), "else the agent would remove it"
+    assert read in (describe(trait) or "")
+
+
+def test_without_a_trait_that_says_why_there_is_no_reason() -> None:
+    assert drain_reason({MANAGED, "CUSTOM_USB_STATE_DRAINED"}) is None
+
+
+@pytest.mark.parametrize("text", ["", "---", "неисправен", "x" * 300])
+def test_a_reason_that_no_trait_can_hold_is_refused_instead_of_cut(text: str) -> None:
+    with pytest.raises(InvalidName, match=r"^The reason .*\.$"):
+        drain_reason_trait(text)

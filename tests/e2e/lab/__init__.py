@@ -1,0 +1,1 @@
+"""A cloud on one machine: the control plane on loopback, and the virtual test host as its compute node."""

@@ -1,0 +1,367 @@
+"""The whole cloud, and what its users do: create servers, look at them, plug and unplug devices.
+
+``python -m tests.e2e.lab.cloud`` ("make cloud") leaves it running to play with. What there is to see is read from Nova,
+Placement, libvirt, QEMU and the guests' consoles, never from the product.
+"""
+
+import contextlib
+import shlex
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from openstack.connection import Connection
+
+from tests.e2e.lab.compute import HOST, Compute
+from tests.e2e.lab.controller import Controller
+from tests.e2e.lab.service import POOL
+from tests.integration.lab import domains
+from tests.integration.lab import report as lab_report
+from tests.integration.lab.agent import build_wheel
+from tests.integration.lab.vm import LabError, Vm
+
+CLASS = "CUSTOM_USB_KEY"
+USB: Mapping[str, str] = {f"resources:{CLASS}": "1", "hw:usb_model": "qemu-xhci"}
+"""The extra specs of a flavor with one device."""
+_COMMAND_LINE = (
+    "console=ttyS0 quiet mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests"
+)
+_HANDS = """\
+#!{python}
+# What hands do to the compute node: "hands plug stick", "hands unplug stick", "hands look".
+import socket, sys
+with socket.socket(socket.AF_UNIX) as hands:
+    hands.connect("{socket}")
+    hands.sendall(" ".join(sys.argv[1:]).encode() + b"\\n")
+    sys.stdout.write(hands.makefile().read())
+"""
+_COMPUTE = """\
+#!/bin/sh
+# A command on the compute node, as root: "compute virsh list".
+exec ssh {options} root@testhost "$@"
+"""
+DEVICES: Mapping[str, Mapping[str, Any]] = {
+    "stick": {"serial": "STICK-1"},
+    "reader": {"driver": "usb-ccid"},
+}
+"""What "make cloud" has plugged in."""
+
+
+def eventually(look: Callable[[], object], wanted: object, seconds: float = 120) -> None:
+    """Pass when *look* gives *wanted* within *seconds*; a cloud is not asked more than once a second."""
+    lab_report.eventually(look, wanted, seconds, interval=1)
+
+
+class Cloud:
+    """A control plane and a compute node, and a second one where :meth:`add_compute` was called.
+
+    What is said of "the" compute node, as by :attr:`vm`, is the first.
+    """
+
+    def __init__(self, directory: Path, controller: Controller, compute: Compute, wheel: Path) -> None:
+        self.directory = directory
+        self.controller = controller
+        self.compute = compute
+        self.computes = [compute]
+        self.vm = compute.vm
+        self.wheel = wheel
+        self.admin = controller.connect()
+
+    @classmethod
+    def start(cls, directory: Path) -> "Cloud":
+        """Give a cloud whose scheduler knows its compute node, with images in it. *directory*'s path must be short."""
+        controller = Controller(directory / "controller")
+        vm = POOL.submit(Vm.start, directory / "vm")
+        wheel = POOL.submit(build_wheel, directory / "wheel")
+        try:
+            controller.start()
+            compute = Compute(vm.result())
+            compute.install(wheel.result())
+            cloud = cls(directory, controller, compute, wheel.result())
+            cloud.upload_images()
+            cloud.wait_for_host(HOST)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                vm.result().stop()
+            controller.stop()
+            raise
+        return cloud
+
+    def stop(self) -> None:
+        """Stop everything."""
+        for each in self.computes:
+            each.vm.stop()
+        self.controller.stop()
+
+    def add_compute(self) -> Compute:
+        """Give a second compute node, which the scheduler knows, with nothing plugged into it."""
+        compute = Compute(Vm.start(self.directory / "vm2", number=2))
+        self.computes.append(compute)
+        compute.install(self.wheel)
+        self.wait_for_host(compute.name)
+        return compute
+
+    def wait_for_host(self, name: str, seconds: float = 300) -> None:
+        """Return when nova-compute of host *name* is up, and mapped."""
+        eventually(lambda: self.state_of(name), "up", seconds)
+        self.controller.discover_hosts()
+
+    def restart_nova_compute(self) -> None:
+        """Restart nova-compute; return when it has reported again, since nova takes it for up for a while without."""
+        self.vm.ssh("systemctl stop nova-compute", timeout=120)
+        before = self._service(HOST).updated_at
+        self.vm.ssh("systemctl start nova-compute", timeout=120)
+        eventually(lambda: self._service(HOST).updated_at != before, True, 300)
+
+    def _service(self, host: str) -> Any:
+        return next(iter(self.admin.compute.services(binary="nova-compute", host=host)), None)
+
+    def close_host(self, name: str) -> None:
+        """Have the scheduler put no more servers on host *name*."""
+        self.admin.compute.disable_service(self._service(name))
+
+    def state_of(self, name: str) -> str | None:
+        """Whether nova-compute of host *name* is "up" or "down"; None when there is none."""
+        service = self._service(name)
+        return None if service is None else str(service.state)
+
+    def upload_images(self) -> None:
+        """Upload a Linux that says which USB devices it has, and the same without the property that a console needs."""
+        files = self.vm.image.directory
+        image = self.admin.image
+        ids = {
+            name: image.create_image(
+                name, filename=str(files / name), disk_format=kind, container_format=kind, wait=True
+            ).id
+            for name, kind in (("vmlinux", "aki"), ("guest-initrd", "ari"))
+        }
+        disk = self.directory / "disk.raw"
+        with disk.open("wb") as stream:
+            stream.truncate(1 << 20)
+        linux = {"kernel_id": ids["vmlinux"], "ramdisk_id": ids["guest-initrd"], "os_command_line": _COMMAND_LINE}
+        for name, properties in (
+            ("linux", {**linux, "hw_input_bus": "virtio"}),
+            ("linux-with-tablet", linux),
+            # No system at all: it starts in no time, and its firmware takes what it is given.
+            ("empty", {"hw_input_bus": "virtio"}),
+        ):
+            image.create_image(
+                name,
+                filename=str(disk),
+                disk_format="raw",
+                container_format="bare",
+                visibility="public",
+                wait=True,
+                **properties,
+            )
+
+    # Hands
+
+    def plug(self, name: str) -> str:
+        """Plug in one of DEVICES; gives the port."""
+        return self.vm.plug(name, **DEVICES[name])
+
+    def stick(self, serial: str, *, on: Compute | None = None, **where: Any) -> str:
+        """Plug a stick in, and give its provider's name, once it can be scheduled."""
+        (on or self.compute).vm.plug(serial, serial=serial, **where)
+        return self.offered(f"_usb_46f4:0001:{serial}")
+
+    def offered(self, part: str) -> str:
+        """Give the name of the provider whose name has *part*, once it can be scheduled."""
+        eventually(lambda: [self.is_free(uuid) for name, uuid in self.providers().items() if part in name], [True])
+        return next(name for name in self.providers() if part in name)
+
+    # Placement
+
+    def placement(self, path: str) -> Any:
+        """What Placement answers to a GET."""
+        answer = self.admin.placement.get(path, microversion="1.39")
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def providers(self) -> dict[str, str]:
+        """UUIDs of all providers by name."""
+        return {each["name"]: each["uuid"] for each in self.placement("/resource_providers")["resource_providers"]}
+
+    def is_free(self, provider: str) -> bool:
+        """Whether the provider with this UUID is offered, and not reserved."""
+        found = self.placement(f"/resource_providers/{provider}/inventories")["inventories"]
+        return bool(found) and all(each["reserved"] < each["total"] for each in found.values())
+
+    def holds(self, consumer: str) -> set[str]:
+        """Names of the USB providers that *consumer* holds."""
+        names = {uuid: name for name, uuid in self.providers().items()}
+        held = self.placement(f"/allocations/{consumer}")["allocations"]
+        return {names[uuid] for uuid in held if "_usb_" in names[uuid]}
+
+    # Nova
+
+    def openstack(self, words: str) -> str:
+        """Give what the command ``openstack *words*`` prints, run by the admin."""
+        done = subprocess.run(
+            ["bash", "-c", f"source {self.controller.openrc} && exec openstack {words}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def flavor(self, name: str, specs: Mapping[str, str] = USB, *, ram: int = 256, disk: int = 0) -> str:
+        """Make a flavor with *specs*, unless there is one of that name; gives its id."""
+        compute = self.admin.compute
+        found = compute.find_flavor(name)
+        if found is None:
+            found = compute.create_flavor(name=name, ram=ram, vcpus=1, disk=disk)
+            if specs:
+                compute.create_flavor_extra_specs(found, dict(specs))
+        return str(found.id)
+
+    def create(
+        self, name: str, *, flavor: str, image: str = "empty", by: Connection | None = None, wait: bool = True
+    ) -> str:
+        """Create a server and give its UUID; when *wait*, once it is ACTIVE or in ERROR."""
+        cloud = by or self.admin
+        uuid: str = cloud.compute.create_server(
+            name=name, flavor_id=flavor, image_id=self.admin.image.find_image(image).id, networks="none"
+        ).id
+        if wait:
+            self.settled(uuid)
+        return uuid
+
+    def server(self, uuid: str) -> Any:
+        """The server as Nova has it."""
+        return self.admin.compute.get_server(uuid)
+
+    def settles(self, uuid: str, seconds: float) -> str | None:
+        """Give the server's status once nova has nothing to do with it any more; None when that is not so in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            server = self.server(uuid)
+            if server.task_state is None and server.status not in ("BUILD", "HARD_REBOOT", "REBOOT", "REBUILD"):
+                return str(server.status)
+            time.sleep(1)
+        return None
+
+    def settled(self, uuid: str, seconds: float = 300) -> str:
+        """Give the server's status once nova has nothing to do with it any more."""
+        status = self.settles(uuid, seconds)
+        assert status is not None, f"{self.server(uuid).status} after {seconds} s"
+        return status
+
+    def becomes(self, uuid: str, status: str, seconds: float = 300) -> None:
+        """Pass when the server settles as *status*."""
+        found = self.settled(uuid, seconds)
+        assert found == status, (found, self.fault(uuid), self.compute_log())
+
+    def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:
+        """Do *action* ("reboot", …) to the server; pass when it settles as *wanted*."""
+        body = {action: arguments or None}
+        answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion="2.96")
+        assert answer.ok, answer.text
+        eventually(lambda: (self.settled(uuid), self.server(uuid).status)[1], wanted, 300)
+
+    def fault(self, uuid: str) -> str:
+        """What Nova says about a server in ERROR."""
+        return str((self.server(uuid).fault or {}).get("message"))
+
+    def delete(self, *uuids: str) -> None:
+        """Delete servers; return when they are gone."""
+        for uuid in uuids:
+            self.admin.compute.delete_server(uuid, ignore_missing=True)
+        for uuid in uuids:
+            eventually(lambda uuid=uuid: self.admin.compute.find_server(uuid), None)
+
+    def delete_all(self) -> None:
+        """Delete every server."""
+        self.delete(*(server.id for server in self.admin.compute.servers(details=False, all_projects=True)))
+
+    def console(self, uuid: str) -> str:
+        """What the guest has printed, by Nova."""
+        return str(self.admin.compute.get_server_console_output(uuid)["output"]).replace("\r", "")
+
+    # The compute node
+
+    def has(self, uuid: str, *serials: str, on: Compute | None = None, seconds: float = 120) -> None:
+        """Pass when the guest has exactly these sticks, alive, and Placement says that it holds them."""
+        compute = on or self.compute
+        eventually(lambda: compute.serials(uuid), sorted(serials), seconds)
+        eventually(lambda: len(domains.hostdevs(compute.vm, uuid)), len(serials))
+        eventually(lambda: self.holds(uuid), {f"{compute.name}_usb_46f4:0001:{serial}" for serial in serials})
+
+    def compute_log(self) -> str:
+        """The last warnings and errors of nova-compute."""
+        return self.vm.ssh("grep -E ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
+
+    # For a person
+
+    def write_commands(self) -> None:
+        """Put "compute" and "hands" where openrc's PATH finds them."""
+        commands = self.controller.directory / "bin"
+        ssh = shlex.join(self.vm.ssh_options())
+        for name, text in (
+            ("compute", _COMPUTE.format(options=ssh)),
+            ("hands", _HANDS.format(python=sys.executable, socket=self.directory / "hands.sock")),
+        ):
+            (commands / name).write_text(text)
+            (commands / name).chmod(0o755)
+
+    def serve_hands(self) -> socketserver.BaseServer:
+        """Do what the command "hands" says, until the server that is given is shut down."""
+        cloud = self
+        where = self.directory / "hands.sock"
+        where.unlink(missing_ok=True)
+
+        class Handler(socketserver.StreamRequestHandler):
+            """One command."""
+
+            def handle(self) -> None:
+                words = self.rfile.readline().decode().split()
+                self.wfile.write(cloud.do(*words).encode())
+
+        server = socketserver.UnixStreamServer(str(where), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    def do(self, verb: str = "look", name: str = "", *_: str) -> str:
+        """Plug or unplug one of DEVICES, or say what is plugged in."""
+        try:
+            if verb == "plug":
+                self.plug(name)
+            elif verb == "unplug":
+                self.vm.unplug(name)
+            elif verb != "look":
+                return f"hands can plug, unplug and look, not {verb}\n"
+        except (LabError, KeyError, StopIteration) as error:
+            return f"{verb} {name}: {error}\n"
+        return "".join(f"{each}: {'plugged in' if each in self.vm.plugged else 'not plugged in'}\n" for each in DEVICES)
+
+
+def main() -> None:
+    """Start a cloud with some devices, say how to use it, and stop it when Enter is pressed."""
+    with tempfile.TemporaryDirectory(prefix="usb-cloud-") as name:
+        directory = Path(name)
+        print("Starting a cloud; the first time takes some minutes.", flush=True)
+        cloud = Cloud.start(directory)
+        try:
+            for each in DEVICES:
+                cloud.plug(each)
+            cloud.write_commands()
+            cloud.serve_hands()
+            print(f"The cloud is there. In another terminal:\n\n    source {cloud.controller.openrc}\n")
+            print("docs/walkthrough.md says what to try. Logs are in", cloud.controller.log, flush=True)
+            print("Enter ends it. ", end="", flush=True)
+            with contextlib.suppress(EOFError, KeyboardInterrupt):
+                input()
+        finally:
+            cloud.stop()
+
+
+if __name__ == "__main__":
+    main()
