@@ -68,9 +68,11 @@ def running(directory: Path, config: pytest.Config, number: int) -> Iterator[Vm]
     host = Vm.start(directory, number=number)
     hosts = config.stash.setdefault(RUNNING, [])
     hosts.append(host)
-    yield host
-    hosts.remove(host)
-    host.stop()
+    try:
+        yield host
+    finally:
+        hosts.remove(host)
+        host.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ from tests.integration.lab import domains
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.report import eventually
 
+pytestmark = pytest.mark.core
+
 
 def test_the_allocated_one_of_two_like_sticks_is_in_the_guest(cloud: Cloud) -> None:
     first, second = cloud.stick("STICK-1"), cloud.stick("STICK-2")

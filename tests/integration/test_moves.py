@@ -69,6 +69,7 @@ def test_a_linux_guest_goes_to_another_host_and_back_and_finds_the_stick_that_it
     is_free(pair.back, "THERE-1")
 
 
+@pytest.mark.core
 def test_two_sticks_are_exchanged_for_two_others(pair: Pair) -> None:
     old = [pair.source.stick("HERE-1"), pair.source.stick("HERE-2")]
     new = [pair.destination.stick("THERE-1"), pair.destination.stick("THERE-2")]

@@ -2,9 +2,13 @@
 
 import time
 
+import pytest
+
 from tests.integration.lab import domains
 from tests.integration.lab.cloud import ASKS, Cloud
 from tests.integration.lab.report import eventually
+
+pytestmark = pytest.mark.core
 
 
 def test_a_stick_that_is_not_plugged_in_refuses_the_start(cloud: Cloud) -> None:

@@ -38,6 +38,7 @@ def test_a_killed_agent_leaves_one_hostdev_the_right_one(cloud: Cloud, step: str
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.core
 def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1", port="2"))
     cloud.boot("vm")
@@ -55,6 +56,7 @@ def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud) -> None:
     cloud.comes_to_have("late", "STICK-2")
 
 
+@pytest.mark.core
 def test_libvirtd_restarts_while_the_agent_is_down_and_no_guest_is_lost(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.boot("vm")
@@ -67,6 +69,7 @@ def test_libvirtd_restarts_while_the_agent_is_down_and_no_guest_is_lost(cloud: C
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("deed", ["reset", "destroy and start", "managedsave and start", "suspend and resume"])
 def test_a_guest_has_its_stick_again_and_alive(cloud: Cloud, deed: str) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
@@ -80,6 +83,7 @@ def test_a_guest_has_its_stick_again_and_alive(cloud: Cloud, deed: str) -> None:
     cloud.comes_to_have("vm", "STICK-1", seconds=10)
 
 
+@pytest.mark.core
 def test_a_saved_guest_whose_stick_has_another_number_by_then_is_restored_with_it(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1", port="2"))
     cloud.boot("vm")
@@ -94,6 +98,7 @@ def test_a_saved_guest_whose_stick_has_another_number_by_then_is_restored_with_i
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.core
 def test_a_linux_guest_can_use_its_stick_after_a_restore(cloud: Cloud) -> None:
     cloud.claim("linux", cloud.stick("STICK-1"))
     cloud.boot("linux", linux=True)
@@ -109,6 +114,7 @@ def test_a_linux_guest_can_use_its_stick_after_a_restore(cloud: Cloud) -> None:
     eventually(lambda: "Device 0.0" in domains.info_usb(cloud.vm, "linux"), False, 60)
 
 
+@pytest.mark.core
 def test_the_host_reboots_and_the_guest_has_its_stick_again(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.boot("vm")

@@ -109,27 +109,9 @@ class BinderMachine(RuleBasedStateMachine):
     @rule()
     def quiet(self) -> None:
         """When faults stop, everything is as the allocations say."""
-        self.host.faults.clear()
-        self.host.before_attach.clear()
         for domain in self.host.domains.values():
             domain.busy = False
-        for _ in range(3):
-            self.host.binder.run()
-        history = list(self.host.history)
-        self.host.binder.run()
-        assert self.host.history == history, "quiet means that nothing is done"
-        running = {domain.uuid: name for name, domain in self.host.domains.items() if domain.running}
-        for each in self.host.view().devices:
-            holder = self.host.allocations.get(each.provider_uuid or "")
-            if holder in running:
-                assert each.device.sys_name in self.host.has(running[holder])
-        for domain in self.host.domains.values():
-            plugged = {
-                each.provider_uuid
-                for each in self.host.view().devices
-                if each.device.sys_name in self.host.has(domain.name)
-            }
-            assert {hostdev.provider_uuid for hostdev in domain.hostdevs} == plugged, "no leftover hostdev"
+        self.host.settle()
 
     @invariant()
     def never_asks_libvirt_for_what_it_may_not(self) -> None:

@@ -63,6 +63,7 @@ until [ "$(systemctl is-system-running)" != starting ]; do sleep 0.3; done
 sync
 """
 # Both hosts go on from the same saved one: what libvirt and the wire tell them apart by is set here, for good.
+# The sockets stop too: an agent that asks for libvirt would start it again, and it takes no new socket while it runs.
 _JOIN_LAN = """\
 set -e
 cat > /etc/systemd/system/lan.service <<'UNIT'
@@ -83,9 +84,9 @@ echo 'host_uuid = "00000000-0000-4000-8000-00000000000{number}"' >> /etc/libvirt
 echo 'auth_tcp = "none"' >> /etc/libvirt/libvirtd.conf
 systemctl daemon-reload
 systemctl enable --quiet --now lan
-systemctl stop libvirtd
-systemctl enable --quiet --now libvirtd-tcp.socket
-systemctl start libvirtd
+systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
+systemctl enable --now libvirtd-tcp.socket
+systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
 until virsh list >/dev/null 2>&1; do sleep 0.3; done
 sync
 """
