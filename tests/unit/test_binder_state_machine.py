@@ -4,16 +4,13 @@ Set USB_PROVIDER_EXAMPLES to run more examples than the ordinary run does.
 """
 
 import contextlib
-import os
 from typing import Any
 
 import hypothesis.strategies as st
-import pytest
-from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
+from tests.fixtures.binder_machine import BinderMachine, as_often
 from tests.fixtures.fake_host import FakeHost, a_uuid
-from usb_provider import binder as binder_module
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 
 PORTS = ["1-1", "1-2", "1-3", "1-4"]
@@ -21,19 +18,12 @@ NAMES = ["anna", "berta", "clara"]
 SERIALS: list[str | None] = ["S1", "S2", None]
 
 
-class BinderMachine(RuleBasedStateMachine):
+class OneHostMachine(BinderMachine):
     """Hands, guests, a scheduler and misfortune against one binder."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.patch = pytest.MonkeyPatch()
-        for name in ("_FIRST_RETRY", "_SUSPECT_SECONDS"):
-            self.patch.setattr(binder_module, name, 0.0)
+    def __init__(self) -> None:
         self.host = FakeHost()
-
-    def teardown(self) -> None:
-        if hasattr(self, "patch"):
-            self.patch.undo()
+        super().__init__(self.host)
 
     @rule(port=st.sampled_from(PORTS), serial=st.sampled_from(SERIALS))
     def plug(self, port: str, serial: str | None) -> None:
@@ -72,7 +62,7 @@ class BinderMachine(RuleBasedStateMachine):
         if free:
             self.host.allocations[data.draw(st.sampled_from(free))] = a_uuid(name)
 
-    @precondition(lambda self: bool(getattr(self, "host", None) and self.host.allocations))
+    @precondition(lambda self: bool(self.host.allocations))
     @rule(data=st.data(), to=st.sampled_from([None, "a migration", *NAMES]))
     def change_allocation(self, data: Any, to: str | None) -> None:
         provider = data.draw(st.sampled_from(sorted(self.host.allocations)))
@@ -113,20 +103,6 @@ class BinderMachine(RuleBasedStateMachine):
             domain.busy = False
         self.host.settle()
 
-    @invariant()
-    def never_asks_libvirt_for_what_it_may_not(self) -> None:
-        assert not hasattr(self, "host") or self.host.violations == []
 
-    @invariant()
-    def never_two_guests_on_one_device(self) -> None:
-        if not hasattr(self, "host"):
-            return
-        for port in self.host.devices:
-            having = [name for name in self.host.domains if port in self.host.has(name)]
-            assert len(having) <= 1, having
-
-
-BinderMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("USB_PROVIDER_EXAMPLES", "60")), stateful_step_count=40, deadline=None
-)
-TestBinder = BinderMachine.TestCase
+OneHostMachine.TestCase.settings = as_often(60, steps=40)
+TestBinder = OneHostMachine.TestCase
