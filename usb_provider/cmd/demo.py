@@ -91,8 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         show.placement(placement, root)
         report = stack.enter_context(_reporter(place, host))
         _show_all(show, report, placement, bed)
-        _print_commands(show, place, placement, report.run(), recorded=bed is not None)
         if not arguments.once:
+            _print_commands(show, place, placement, report.run(), recorded=bed is not None)
             with contextlib.suppress(KeyboardInterrupt):
                 _stay(show, report, host, bed)
             show.say("The demo has ended, and its Placement with it.")
