@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and cloud is not None:
         looks = {
             "the agent's journal": f"journalctl --no-pager --output=short-precise --lines=60 --unit={UNIT}",
-            "nova-compute's log": "grep -v DEBUG /var/log/nova/nova-compute.log | tail -n 60",
+            "nova-compute's log": "grep -av DEBUG /var/log/nova/nova-compute.log | tail -n 60",
             "USB and guests": "lsusb; virsh list --all; usb-provider status",
         }
         show(report, hosts_of(item.config), looks)

@@ -297,7 +297,8 @@ class Cloud:
 
     def compute_log(self) -> str:
         """The last warnings and errors of nova-compute."""
-        return self.vm.ssh("grep -E ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
+        # A panic of the kernel leaves zeros in it, for which grep without -a takes it for a binary file and prints nothing.
+        return self.vm.ssh("grep -aE ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
 
     # For a person
 

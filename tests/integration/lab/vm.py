@@ -43,10 +43,11 @@ _MACHINE = [
     *shlex.split(
         "-machine q35,usb=off,vmport=off -accel tcg,thread=multi,tb-size=1024 -cpu max,la57=off -smp 2 -m 3072 "
         "-nodefaults -no-user-config -display none -rtc base=utc -device virtio-rng-pci "
-        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile= "
-        "-device virtio-net-pci,netdev=lan,romfile="
+        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile="
     ),
+    # The documents name a device by the first controller's place, 00:04.0; what is new comes after the controllers.
     *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={PORTS},p3={PORTS}")),
+    *("-device", "virtio-net-pci,netdev=lan,romfile="),
     "-append",
     # The clock is the HPET: a TSC that was measured while the machine is busy would be wrong by far, and be saved so.
     "console=ttyS0 quiet rw mitigations=off nokaslr random.trust_cpu=on no_timer_check tsc=reliable clocksource=hpet "
