@@ -236,7 +236,8 @@ class Binder:
             LOG.debug("The start of guest %s is not understood: %s", printable(name, 200), error)
             return {}
         reason = f"the domain is not understood: {error}"
-        LOG.warning("The start of guest %s is refused: %s", printable(name, 200), reason)
+        what = {"migrate": "live migration", "prepare": "start"}.get(operation, operation)
+        LOG.warning("The %s of guest %s is refused: %s", what, printable(name, 200), reason)
         audit("refuse", guest=name, reason=reason)
         self._meter.refused(Obstacle.UNREADABLE)
         return {"refuse": reason}

@@ -206,13 +206,16 @@ def test_a_provider_that_was_deleted_and_is_made_anew_is_no_plug_in_the_audit_tr
     assert audited(caplog) == []
 
 
-def test_a_start_that_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("operation", "what"), [("prepare", "start"), ("migrate", "live migration"), ("restore", "restore")]
+)
+def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    said = host.binder.answer({"operation": "prepare", "guest": "instance-1", "xml": "<not-closed>"})["refuse"]
+    said = host.binder.answer({"operation": operation, "guest": "instance-1", "xml": "<not-closed>"})["refuse"]
     assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
-    assert f"The start of guest instance-1 is refused: {said}" in caplog.text
+    assert f"The {what} of guest instance-1 is refused: {said}" in caplog.text
 
 
 def test_a_quiet_pass_audits_nothing(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import itertools
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from placement_traits import NOT_LIVE_MIGRATABLE
 from tests.fixtures.binder_machine import BinderMachine, as_often
@@ -27,7 +27,7 @@ NOWHERE = 255
 """The bus of placeholders, which libvirt marks as missing."""
 SECOND_ROOT = Root("5d0c7a0e-6f1d-4d6d-9f5e-7b1f3a9c2e44", "compute2.example.org")
 
-ports, sides = st.sampled_from(PORTS), st.sampled_from([0, 1])
+sides, counts = st.sampled_from([0, 1]), st.sampled_from([1, 1, 2, 0])
 
 
 @dataclasses.dataclass
@@ -64,6 +64,12 @@ class MovesMachine(BinderMachine):
         self.place: dict[str, int] = {}
         self.moves: dict[str, Move] = {}
 
+    @initialize(sides=st.tuples(sides, sides), counts=st.tuples(counts, counts))
+    def there_are_guests(self, sides: tuple[int, int], counts: tuple[int, int]) -> None:
+        for name, side, count in zip(NAMES, sides, counts, strict=True):
+            self._create(name, side, count)
+        self.look()
+
     def guests_that_are(self, kind: str) -> list[str]:
         if kind == "absent":
             return [name for name in NAMES if name not in self.place]
@@ -71,40 +77,42 @@ class MovesMachine(BinderMachine):
             return [name for name in sorted(self.place) if name not in self.moves]
         return [name for name, move in self.moves.items() if move.kind == kind]
 
+    def ports(self, *, plugged: bool) -> list[tuple[FakeHost, str]]:
+        return [(host, port) for host in self.hosts for port in PORTS if (port in host.devices) is plugged]
+
     def _one(self, data: Any, kind: str) -> str:
         name: str = data.draw(st.sampled_from(self.guests_that_are(kind)))
         return name
 
     # Hands
 
-    @rule(side=sides, port=ports, serial=st.sampled_from(["S1", "S2", None]))
-    def plug(self, side: int, port: str, serial: str | None) -> None:
-        host = self.hosts[side]
-        if port not in host.devices and serial not in {device.serial for device in host.devices.values()} - {None}:
+    @precondition(lambda self: self.ports(plugged=False))
+    @rule(data=st.data(), serial=st.sampled_from(["S1", "S2", None]))
+    def plug(self, data: Any, serial: str | None) -> None:
+        host, port = data.draw(st.sampled_from(self.ports(plugged=False)))
+        if serial not in {device.serial for device in host.devices.values()} - {None}:
             host.plug(port, serial=serial)
 
-    @rule(side=sides, port=ports)
-    def unplug(self, side: int, port: str) -> None:
-        if port in self.hosts[side].devices:
-            self.hosts[side].unplug(port)
+    @precondition(lambda self: self.ports(plugged=True))
+    @rule(data=st.data())
+    def unplug(self, data: Any) -> None:
+        host, port = data.draw(st.sampled_from(self.ports(plugged=True)))
+        host.unplug(port)
 
-    @rule(side=sides, port=ports)
-    def keep_from_live_migration(self, side: int, port: str) -> None:
-        host = self.hosts[side]
-        if port in host.devices:
-            host.traits[host.uuid_of(port)] = frozenset({NOT_LIVE_MIGRATABLE})
+    @precondition(lambda self: self.ports(plugged=True))
+    @rule(data=st.data())
+    def keep_from_live_migration(self, data: Any) -> None:
+        host, port = data.draw(st.sampled_from(self.ports(plugged=True)))
+        host.traits[host.uuid_of(port)] = frozenset({NOT_LIVE_MIGRATABLE})
 
     # Users
 
     @when("absent")
-    @rule(data=st.data(), side=sides, count=st.sampled_from([0, 1, 1, 2]))
-    def create(self, data: Any, side: int, count: int) -> None:
-        name = self._one(data, "absent")
-        if self._claim(name, side, count):
-            if self._start(name, side):
-                self.place[name] = side
-            else:
-                self._release(a_uuid(name))
+    @rule(data=st.data(), side=sides, count=counts, looked=st.booleans())
+    def create(self, data: Any, side: int, count: int, looked: bool) -> None:
+        self._create(self._one(data, "absent"), side, count)
+        if looked:
+            self.look()
 
     @when("free")
     @rule(data=st.data())
@@ -123,24 +131,32 @@ class MovesMachine(BinderMachine):
     # Live migration
 
     @when("free")
+    @rule(data=st.data(), hook=st.booleans())
+    def migrate_live(self, data: Any, hook: bool) -> None:
+        name = self._one(data, "free")
+        if self._claim_live(name):
+            self._hand_over(name, hook)
+
+    @when("free")
+    @rule(data=st.data())
+    def migrate_past_nova(self, data: Any) -> None:
+        """By an administrator's own hand: nothing is claimed at the destination."""
+        name = self._one(data, "free")
+        leaving = self.hosts[self.place[name]].domains[name]
+        if leaving.hostdevs:
+            target = self.hosts[1 - self.place[name]]
+            answer = target.binder.answer({"operation": "migrate", "guest": name, "xml": leaving.xml()})
+            assert "refuse" in answer, "it would have no device there"
+
+    @when("free")
     @rule(data=st.data())
     def claim_for_a_live_migration(self, data: Any) -> None:
-        name = self._one(data, "free")
-        if self.hosts[self.place[name]].domains[name].running and self._claim_move(name):
-            self.moves[name] = Move("claimed", self.place[name])
+        self._claim_live(self._one(data, "free"))
 
     @when("claimed")
-    @rule(data=st.data(), hook=st.sampled_from([True, True, False]))
+    @rule(data=st.data(), hook=st.booleans())
     def hand_over(self, data: Any, hook: bool) -> None:
-        name = self._one(data, "claimed")
-        move = self.moves[name]
-        source, target = self.hosts[move.source], self.hosts[move.target]
-        leaving = source.domains[name]
-        if self._asked(target, leaving) if hook else self._received(target, leaving):
-            leaving.busy = True
-            move.kind = "live"
-        else:
-            self._revert(name)
+        self._hand_over(self._one(data, "claimed"), hook)
 
     @when("live")
     @rule(data=st.data(), released=st.booleans())
@@ -257,6 +273,29 @@ class MovesMachine(BinderMachine):
                     assert self.claims.get(host.uuid_of(port)) in (a_uuid(name), migration_of(name))
 
     # Nova's part
+
+    def _create(self, name: str, side: int, count: int) -> None:
+        if self._claim(name, side, count):
+            if self._start(name, side):
+                self.place[name] = side
+            else:
+                self._release(a_uuid(name))
+
+    def _claim_live(self, name: str) -> bool:
+        if not self.hosts[self.place[name]].domains[name].running or not self._claim_move(name):
+            return False
+        self.moves[name] = Move("claimed", self.place[name])
+        return True
+
+    def _hand_over(self, name: str, hook: bool) -> None:
+        move = self.moves[name]
+        source, target = self.hosts[move.source], self.hosts[move.target]
+        leaving = source.domains[name]
+        if self._asked(target, leaving) if hook else self._received(target, leaving):
+            leaving.busy = True
+            move.kind = "live"
+        else:
+            self._revert(name)
 
     def _held(self, consumer: str, side: int) -> list[str]:
         providers = self.hosts[side].providers
