@@ -297,7 +297,7 @@ class Cloud:
 
     def compute_log(self) -> str:
         """The last warnings and errors of nova-compute."""
-        # A panic of the kernel leaves zeros in it, for which grep without -a takes it for a binary file and prints nothing.
+        # A panic of the kernel leaves zeros in it, and without -a grep prints nothing of what it takes for binary.
         return self.vm.ssh("grep -aE ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
 
     # For a person
