@@ -110,7 +110,7 @@ class Compute:
         )
         self.vm.ssh(
             f"cp /root/.ssh/authorized_keys {_NOVA_SSH} && chown -R nova: {_NOVA_SSH} && chmod 700 {_NOVA_SSH} && "
-            "usermod --shell /bin/sh nova"
+            "usermod --shell /bin/sh --password '*' nova"  # without a password it is locked, and let in by no key
         )
 
     @staticmethod
