@@ -144,7 +144,7 @@ def test_a_server_of_a_dead_host_is_evacuated_and_the_host_cleans_up_when_it_is_
 ) -> None:
     cloud.vm.freeze()
     eventually(lambda: cloud.state_of(HOST), "down", 120)
-    cloud.act(server, "evacuate", "SHUTOFF", host=None)
+    cloud.act(server, "evacuate", "SHUTOFF")
     is_on(cloud, server, second.name)
     both = {f"{HOST}_usb_46f4:0001:A1", f"{second.name}_usb_46f4:0001:B1"}
     assert cloud.holds(server) == both, "the dead host may still have it running"

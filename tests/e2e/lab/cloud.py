@@ -262,7 +262,8 @@ class Cloud:
 
     def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:
         """Do *action* ("reboot", …) to the server; pass when it settles as *wanted*."""
-        body = {action: arguments or None}
+        nothing = {} if action == "evacuate" else None
+        body = {action: arguments or nothing}
         answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion="2.96")
         assert answer.ok, answer.text
         eventually(lambda: (self.settled(uuid), self.server(uuid).status)[1], wanted, 300)
