@@ -27,8 +27,9 @@ KEYSTONE, PLACEMENT, GLANCE, NEUTRON, NOVA = 5000, 8778, 9292, 9696, 8774
 RABBIT, MARIADB, EPMD = 5673, 3307, 4370
 PASSWORD = "secret"
 REGION = "RegionOne"
-TOKEN_SECONDS = 120
-"""How long a token lasts: short, so that everybody has to get a new one many times in a test run."""
+TOKEN_SECONDS = 240
+"""How long a token lasts: short, so that everybody has to get a new one many times in a test run. keystoneauth takes a
+token for spent that has less than 120 seconds left: with no more than that at first, each call would log in anew."""
 CELL2_HOST = "cell2-host"
 
 _BIN = Path(sysconfig.get_path("scripts"))
