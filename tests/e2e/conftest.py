@@ -79,5 +79,4 @@ def cloud(running_cloud: Cloud) -> Iterator[Cloud]:
 def clear(cloud: Cloud) -> None:
     """Leave no server and no USB device."""
     cloud.delete_all()
-    for each in cloud.computes:
-        each.vm.unplug_all()
+    cloud.unplug_all()

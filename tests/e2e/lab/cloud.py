@@ -177,6 +177,13 @@ class Cloud:
         eventually(lambda: [self.is_free(uuid) for name, uuid in self.providers().items() if part in name], [True])
         return next(name for name in self.providers() if part in name)
 
+    def unplug_all(self) -> None:
+        """Unplug everything; return when none of it can be scheduled, lest the next server be given what is gone."""
+        for each in self.computes:
+            each.vm.unplug_all()
+        ours = tuple(f"{each.name}_usb_" for each in self.computes)
+        eventually(lambda: [n for n, uuid in self.providers().items() if n.startswith(ours) and self.is_free(uuid)], [])
+
     # Placement
 
     def placement(self, path: str) -> Any:
