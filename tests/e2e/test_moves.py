@@ -108,7 +108,7 @@ def test_a_stick_that_may_not_be_exchanged_keeps_its_server_where_it_is(
     assert 'which a rule keeps from live migration ("live_migratable": false); migrate it cold' in cloud.compute_log()
     can_be_had(cloud, "B1")
 
-    cloud.openstack(f"server set --state active {server}")
+    cloud.openstack(f"server set --state active --auto-approve {server}")
     cloud.act(server, "reboot", "ACTIVE", type="HARD")
     cloud.has(server, "A1")
 
