@@ -47,6 +47,8 @@ _SUSPECT_SECONDS = 2.0
 _BUSY_SECONDS = 1.0
 _START_SECONDS = 600.0
 _REFUSAL_SECONDS = 24 * 3600.0
+_WHAT = {"prepare": "start", "migrate": "live migration", "restore": "restore"}
+"""What the hook asks for, by operation, in the words of a refusal."""
 _NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
 
 
@@ -236,8 +238,7 @@ class Binder:
             LOG.debug("The start of guest %s is not understood: %s", printable(name, 200), error)
             return {}
         reason = f"the domain is not understood: {error}"
-        what = {"migrate": "live migration", "prepare": "start"}.get(operation, operation)
-        LOG.warning("The %s of guest %s is refused: %s", what, printable(name, 200), reason)
+        LOG.warning("The %s of guest %s is refused: %s", _WHAT[operation], printable(name, 200), reason)
         audit("refuse", guest=name, reason=reason)
         self._meter.refused(Obstacle.UNREADABLE)
         return {"refuse": reason}
@@ -313,15 +314,15 @@ class Binder:
             return {}
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], "live migration")
+            return self._refuse(guest, [_NOT_READ_YET], "migrate")
         try:
             held = frozenset(self._consumer(guest.uuid))
             staying = [each for each in {hostdev.provider_uuid or "" for hostdev in guest.ours} if self._stays(each)]
         except UsbProviderError as error:
             text = f"Placement cannot be asked what this instance holds: {error}"
-            return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "live migration")
+            return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "migrate")
         said = arrival_refusals(guest, _held_by(guest, held, view), staying)
-        return self._refuse(guest, said, "live migration") if said else {}
+        return self._refuse(guest, said, "migrate") if said else {}
 
     def _stays(self, provider_uuid: str) -> bool:
         try:
@@ -329,9 +330,9 @@ class Binder:
         except Conflict:  # the provider has been deleted, and with it what its rule said
             return False
 
-    def _refuse(self, guest: Guest, why: Sequence[Refusal], what: str = "start") -> Mapping[str, Any]:
+    def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: str = "prepare") -> Mapping[str, Any]:
         reason = " ".join(each.text for each in why)
-        said = f"The {what} of guest {guest.name} is refused: {reason}"
+        said = f"The {_WHAT[operation]} of guest {guest.name} is refused: {reason}"
         with self._lock:
             before = self._memory.refused.get(guest.uuid)
             self._memory.refused[guest.uuid] = _Refused(reason, said, time.time())

@@ -64,9 +64,9 @@ class MovesMachine(BinderMachine):
         self.place: dict[str, int] = {}
         self.moves: dict[str, Move] = {}
 
-    @initialize(sides=st.tuples(sides, sides), counts=st.tuples(counts, counts))
-    def there_are_guests(self, sides: tuple[int, int], counts: tuple[int, int]) -> None:
-        for name, side, count in zip(NAMES, sides, counts, strict=True):
+    @initialize(wanted=st.tuples(*(st.tuples(sides, counts) for _ in NAMES)))
+    def there_are_guests(self, wanted: tuple[tuple[int, int], ...]) -> None:
+        for name, (side, count) in zip(NAMES, wanted, strict=True):
             self._create(name, side, count)
         self.look()
 
@@ -84,25 +84,29 @@ class MovesMachine(BinderMachine):
         name: str = data.draw(st.sampled_from(self.guests_that_are(kind)))
         return name
 
+    def _port(self, data: Any, *, plugged: bool) -> tuple[FakeHost, str]:
+        found: tuple[FakeHost, str] = data.draw(st.sampled_from(self.ports(plugged=plugged)))
+        return found
+
     # Hands
 
     @precondition(lambda self: self.ports(plugged=False))
     @rule(data=st.data(), serial=st.sampled_from(["S1", "S2", None]))
     def plug(self, data: Any, serial: str | None) -> None:
-        host, port = data.draw(st.sampled_from(self.ports(plugged=False)))
+        host, port = self._port(data, plugged=False)
         if serial not in {device.serial for device in host.devices.values()} - {None}:
             host.plug(port, serial=serial)
 
     @precondition(lambda self: self.ports(plugged=True))
     @rule(data=st.data())
     def unplug(self, data: Any) -> None:
-        host, port = data.draw(st.sampled_from(self.ports(plugged=True)))
+        host, port = self._port(data, plugged=True)
         host.unplug(port)
 
     @precondition(lambda self: self.ports(plugged=True))
     @rule(data=st.data())
     def keep_from_live_migration(self, data: Any) -> None:
-        host, port = data.draw(st.sampled_from(self.ports(plugged=True)))
+        host, port = self._port(data, plugged=True)
         host.traits[host.uuid_of(port)] = frozenset({NOT_LIVE_MIGRATABLE})
 
     # Users

@@ -269,7 +269,7 @@ class Cloud:
 
     def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:
         """Do *action* ("reboot", …) to the server; pass when it settles as *wanted*."""
-        nothing = {} if action == "evacuate" else None
+        nothing = {} if action == "evacuate" else None  # nova wants an object here, and none at unshelve
         body = {action: arguments or nothing}
         answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion="2.96")
         assert answer.ok, answer.text
