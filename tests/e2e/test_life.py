@@ -16,7 +16,6 @@ def server(cloud: Cloud) -> str:
     return uuid
 
 
-@pytest.mark.core
 def test_a_server_keeps_its_stick_through_everything_that_its_user_does(cloud: Cloud, server: str) -> None:
     image = cloud.admin.image.find_image("empty").id
     for step in (
@@ -82,7 +81,6 @@ def test_an_unplugged_stick_is_back_in_the_running_server_when_it_is_plugged_in_
     assert cloud.server(server).status == "ACTIVE"
 
 
-@pytest.mark.core
 def test_a_hard_reboot_without_the_stick_is_refused_and_the_next_with_it_succeeds(cloud: Cloud, server: str) -> None:
     cloud.vm.unplug("A1")
     eventually(lambda: domains.hostdevs(cloud.vm, server), [])

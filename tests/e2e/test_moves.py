@@ -54,7 +54,6 @@ def can_be_had(cloud: Cloud, serial: str) -> None:
     cloud.offered(serial)
 
 
-@pytest.mark.core
 def test_a_live_migration_there_and_back_gives_the_guest_the_stick_of_each_host(cloud: Cloud, second: Compute) -> None:
     cloud.stick("A1")
     server = cloud.create("mover", flavor=cloud.flavor("usb"), image="linux")

@@ -41,7 +41,6 @@ def test_a_server_whose_flavor_asks_for_no_device_gets_none(cloud: Cloud) -> Non
     assert domains.hostdevs(cloud.vm, plain) == []
 
 
-@pytest.mark.core
 def test_without_hw_input_bus_in_the_image_the_start_is_refused_and_nova_says_so(cloud: Cloud) -> None:
     # A console makes nova add a USB tablet, and with it a USB 1.1 controller, whatever hw:usb_model says.
     cloud.stick("A1", bus="xhci")

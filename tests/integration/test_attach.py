@@ -6,9 +6,8 @@ from tests.integration.lab import domains
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.report import eventually
 
-pytestmark = pytest.mark.core
 
-
+@pytest.mark.core
 def test_the_allocated_one_of_two_like_sticks_is_in_the_guest(cloud: Cloud) -> None:
     first, second = cloud.stick("STICK-1"), cloud.stick("STICK-2")
     cloud.claim("linux", second)
@@ -31,6 +30,7 @@ def test_the_allocated_one_of_two_like_sticks_is_in_the_guest(cloud: Cloud) -> N
     assert {entry["provider_uuid"] for entry in cloud.audit("attach")} == {first, second}
 
 
+@pytest.mark.core
 def test_a_stick_that_is_unplugged_and_plugged_in_again_is_back_in_the_guest(cloud: Cloud) -> None:
     provider = cloud.stick("STICK-1", port="2")
     cloud.claim("vm", provider)
@@ -48,6 +48,7 @@ def test_a_stick_that_is_unplugged_and_plugged_in_again_is_back_in_the_guest(clo
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.core
 def test_another_stick_in_the_old_port_is_never_attached(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1", port="2"))
     cloud.boot("vm")
