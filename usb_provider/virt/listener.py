@@ -57,11 +57,20 @@ class Listener:
             _remove_dead(options.path)
             self._server = _Server(options, allowed, answer)
             os.chmod(options.path, 0o660)
-            if uid is not None or gid is not None:
-                os.chown(options.path, -1 if uid is None else uid, -1 if gid is None else gid)
         except OSError as error:
             raise ConfigError(
                 [f"[hook]socket {options.path} cannot be made ({error.strerror}); choose a directory that is ours."]
+            ) from error
+        try:
+            if uid is not None or gid is not None:
+                os.chown(options.path, -1 if uid is None else uid, -1 if gid is None else gid)
+        except OSError as error:
+            self._server.server_close()
+            raise ConfigError(
+                [
+                    f"[hook]socket {options.path} cannot be given to [hook]socket_owner and socket_group "
+                    f"({error.strerror}); let the agent's user chown, or unset both."
+                ]
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hook", daemon=True)
         self._thread.start()

@@ -1,6 +1,7 @@
 """The hook as libvirt runs it, against the agent's own listener on a real socket."""
 
 import contextlib
+import errno
 import json
 import os
 import pwd
@@ -255,6 +256,20 @@ def test_the_user_that_the_operator_named_owns_the_socket_and_is_answered_and_no
         assert ask_as("daemon", path) == ""
     finally:
         listener.stop()
+
+
+def test_an_agent_that_may_not_give_its_socket_away_says_so(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chown(path: Path, uid: int, gid: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", chown)
+    options = ListenOptions(open_directory / "hook.sock", TIMEOUT, owner="nobody")
+    with pytest.raises(
+        ConfigError, match=r"cannot be given to .*socket_owner and socket_group \(Operation not permitted"
+    ):
+        Listener(options, lambda message: {})
 
 
 def test_a_socket_that_a_killed_agent_left_is_taken_over(tmp_path: Path) -> None:
