@@ -27,5 +27,5 @@ def ask_agent(path: Path, timeout: float) -> dict[str, Any]:
             f"root."
         ) from error
     if not isinstance(value, dict) or not isinstance(value.get("guests"), list):
-        raise Unavailable(f"What answers at {path} is not the agent.")
+        raise Unavailable(f"What answers at {path} is not the agent; choose another [hook]socket.")
     return value

@@ -108,7 +108,9 @@ def open_files(
         raise ConfigError([f"The configuration file {names} does not exist; check --config-file."]) from error
     except cfg.ConfigFilesPermissionDeniedError as error:
         names = ", ".join(error.config_files)
-        raise ConfigError([f"The configuration file {names} cannot be read: permission denied."]) from error
+        raise ConfigError(
+            [f"The configuration file {names} cannot be read; run this as root, or as the agent's user."]
+        ) from error
     except cfg.ConfigDirNotFoundError as error:
         raise ConfigError([f"The directory {error.config_dir} does not exist; check --config-dir."]) from error
     except cfg.ConfigFileParseError as error:

@@ -308,8 +308,8 @@ def _role(root: Root | Trouble) -> Finding:
             check,
             Verdict.WRONG,
             root.text,
-            "openstack role add --user usb-provider --user-domain Default --project service --project-domain Default "
-            "service",
+            "Give it the role service, or admin where Placement is older than 2023.1: openstack role add "
+            "--user usb-provider --user-domain Default --project service --project-domain Default service",
         )
     return Finding(check, Verdict.NOT_CHECKED, "Placement could not be asked as the user in [placement].")
 

@@ -255,8 +255,9 @@ class PurgeDevice(base.Lister):
         results = list(self.cloud.executor.map(act, absent))
         if hosts := sorted({device.host for device, done in zip(absent, results, strict=True) if done == "deleted"}):
             self.warn(
-                f"Send nova-compute on {', '.join(hosts)} a SIGHUP: it remembers the providers, and its periodic "
-                "update fails until it has read them anew."
+                f"nova-compute on {', '.join(hosts)} remembers the providers, and its periodic update fails until it "
+                "has read them anew: within [compute]resource_provider_association_refresh (by default 300 s), or when "
+                "it is restarted."
             )
         rows = [
             base.cells(device.uuid, device.host, device.key, result)

@@ -79,7 +79,7 @@ class CreateFlavor(base.ShowOne):
         if name not in placement.resource_classes():
             raise UnknownArgument(f"Placement has no resource class {name}; an agent creates it with its first device.")
         if missing := sorted((required | forbidden) - placement.existing_traits(required | forbidden)):
-            raise UnknownArgument(f"Placement has no trait {', '.join(missing)}.")
+            raise UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')
         made = self.cloud.nova.create_flavor(
             parsed_args.name,
             Size(parsed_args.vcpus, parsed_args.ram, parsed_args.disk),

@@ -244,7 +244,9 @@ class Fleet:
                 # One of another namespace may be mistyped in any way, and would be taken for several at a comma.
                 check_custom(name if name.startswith("CUSTOM_") else f"CUSTOM_{name}")
             except InvalidName as error:
-                raise UnknownArgument(f"{name} is no name of a trait.") from error
+                raise UnknownArgument(
+                    f"{name} is no name of a trait; it has letters, digits and underscores."
+                ) from error
         existing = self._client.existing_traits(wanted)
         if MANAGED not in existing:
             return

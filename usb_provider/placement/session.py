@@ -56,7 +56,9 @@ def connect(
     except ksa_exceptions.MissingRequiredOptions as error:
         raise _lacks(conf, section, [option.dest for option in error.options]) from error
     except ksa_exceptions.NoMatchingPlugin as error:
-        raise ConfigError([f"[{section}]auth_type names no plugin that is installed: {error.name}."]) from error
+        raise ConfigError(
+            [f"[{section}]auth_type names no plugin that is installed: {error.name}; the usual one is password."]
+        ) from error
     except (ksa_exceptions.ClientException, cfg.Error, ValueError, TypeError) as error:
         # oslo.config gives the place in the form of a Python value.
         why = re.sub(r" from LocationInfo\(.*?\)(?= is not valid)", "", " ".join(str(error).split()))

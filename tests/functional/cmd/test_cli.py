@@ -415,7 +415,10 @@ def test_a_configuration_file_of_no_use_is_named(
     [
         ({}, "[placement]auth_type is not set"),
         ({"auth_type": "password"}, "[placement] lacks what auth_type password needs: auth_url"),
-        ({"auth_type": "passwort"}, "[placement]auth_type names no plugin that is installed: passwort."),
+        (
+            {"auth_type": "passwort"},
+            "[placement]auth_type names no plugin that is installed: passwort; the usual one is password.",
+        ),
         ({"auth_section": "keystone_authtoken"}, "[placement]auth_section names [keystone_authtoken], where no"),
         ({"auth_type": "admin_token", "token": "x", "timeout": "soon"}, "[placement] cannot be used: "),
     ],

@@ -44,7 +44,7 @@ def test_a_flavor_is_written_so_that_a_check_finds_nothing_wrong_with_it(cloud: 
     ("words", "complaint"),
     [
         (("--class", "MODEM"), "Placement has no resource class CUSTOM_USB_MODEM;"),
-        (("--class", "KEY", "--trait", "CUSTOM_NEVER"), "Placement has no trait CUSTOM_NEVER."),
+        (("--class", "KEY", "--trait", "CUSTOM_NEVER"), "Placement has no trait CUSTOM_NEVER; "),
         (("--class", "KEY", "--trait", "never"), "'never'"),
         (("--class", "KEY", "--count", "0"), "--count is 0; a controller takes 1 to 15 devices."),
         (
