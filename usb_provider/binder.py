@@ -1,10 +1,11 @@
 """One binding pass: look at guests, allocations and devices, decide, detach and attach; and the answers to the hook.
 
 What should be is model/binding.py's to say; when to look is service.py's. A guest that blocks (a migration holds its
-lock for half a minute) holds up nobody else.
+lock for half a minute) holds up the others for ``attach_timeout`` once, and then nobody.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import threading
@@ -76,6 +77,9 @@ class Virt(Protocol):
     def revived(self, guest_uuid: str) -> None:
         """The guest has none of the hostdevs any more that it came with."""
 
+    def ended(self) -> frozenset[str]:
+        """UUIDs of guests that have ended since they were last looked at."""
+
     def attach(self, guest_uuid: str, xml: str) -> None:
         """Attach a hostdev."""
 
@@ -93,10 +97,11 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class BindOptions:
-    """How long an attach and a detach may take, in seconds."""
+    """How long an attach, a detach and an answer to the hook may take, in seconds."""
 
     attach_timeout: float = 40.0
     detach_timeout: float = 20.0
+    answer_timeout: float = 2.4
 
 
 @dataclass(slots=True)
@@ -137,6 +142,8 @@ class Binder:
     :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
     :param traits: the traits of any provider, one of another host too.
     :param confirm: reads again who holds these providers, since Placement says nothing when an allocation is deleted.
+    :param executor: for guests, of which one that hangs must not keep the others.
+    :param askers: for what an answer wants to know of Placement.
     """
 
     def __init__(
@@ -149,6 +156,7 @@ class Binder:
         *,
         options: BindOptions,
         executor: Executor,
+        askers: Executor,
         changed: Callable[[], None],
         meter: Meter = NO_METER,
     ) -> None:
@@ -159,6 +167,7 @@ class Binder:
         self._confirm = confirm
         self._options = options
         self._executor = executor
+        self._askers = askers
         self._changed = changed
         self._meter = meter
         self._lock = threading.Lock()
@@ -167,6 +176,7 @@ class Binder:
         self._bindings: tuple[Binding, ...] = ()
         self._under_way: dict[str, Future[None]] = {}
         self._called_at: float | None = None
+        self._outdated: ObservedTree | None = None
 
     def run(self) -> float | None:
         """Make one pass; give in how many seconds to look again though nothing changes, None for no need.
@@ -208,7 +218,9 @@ class Binder:
         try:
             self._confirm(asked & view.tree.providers.keys())
         except Conflict:
-            self._changed()
+            if view.tree is not self._outdated:  # said once: while passes fail, the tree stays as it is
+                self._outdated = view.tree
+                self._changed()
         except (Unavailable, Incompatible) as error:
             LOG.debug("Who holds what is taken from the last look: %s", error)
 
@@ -288,7 +300,7 @@ class Binder:
     def _prepare(self, guest: Guest) -> Mapping[str, Any]:
         """Whether *guest* may start: everything that it holds on this host must be there for it."""
         try:
-            held = frozenset(self._consumer(guest.uuid))
+            (found,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
             if guest.asks_for or self._held_before(guest.uuid):
                 text = f"Placement cannot be asked what this instance holds: {error}"
@@ -296,9 +308,10 @@ class Binder:
             return {}
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET]) if held and guest.asks_for else {}
-        ours = _held_by(guest, held, view)
-        said = refusals(guest, ours, self._running)
+            return self._refuse(guest, [_NOT_READ_YET]) if found and guest.asks_for else {}
+        ours = _held_by(guest, found, view)
+        ended = self._virt.ended()
+        said = refusals(guest, ours, [each for each in self._running if each.guest.uuid not in ended])
         if said:
             return self._refuse(guest, said)
         with self._lock:
@@ -310,25 +323,41 @@ class Binder:
 
     def _arrive(self, guest: Guest) -> Mapping[str, Any]:
         """A refusal, if *guest* may not be handed over live; nothing if it may. Its start here is checked later."""
-        if not guest.ours:
+        brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
+        if not brings and not guest.asks_for:
             return {}
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], "migrate")
+            return self._refuse(guest, [_NOT_READ_YET], "migrate") if brings else {}
         try:
-            held = frozenset(self._consumer(guest.uuid))
-            staying = [each for each in {hostdev.provider_uuid or "" for hostdev in guest.ours} if self._stays(each)]
+            held, *stay = self._asked(
+                lambda: self._consumer(guest.uuid), *(functools.partial(self._stays, each) for each in brings)
+            )
         except UsbProviderError as error:
+            if not brings:  # nothing that it has could be lost
+                return {}
             text = f"Placement cannot be asked what this instance holds: {error}"
             return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "migrate")
-        said = arrival_refusals(guest, _held_by(guest, held, view), staying)
+        said = arrival_refusals(guest, _held_by(guest, held, view), frozenset().union(*stay))
         return self._refuse(guest, said, "migrate") if said else {}
 
-    def _stays(self, provider_uuid: str) -> bool:
+    def _stays(self, provider_uuid: str) -> Collection[str]:
+        """The provider itself, if a rule keeps its device from live migration."""
         try:
-            return NOT_LIVE_MIGRATABLE in self._traits(provider_uuid)
+            return {provider_uuid} if NOT_LIVE_MIGRATABLE in self._traits(provider_uuid) else ()
         except Conflict:  # the provider has been deleted, and with it what its rule said
-            return False
+            return ()
+
+    def _asked(self, *questions: Callable[[], Collection[str]]) -> list[Collection[str]]:
+        """The answers of Placement, asked side by side: a hook waits, so they come, or fail, before it gives up.
+
+        :raises Unavailable: when one takes too long; it is left to end by itself.
+        """
+        futures = [self._askers.submit(question) for question in questions]
+        seconds = self._options.answer_timeout
+        if wait(futures, timeout=seconds).not_done:
+            raise Unavailable(f"Placement has not answered within {seconds:.1f} s; see that it is not overloaded.")
+        return [future.result() for future in futures]
 
     def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: str = "prepare") -> Mapping[str, Any]:
         reason = " ".join(each.text for each in why)

@@ -272,12 +272,12 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            # Placement being away is no reason to leave a guest without its device.
-            self._bind()
-            # Before the flags are asked: a signal between the two must not be slept through.
+            # Before the flags are asked, and before guests are: what comes between must not be slept through.
             self._look.clear()
             if self._stopping.is_set() or self._hang_up.is_set():
                 return
+            # Placement being away is no reason to leave a guest without its device.
+            self._bind()
             if self._look.wait(min(left, max(0.0, self._bind_at - time.monotonic()))):
                 self._settle()
 

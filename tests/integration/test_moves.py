@@ -95,6 +95,24 @@ def test_an_aborted_migration_leaves_the_guest_and_its_stick_as_they_were(pair: 
     assert not domains.is_running(pair.destination.vm, "vm")
 
 
+def test_a_migration_that_fails_when_the_guest_has_been_stopped_leaves_it_its_stick(pair: Pair) -> None:
+    """libvirt then resumes it with the event of one that has arrived."""
+    here, there = one_stick_each(pair, linux=True)
+    migration = pair.claim_move("vm", [here], [there])
+    migrate_slowly(pair, 1)
+    # All the time that it takes, without the guest: QEMU stops it with much left to be copied.
+    pair.source.vm.ssh("virsh --quiet migrate-setmaxdowntime vm 300000")
+    pair.source.vm.wait_for("virsh domstate vm | grep -q paused")
+    pair.destination.vm.ssh("pkill -KILL -f guest=vm")
+    assert not how_it_ended(pair).startswith("0")
+    eventually(lambda: domains.is_running(pair.source.vm, "vm"), True)
+    pair.source.vm.ssh("sleep 5")
+    assert pair.source.has("vm") == ["HERE-1"]
+    assert pair.source.audit("detach") == []
+    pair.revert_claim("vm", migration, [here])
+    pair.source.comes_to_have("vm", "HERE-1")
+
+
 def test_with_no_agent_at_the_destination_the_guest_stays_where_it_is(pair: Pair) -> None:
     here, there = one_stick_each(pair)
     pair.destination.agent.stop()

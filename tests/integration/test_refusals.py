@@ -1,6 +1,7 @@
 """A start that cannot have its device fails with a sentence that an operator can act on; no other start does."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +9,11 @@ from tests.integration.lab import domains
 from tests.integration.lab.cloud import ASKS, Cloud
 from tests.integration.lab.report import eventually
 
-pytestmark = pytest.mark.core
+TOP = Path(__file__).parents[2]
+DROP_IN = "/etc/systemd/system/usb-provider-agent.service.d/owner.conf"
 
 
+@pytest.mark.core
 def test_a_stick_that_is_not_plugged_in_refuses_the_start(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.vm.unplug("STICK-1")
@@ -49,6 +52,23 @@ def test_a_guest_with_no_port_left_is_refused(cloud: Cloud) -> None:
     assert "The instance has no free USB port" in cloud.refused("vm")
 
 
+def test_with_the_drop_in_of_the_documents_a_libvirt_that_is_not_root_is_answered(cloud: Cloud) -> None:
+    page = (TOP / "docs/configure.md").read_text()
+    _, header, rest = page.partition("[Service]\n")
+    cloud.vm.put(header + rest.partition("```")[0], DROP_IN)
+    cloud.agent.configure(options={"hook": {"socket_owner": "nobody"}})
+    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/usb-provider/hook.sock'); "
+    ask += 's.sendall(b\'{"operation": "status"}\'); s.shutdown(1); print(s.recv(65536).decode())'
+    cloud.vm.put(ask, "/tmp/ask.py")
+    try:
+        cloud.vm.ssh("systemctl daemon-reload")
+        cloud.agent.restart()
+        cloud.vm.wait_for("[ $(stat -c %U /run/usb-provider/hook.sock) = nobody ]")
+        assert '"guests"' in cloud.vm.ssh("runuser -u nobody -- python3 /tmp/ask.py")
+    finally:
+        cloud.vm.ssh(f"rm {DROP_IN}; systemctl daemon-reload")
+
+
 def test_a_start_while_placement_is_down_is_refused_only_when_it_needs_placement(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     with cloud.placement.down():
@@ -62,6 +82,7 @@ def test_a_start_while_placement_is_down_is_refused_only_when_it_needs_placement
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.core
 def test_without_the_agent_only_a_guest_that_asks_for_usb_is_refused(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.agent.stop()

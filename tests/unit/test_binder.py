@@ -1,5 +1,6 @@
 """The binder on a host of plain values: what a guest holds it has, and nothing else, whatever happens between."""
 
+import dataclasses
 import json
 import logging
 import time
@@ -8,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
-from tests.fixtures.fake_host import FakeHost, a_uuid
+from tests.fixtures.fake_host import FakeHost, Never, a_uuid
 from usb_provider import binder as binder_module
-from usb_provider.exception import AttachRefused, Incompatible, Unavailable
-from usb_provider.model.device import HostUse, UseKind
+from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
+from usb_provider.model.device import HostUse, Speed, UseKind
 from usb_provider.model.hostdev import Hostdev
 
 
@@ -502,6 +503,7 @@ def arrival(*providers: str) -> dict[str, str]:
     return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
 
 
+ASKS = {"resources:CUSTOM_USB_KEY": "1"}
 THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
 
 
@@ -540,6 +542,71 @@ def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> 
     host.placement_up = False
     assert "Placement cannot be asked what this instance holds" in host.binder.answer(arrival(THERE))["refuse"]
     assert host.binder.answer(arrival()) == {}
+
+
+def test_a_guest_that_has_just_lost_its_device_is_still_kept_where_a_rule_keeps_it(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    here = host.hold("1-2", "vm")
+    host.traits[here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
+    bare = {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    assert "would get USB device" in host.binder.answer(bare)["refuse"]
+    host.placement_up = False
+    assert host.binder.answer(bare) == {}, "it has nothing that it could lose"
+
+
+def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host: FakeHost) -> None:
+    host.askers = Never()
+    host.restart_agent()
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    for message in (starting, arrival(THERE)):
+        said = host.binder.answer(message)["refuse"]
+        assert said == (
+            "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
+            "that it is not overloaded."
+        )
+
+
+@pytest.mark.parametrize("operation", ["prepare", "migrate"])
+def test_the_port_of_a_device_that_a_guest_comes_with_is_free_for_the_one_that_it_gets(
+    host: FakeHost, operation: str
+) -> None:
+    """A UHCI controller has two ports, of which nova's tablet takes one."""
+    host.plug("1-2", serial="A1", speed=Speed.FULL)
+    host.hold("1-2", "vm")
+    tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
+    brought = a_hostdev_xml(f"ua-usb-{THERE}", port=2)
+    xml = a_domain_xml(name="vm", uuid=a_uuid("vm"), usb_model="piix3-uhci", devices=[tablet, brought])
+    said = host.binder.answer({"operation": "migrate", "xml": xml})
+    if operation == "prepare":
+        said = host.binder.answer({"operation": "prepare", "xml": said["xml"]})
+    assert "refuse" not in said
+
+
+def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("old")
+    host.hold("1-2", "old")
+    host.binder.run()
+    host.hold("1-2", "new")
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
+    assert "guest old has it" in host.binder.answer(starting)["refuse"]
+    host.stop("old")
+    assert host.binder.answer(starting) == {}, "nobody has looked since, but libvirt has said so"
+
+
+def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_and_not_for_one_after_another(
+    host: FakeHost,
+) -> None:
+    def confirm(uuids: object) -> None:
+        raise Conflict("A provider is gone.")
+
+    host.confirm = confirm
+    tree = host.view().tree
+    host.view = lambda: dataclasses.replace(FakeHost.view(host), tree=tree)  # type: ignore[method-assign]
+    host.restart_agent()
+    for _ in range(3):
+        host.binder.run()
+    assert host.changes == 1
 
 
 def test_debug_tells_how_each_device_of_a_guest_stands_when_that_changes(

@@ -19,6 +19,10 @@ from usb_provider.reporter import Reporter
 if TYPE_CHECKING:
     from usb_provider.service import GuestSide
 
+# As many questions of hooks at once as the listener has peers, and as many again for migrations, which ask several.
+_ASKERS = 32
+_ANSWER_SHARE = 0.8
+
 TEXT = """\
 Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
 
@@ -134,8 +138,9 @@ def _guest_side(
     from usb_provider.service import GuestSide
     from usb_provider.virt.listener import Listener, ListenOptions
 
-    # A hook waits for this answer, so it must come, or fail, in less time than the hook has.
-    quick = connect(conf, timeout=options.hook.timeout * 0.6, requested=meter.requested)
+    # A hook waits for this answer: what comes too late for it need not be waited for.
+    in_time = options.hook.timeout * _ANSWER_SHARE
+    quick = connect(conf, timeout=in_time, requested=meter.requested)
     virt = LibvirtHost(options.libvirt.connection_uri, changed)
     stack.callback(virt.close)
 
@@ -149,8 +154,9 @@ def _guest_side(
         quick.consumer,
         lambda uuid: quick.traits(uuid)[1],
         report.confirm,
-        options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout),
+        options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout, in_time),
         executor=stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="guests")),
+        askers=stack.enter_context(ThreadPoolExecutor(_ASKERS, thread_name_prefix="answers")),
         changed=changed,
         meter=meter,
     )

@@ -191,11 +191,17 @@ def _number(element: ET.Element | None, name: str) -> int | None:
 
 
 def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
-    """The USB controllers, companions counted with the one that they belong to (they share its index)."""
+    """The USB controllers, companions counted with the one that they belong to (they share its index).
+
+    A hostdev of ours takes no port of them: what a guest comes with from a save file or another host is detached before
+    anything is attached.
+    """
     used: dict[int, int] = {}
     for element in devices:
         address = element.find("address")
         if element.tag == "controller" or address is None or address.get("type") != "usb":
+            continue
+        if element.tag == "hostdev" and _hostdev(element).provider_uuid is not None:
             continue
         # A port of a guest's hub ("1.2") does not take one of the controller's own.
         if "." not in address.get("port", ""):

@@ -37,6 +37,8 @@ _INCOMING = frozenset(
         libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
     }
 )
+# A monitor that has not answered for longer is stuck: whatever wants the guest's job lock then waits 30 s for it.
+_STUCK_MILLISECONDS = 1000
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID})
 _LOST = frozenset(
     {
@@ -71,6 +73,8 @@ class LibvirtHost:
         self._connection: libvirt.virConnect | None = None
         self._removed: defaultdict[tuple[str, str], threading.Event] = defaultdict(threading.Event)
         self._restored: set[str] = set()
+        self._ended: set[str] = set()
+        self._ended_before: set[str] = set()
         self._notices = Notices()
         _run_event_loop()
 
@@ -87,6 +91,7 @@ class LibvirtHost:
 
         :raises Unavailable: when libvirt does not answer; it is tried anew at the next call.
         """
+        self._ended_before, self._ended = self._ended, set()
         running: list[RunningGuest] = []
         left_alone: list[Note] = []
         with self._libvirt() as connection:
@@ -109,6 +114,10 @@ class LibvirtHost:
     def revived(self, guest_uuid: str) -> None:
         """The guest has none of the hostdevs any more that it came with."""
         self._restored.discard(guest_uuid)
+
+    def ended(self) -> frozenset[str]:
+        """UUIDs of guests that have ended, and not started again, since the last :meth:`guests` but one."""
+        return frozenset(self._ended | self._ended_before)
 
     def attach(self, guest_uuid: str, xml: str) -> None:
         """Attach the hostdev *xml* to the running guest, which is done when this returns.
@@ -161,6 +170,10 @@ class LibvirtHost:
             state, reason = domain.state()
             guest = parse_guest(domain.XMLDesc())
             busy = (state == libvirt.VIR_DOMAIN_PAUSED and reason in _INCOMING) or _has_job(domain)
+            if (state, reason) == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED):
+                # It goes on where it was, with what it had, though the event was that of one that has arrived
+                # (libvirt: qemuDomainRunningReasonToResumeEvent).
+                self._restored.discard(guest.uuid)
         except libvirt.libvirtError as error:
             if error.get_error_code() in _GONE:
                 return None
@@ -217,10 +230,15 @@ class LibvirtHost:
             event == libvirt.VIR_DOMAIN_EVENT_RESUMED
             and detail in (libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT)
         )
+        uuid = domain.UUIDString().lower()
         if came_from_elsewhere:
-            self._restored.add(domain.UUIDString().lower())
-        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self._restored.discard(domain.UUIDString().lower())
+            self._restored.add(uuid)
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._restored.discard(uuid)
+            self._ended.add(uuid)
+        elif event == libvirt.VIR_DOMAIN_EVENT_STARTED:
+            self._ended.discard(uuid)
+            self._ended_before.discard(uuid)
         self._changed()
 
     def _device_removed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
@@ -256,10 +274,15 @@ def _run_event_loop() -> None:
 
 
 def _has_job(domain: libvirt.virDomain) -> bool:
+    """Whether the guest cannot be changed now. Asks for the job only where that does not wait for a stuck guest."""
     try:
+        control, _, milliseconds = domain.controlInfo()
+        if control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and milliseconds > _STUCK_MILLISECONDS:
+            return True
         return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
-    except libvirt.libvirtError:
-        return False
+    except libvirt.libvirtError as error:
+        # Of a migration libvirt tells only the source how it goes (VIR_ERR_OPERATION_UNSUPPORTED).
+        return error.get_error_code() in (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_TIMEOUT)
 
 
 def _has(domain: libvirt.virDomain, alias: str) -> bool:
