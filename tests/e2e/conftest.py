@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.lab.cloud import Cloud
 from tests.integration.lab.agent import UNIT
-from tests.integration.lab.report import give_time, show, try_again_after_a_panic
+from tests.integration.lab.report import give_time, show, try_again_with_another_host
 from tests.integration.lab.vm import Vm
 
 RUNNING = pytest.StashKey[Cloud]()
@@ -17,7 +17,7 @@ RUNNING = pytest.StashKey[Cloud]()
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     give_time(items, here)
-    try_again_after_a_panic(items, here, lambda: hosts_of(config))
+    try_again_with_another_host(items, here, lambda: hosts_of(config))
     # The walk-throughs want a cloud that nobody has used yet; a second compute node is for the moves only.
     order = {"test_pages.py": 0, "test_moves.py": 2}
     items.sort(key=lambda item: (here in item.path.parents, order.get(item.path.name, 1)))
@@ -31,13 +31,13 @@ def hosts_of(config: pytest.Config) -> tuple[Vm, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Make a compute node whose kernel panicked usable again, as if the test before had not been."""
+    """Make a compute node that panicked or hangs usable again, as if the test before had not been."""
     cloud = item.config.stash.get(RUNNING, None)
-    panicked = [vm for vm in hosts_of(item.config) if vm.has_panicked]
-    for vm in panicked:
+    lost = [vm for vm in hosts_of(item.config) if vm.is_lost]
+    for vm in lost:
         vm.revive()
-    if cloud is not None and panicked:
-        for vm in panicked:
+    if cloud is not None and lost:
+        for vm in lost:
             cloud.wait_for_host(vm.name)
         clear(cloud)
 

@@ -16,7 +16,7 @@ from tests.integration.lab import domains
 from tests.integration.lab.agent import ROOT_UUID, UNIT, Agent, build_wheel
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.pair import Pair
-from tests.integration.lab.report import give_time, show, try_again_after_a_panic
+from tests.integration.lab.report import give_time, show, try_again_with_another_host
 from tests.integration.lab.vm import Vm
 
 __all__ = ["placement", "placement_server"]
@@ -28,14 +28,14 @@ QUICK = {"agent": {"resync_interval": "2"}}
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     give_time(items, Path(__file__).parent)
-    try_again_after_a_panic(items, Path(__file__).parent, lambda: config.stash.get(RUNNING, ()))
+    try_again_with_another_host(items, Path(__file__).parent, lambda: config.stash.get(RUNNING, ()))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Make a test host whose kernel panicked usable again, as if the test before had not been."""
+    """Make a test host that panicked or hangs usable again, as if the test before had not been."""
     for host in item.config.stash.get(RUNNING, ()):
-        if host.has_panicked:
+        if host.is_lost:
             host.revive()
             Agent.forget(host)
             clear(host)

@@ -105,3 +105,14 @@ def test_a_host_whose_kernel_panics_is_revived_with_what_was_installed(vm: Vm, i
     vm.revive()
     assert not vm.has_panicked
     assert vm.ssh("usb-provider --version")
+
+
+def test_a_host_that_hangs_is_revived_with_what_was_installed(vm: Vm, installed: Vm) -> None:
+    vm.plug("a", serial="STICK-1")
+    assert not vm.is_lost
+    vm.freeze()
+    assert vm.is_lost
+    vm.revive()
+    assert not vm.is_lost
+    assert vm.ssh("usb-provider --version")
+    vm.plug("a", serial="STICK-1")

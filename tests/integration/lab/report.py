@@ -33,19 +33,19 @@ def give_time(items: Iterable[pytest.Item], folder: Path) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
-def try_again_after_a_panic(items: Iterable[pytest.Item], folder: Path, hosts: Callable[[], Iterable[Vm]]) -> None:
-    """Let the tests of *folder* run once more, twice at most, when the kernel of one of *hosts* panicked.
+def try_again_with_another_host(items: Iterable[pytest.Item], folder: Path, hosts: Callable[[], Iterable[Vm]]) -> None:
+    """Let the tests of *folder* run once more, twice at most, when one of *hosts* was lost: it panicked, or hangs.
 
     The processor that QEMU 7.2 emulates now and then lets an interrupt through between a guest's exit and the moment
     at which the host's kernel is itself again. No other failure is tried again. The suite's conftest revives the host.
     """
 
-    def panicked() -> bool:
-        return any(host.has_panicked for host in hosts())
+    def lost() -> bool:
+        return any(host.is_lost for host in hosts())
 
     for item in items:
         if folder in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=2, condition=panicked))
+            item.add_marker(pytest.mark.flaky(reruns=2, condition=lost))
 
 
 def show(report: pytest.TestReport, hosts: Iterable[Vm], looks: Mapping[str, str]) -> None:

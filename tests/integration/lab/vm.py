@@ -92,6 +92,8 @@ until virsh list >/dev/null 2>&1; do sleep 0.3; done
 sync
 """
 _BOOT_SECONDS = 300
+_ANSWER_SECONDS = 90
+"""A host that has not answered for so long hangs: emulated as it is, it may be slow, but not so slow."""
 _NO_CONNECTION = 255
 """What ssh ends with when it was not the command that failed."""
 
@@ -213,6 +215,7 @@ class Vm:
         self._qemu: subprocess.Popen[bytes] | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
+        self._hangs = False
         self._booted_at = 0
         """Where the console's file was when the host was last started."""
         self._in_use = (image.directory / "in-use").open("rb")  # build.sh removes no image in use
@@ -280,10 +283,14 @@ class Vm:
     def _run(self, disk: Path, disk_format: str, *more: str) -> None:
         """Start QEMU with a disk of its own on top of *disk*."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._note_start()
-        files = self.image.directory
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(disk), "-F", disk_format, str(self._disk)]
         subprocess.run(create, check=True)
+        self._power_on(*more)
+
+    def _power_on(self, *more: str) -> None:
+        """Start QEMU with the disk as it is."""
+        self._note_start()
+        files = self.image.directory
         monitor = self.directory / "qmp.sock"
         wire = {number: self.directory.parent / f"lan-{number}" for number in LAN}
         for leftover in (monitor, wire[self.number]):
@@ -321,6 +328,13 @@ class Vm:
 
     def stop(self, *, keep_disk: bool = False) -> None:
         """Cut the power and forget the disk; the console's file stays. Nothing happens when it is off already."""
+        self._power_off()
+        self._in_use.close()
+        if not keep_disk:
+            for leftover in (self._disk, *self.directory.glob("*.img")):
+                leftover.unlink(missing_ok=True)
+
+    def _power_off(self) -> None:
         self._disconnect()
         if self._qmp is not None:
             self._qmp.close()
@@ -333,10 +347,6 @@ class Vm:
                 self._qemu.kill()
                 self._qemu.wait()
             self._qemu = None
-        self._in_use.close()
-        if not keep_disk:
-            for leftover in (self._disk, *self.directory.glob("*.img")):
-                leftover.unlink(missing_ok=True)
 
     def reboot(self, *, cleanly: bool = True, timeout: float = _BOOT_SECONDS) -> None:
         """Return when the host has been shut down (or reset, if not *cleanly*), has booted, and answers ssh."""
@@ -371,16 +381,37 @@ class Vm:
             stream.seek(self._booted_at)
             return b"Kernel panic" in stream.read()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody is there any more: the kernel has panicked, or stands still and answers nobody."""
+        if self.has_panicked:
+            return True
+        try:
+            self.ssh("true", timeout=_ANSWER_SECONDS)
+        except LabError:
+            self._hangs = not self.has_panicked
+            return True
+        return False
+
     def freeze(self) -> None:
         """Let the host stand still: to others it is as dead as if its power had been cut, until :meth:`revive`."""
         self.qmp("stop")
 
     def revive(self) -> None:
-        """Return when a host that panicked or was frozen has booted, with the disk that it had, and libvirt answers."""
-        self._note_start()
-        self.qmp("system_reset")
-        self.qmp("cont")
-        self._disconnect()
+        """Return when a host that panicked, was frozen or hangs has booted, with the disk that it had.
+
+        One that hangs would not hear of a reset: its power is cut, and what was plugged into it is not any more.
+        """
+        if self._hangs:
+            self._power_off()
+            self.plugged.clear()
+            self._power_on()
+            self._hangs = False
+        else:
+            self._note_start()
+            self.qmp("system_reset")
+            self.qmp("cont")
+            self._disconnect()
         self._connect(_BOOT_SECONDS)
         self.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
 
