@@ -32,10 +32,12 @@ class HostUsage:
     """What is in use on this host now.
 
     ``mounts`` and ``swaps`` map a block device, by path (/dev/sdb1) or number (8:17), to where it is used;
+    ``spans`` are names of block devices (sdb1) that a mounted filesystem of several devices has;
     ``default_routes`` are interface names.
     """
 
     mounts: Mapping[str, str] = field(default_factory=dict)
+    spans: Collection[str] = ()
     swaps: Collection[str] = ()
     default_routes: Collection[str] = ()
 
@@ -45,6 +47,7 @@ class HostUsage:
         mounts = parse_mountinfo(_text("/proc/self/mountinfo")) | parse_mountinfo(_text("/proc/1/mountinfo"))
         return cls(
             mounts=mounts,
+            spans=btrfs_devices(Path("/sys/fs/btrfs")),
             swaps=parse_swaps(_text("/proc/swaps")),
             default_routes=parse_routes(_text("/proc/net/route"), _text("/proc/net/ipv6_route")),
         )
@@ -76,6 +79,8 @@ class HostUsage:
         where = self.mounts.get(number) or next((self.mounts[path] for path in paths if path in self.mounts), None)
         if where is not None:
             yield HostUse(UseKind.MOUNTED, f"{name} is mounted on {printable(where)}")
+        elif name in self.spans:
+            yield HostUse(UseKind.MOUNTED, f"{name} is a part of a mounted filesystem")
         if paths & set(self.swaps):
             yield HostUse(UseKind.SWAP, f"{name} is swap space")
         for holder in _listing(f"{sys_path}/holders"):
@@ -112,9 +117,20 @@ def parse_mountinfo(text: str) -> dict[str, str]:
         where = _unescape(fields[4])
         # The first mount of a device is the one to name: bind mounts of parts of it come later.
         mounts.setdefault(fields[2], where)
-        if source[1].startswith("/dev/"):
-            mounts.setdefault(_unescape(source[1]), where)
+        # bcachefs names all of its devices, with colons between (fs/bcachefs: bch2_show_devname).
+        parts = source[1].split(":")
+        for path in parts if all(part.startswith("/dev/") for part in parts) else [source[1]]:
+            if path.startswith("/dev/"):
+                mounts.setdefault(_unescape(path), where)
     return mounts
+
+
+def btrfs_devices(directory: Path) -> frozenset[str]:
+    """Names of the block devices of btrfs filesystems that are mounted, by sysfs's ``fs/btrfs`` (btrfs(5)).
+
+    mountinfo names one of them, and a number that none has.
+    """
+    return frozenset(name for each in _listing(str(directory)) for name in _listing(f"{directory}/{each}/devices"))
 
 
 def parse_swaps(text: str) -> frozenset[str]:

@@ -193,9 +193,12 @@ class _Assignment:
         return self._was_known_by(self.port_keys[device.sys_name], device)
 
     def _was_known_by(self, key: str, device: UsbDevice) -> bool:
-        """Whether *device* had *key*: by the last look, and after a restart by the provider that is there."""
+        """Whether *device* had *key*: by the last look, and after a restart by the provider that is there.
+
+        The last look may have been at another device in the same port, so the serial number has to be its own.
+        """
         held = self.held(key)
-        return held.present or held.sys_name == device.sys_name
+        return held.present if held.sys_name is None else held.serial == device.serial
 
     def _port_keys(self) -> dict[str, str]:
         """Port keys, made different where an xHCI controller numbers a USB 2 and a USB 3 port alike."""

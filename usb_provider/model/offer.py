@@ -28,11 +28,16 @@ def decide(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[O
     return tuple(_decide(device, specs) for device in devices)
 
 
+def first_match(device: UsbDevice, specs: Sequence[DeviceSpec]) -> DeviceSpec | None:
+    """The rule that decides about *device*, unless a guard does."""
+    return next((spec for spec in specs if spec.matches(device)), None)
+
+
 def _decide(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
     refusal = guard(device)
     if refusal is not None:
         return Offer(device, None, refusal)
-    spec = next((spec for spec in specs if spec.matches(device)), None)
+    spec = first_match(device, specs)
     if spec is None:
         why = f"none of the {len(specs)} device_spec rules matches it" if specs else "no [usb]device_spec rule is set"
         return Offer(device, None, f"Not offered: {why}.")

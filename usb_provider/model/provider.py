@@ -114,7 +114,9 @@ def assess(
     *held* tells what is allocated, by provider key; see :func:`usb_provider.model.identity.assign`.
     """
     offers = sorted(offer.decide(devices, specs), key=lambda each: each.device.place)
-    modes = {each.device.sys_name: each.spec.identity if each.spec else IdentityMode.AUTO for each in offers}
+    # A device that a guard keeps for the host is still the one that its rule names it.
+    rules = {each.device.sys_name: offer.first_match(each.device, specs) for each in offers}
+    modes = {name: rule.identity if rule else IdentityMode.AUTO for name, rule in rules.items()}
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
         _assess(

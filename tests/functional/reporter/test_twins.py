@@ -150,3 +150,31 @@ def test_equal_devices_on_two_controllers_are_two(placement, host, root):
     host.plug(yubikey(None), yubikey(None, sys_name="3-1", sys_path=other, controller="0000:00:1a.0", busnum=3))
     host.run()
     assert_usb_view(placement, root, {port_name(1): row(), "host1_usb_1050:0407@0000:00:1a.0-1": row()})
+
+
+def test_a_held_device_that_comes_back_where_another_was_once_seen_keeps_its_claim(placement, host, root, held):
+    """The other one has no serial number, so that its key is the port's."""
+    other = yubikey(None, "2")
+    host.plug(other)
+    host.run()
+    for gone in (other, FIRST):
+        host.unplug(gone)
+        host.run()
+    host.plug(TWIN)  # the held one, in the other's port
+    host.run()
+    assert_usb_view(placement, root, {KEY_NAME: row(used=1), port_name(2): GONE})
+
+
+def test_a_held_device_that_comes_back_where_it_was_when_it_had_a_twin_keeps_its_claim(placement, host, root):
+    host.plug(FIRST, TWIN)
+    host.run()
+    host.unplug(TWIN)
+    host.run()
+    placement.allocate(consumer(), {KEY_UUID: {"CUSTOM_USB_KEY": 1}})
+    elsewhere = yubikey("Y1", "3")
+    for before, after in ((FIRST, elsewhere), (elsewhere, FIRST)):
+        host.unplug(before)
+        host.run()
+        host.plug(after)
+        host.run()
+    assert_usb_view(placement, root, {KEY_NAME: row(used=1), port_name(1): GONE, port_name(2): GONE})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import CCID, KEYBOARD, STICK, a_device
 from tests.fixtures.hostile import any_text
-from usb_provider.host.usage import HostUsage, parse_mountinfo, parse_routes, parse_swaps
+from usb_provider.host.usage import HostUsage, btrfs_devices, parse_mountinfo, parse_routes, parse_swaps
 from usb_provider.model.device import Triplet, UsbDevice, UseKind
 
 MOUSE: Triplet = ("03", "01", "02")
@@ -115,6 +115,17 @@ def test_a_disk_that_is_mounted_by_number_name_or_link_is_in_use(source: str) ->
     (use,) = usage.of(a_stick, {}, [a_disk(DEVLINKS=links, DEVNAME="/dev/sdb1")])
     assert use.kind is UseKind.MOUNTED
     assert use.what == "sdb1 is mounted on /mnt"
+
+
+def test_each_disk_of_a_mounted_filesystem_of_several_is_in_use(tmp_path: Path) -> None:
+    devices = tmp_path / "3f2c7d0a-6a5e-4b39-8f2e-1f0c5b7b9c11" / "devices"
+    for name in ("sda1", "sdb1"):
+        (devices / name).mkdir(parents=True)
+    (tmp_path / "features").mkdir()
+    assert kinds(a_stick, a_disk(), usage=HostUsage(spans=btrfs_devices(tmp_path))) == [UseKind.MOUNTED]
+    assert btrfs_devices(tmp_path / "no btrfs") == frozenset()
+    mounts = parse_mountinfo("36 35 0:45 / /mnt rw - bcachefs /dev/sda1:/dev/sdb1 rw\n")
+    assert kinds(a_stick, a_disk(), usage=HostUsage(mounts=mounts)) == [UseKind.MOUNTED]
 
 
 def test_a_disk_that_nothing_uses_is_free() -> None:

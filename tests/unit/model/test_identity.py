@@ -257,8 +257,15 @@ def test_a_dongle_held_by_its_port_gets_its_serial_back_once_it_is_free() -> Non
 
 
 def test_a_twin_does_not_inherit_what_the_other_held_when_that_one_goes() -> None:
-    held = holding(S=Held(allocated=True, present=True, sys_name="1-1"), B=Held(present=True, sys_name="1-2"))
+    first = Held(allocated=True, present=True, sys_name="1-1", serial="A1")
+    held = holding(S=first, B=Held(present=True, sys_name="1-2", serial="A1"))
     assert keys(B, held=held) == [B_PORT]
+
+
+def test_a_device_whose_provider_stays_in_a_port_where_another_was_is_not_taken_for_that_one() -> None:
+    first = Held(allocated=True, present=True, sys_name="1-1", serial="A1")
+    held = holding(S=first, B=Held(present=True, sys_name="1-2", serial=None))
+    assert keys(B, held=held) == [SERIAL_KEY]
 
 
 def test_a_twin_does_not_inherit_after_a_restart_either() -> None:

@@ -1,5 +1,6 @@
 """What an offered device becomes in Placement: a name, a UUID, a class and traits that Placement takes."""
 
+import dataclasses
 import json
 import re
 import uuid
@@ -227,3 +228,11 @@ def test_a_hostile_descriptor_gives_a_provider_that_placement_takes(text: str) -
 def test_a_serial_trait_is_one_that_placement_takes(serial: str | None) -> None:
     name = placement_traits.serial_trait(serial or "")
     assert name is None or TRAIT.match(name)
+
+
+def test_a_device_that_a_guard_refuses_has_the_identity_that_its_rule_gives() -> None:
+    rule = a_spec(1, identity=IdentityMode.PORT)
+    free = a_device("1-2", serial="A1")
+    used = dataclasses.replace(free, uses=(HostUse(UseKind.MOUNTED, "sdb is mounted on /mnt"),))
+    assert not assessed(used, rule).offered
+    assert assessed(used, rule).identity.key == assessed(free, rule).identity.key
