@@ -96,7 +96,7 @@ def test_an_aborted_migration_leaves_the_guest_and_its_stick_as_they_were(pair: 
 
 
 def test_a_migration_that_fails_when_the_guest_has_been_stopped_leaves_it_its_stick(pair: Pair) -> None:
-    """libvirt then resumes it with the event of one that has arrived."""
+    """libvirt may say of it what it says of one that has arrived (qemuDomainRunningReasonToResumeEvent)."""
     here, there = one_stick_each(pair, linux=True)
     migration = pair.claim_move("vm", [here], [there])
     migrate_slowly(pair, 1)
