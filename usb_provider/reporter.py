@@ -153,7 +153,7 @@ class Reporter:
         started, requests = time.monotonic(), self._client.requests
         self._store_rule_traits()
         done: list[Action] = []
-        taken: frozenset[str] = frozenset()
+        lasting: frozenset[str] = frozenset()
         last = ""
         for _ in range(_ATTEMPTS):
             try:
@@ -163,8 +163,9 @@ class Reporter:
                 last = str(error)
                 continue
             refused = self._apply(look, done)
-            still_taken = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken))
-            if not refused or (len(still_taken) == len(refused) and still_taken <= taken):
+            # What a second look did not mend is not ours to mend, and no reason to give up all other devices.
+            still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
+            if not refused or (len(still) == len(refused) and still <= lasting):
                 self._forget_unused_traits(look)
                 self._tree = look.tree
                 return Pass(
@@ -172,11 +173,11 @@ class Reporter:
                     tree=look.tree,
                     devices=look.devices,
                     actions=tuple(done),
-                    notes=(*look.plan.notes, *(_name_taken(error) for error in refused)),
+                    notes=(*look.plan.notes, *(_refused(error) for error in refused)),
                     requests=self._client.requests - requests,
                     seconds=time.monotonic() - started,
                 )
-            taken = still_taken
+            lasting = still
             for refusal in refused:
                 LOG.debug("Planning again: %s", refusal)
                 last = str(refusal)
@@ -377,7 +378,14 @@ def _held(tree: ObservedTree, seen: Mapping[str, _Seen], *, let_go: bool) -> Cal
     return held
 
 
-def _name_taken(error: PlacementConflict) -> Note:
+def _refused(error: PlacementConflict) -> Note:
+    if isinstance(error, UnknownName):
+        return Note(
+            f"unknown:{error.provider_uuid}",
+            f"A device cannot be reported, because Placement does not know a standard trait that its rule gives: "
+            f"{error} Take the trait out of the rule, or upgrade Placement's os-traits.",
+            blocks=True,
+        )
     return Note(
         f"name:{error.provider_uuid}",
         f"A device cannot be reported, because a provider outside this tree has its name: {error} Delete that "

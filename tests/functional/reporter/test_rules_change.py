@@ -15,6 +15,7 @@ from tests.fixtures.reporting import (
     uuid_of,
     yubikey,
 )
+from usb_provider.model import spec
 
 DONGLE_RULE = {"vendor_id": "1050", "resource_class": "CUSTOM_DONGLE"}
 DONGLE = {"CUSTOM_DONGLE": (1, 0)}
@@ -220,3 +221,19 @@ def test_a_serial_that_is_declared_junk_makes_its_device_go_by_port(placement, h
     host.rules(KEY_RULE, junk_serials=frozenset({"Y1"}))
     host.run()
     assert_usb_view(placement, root, {KEY_NAME: row(has={}, traits=KEY_TRAITS | {ABSENT}), PORT_NAME: row()})
+
+
+def test_a_standard_trait_that_placement_does_not_know_keeps_only_its_own_device_back(
+    placement, host, root, monkeypatch
+):
+    """The agent's os-traits may be newer than Placement's."""
+    monkeypatch.setattr(spec, "_standard_traits", lambda: frozenset({"HW_FROM_TOMORROW"}))
+    host.plug(yubikey("Y1", "1"), yubikey("Y2", "2"))
+    host.rules(KEY_RULE | {"serial": "Y1", "traits": ["HW_FROM_TOMORROW"]}, KEY_RULE)
+    done = host.run()
+    assert topics(done.notes) == [f"unknown:{KEY_UUID}"]
+    assert done.notes[0].blocks and "HW_FROM_TOMORROW" in done.notes[0].text
+    assert uuid_of("1050:0407:Y2") in {uuid for uuid, each in done.tree.providers.items() if each.inventories}
+    host.rules(KEY_RULE)
+    assert host.run().notes == ()
+    assert_usb_view(placement, root, {KEY_NAME: row(), "host1_usb_1050:0407:Y2": row()})
