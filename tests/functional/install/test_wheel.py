@@ -163,9 +163,9 @@ def test_the_commands_of_the_page_put_everything_in_its_place(prefix: Path, tmp_
     chapter = (ROOT / "docs" / "install.md").read_text().partition("## The files\n")[2]
     block = chapter.partition("```console\n")[2].partition("```")[0]
     # Without the two that make the environment, which is there, and without the users of a real host.
-    lines = [line.removeprefix("# ").replace(" -g usb-provider", "") for line in block.splitlines()][2:]
+    lines = [re.sub(" -[og] usb-provider", "", line.removeprefix("# ")) for line in block.splitlines()][2:]
     script = "\n".join(lines).replace("/opt/usb-provider", str(prefix))
-    for folder in ("/usr/bin", "/usr/local/share", "/etc"):
+    for folder in ("/usr/bin", "/usr/local/share", "/etc", "/var/lib"):
         (tmp_path / folder[1:]).mkdir(parents=True)
         script = re.sub(rf"(?<=\s){folder}(?=[/\s])", f"{tmp_path}{folder}", script)
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
@@ -181,4 +181,5 @@ def test_the_commands_of_the_page_put_everything_in_its_place(prefix: Path, tmp_
         "etc/sysusers.d/usb-provider.conf",
         "etc/usb-provider/usb-provider.conf",
     }
+    assert (tmp_path / "var" / "lib" / "usb-provider").is_dir()
     assert (tmp_path / "etc" / "usb-provider" / "usb-provider.conf").stat().st_mode & 0o777 == 0o640
