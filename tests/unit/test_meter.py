@@ -50,6 +50,7 @@ def host(told: Told, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         lambda uuids: None,
         options=BindOptions(),
         executor=Now(),
+        askers=Now(),
         changed=lambda: None,
         meter=told,
     )
