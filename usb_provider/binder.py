@@ -300,7 +300,7 @@ class Binder:
     def _prepare(self, guest: Guest) -> Mapping[str, Any]:
         """Whether *guest* may start: everything that it holds on this host must be there for it."""
         try:
-            (found,) = self._asked(lambda: self._consumer(guest.uuid))
+            (held,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
             if guest.asks_for or self._held_before(guest.uuid):
                 text = f"Placement cannot be asked what this instance holds: {error}"
@@ -308,8 +308,8 @@ class Binder:
             return {}
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET]) if found and guest.asks_for else {}
-        ours = _held_by(guest, found, view)
+            return self._refuse(guest, [_NOT_READ_YET]) if held and guest.asks_for else {}
+        ours = _held_by(guest, held, view)
         ended = self._virt.ended()
         said = refusals(guest, ours, [each for each in self._running if each.guest.uuid not in ended])
         if said:
@@ -330,21 +330,21 @@ class Binder:
         if view is None:
             return self._refuse(guest, [_NOT_READ_YET], "migrate") if brings else {}
         try:
-            held, *stay = self._asked(
-                lambda: self._consumer(guest.uuid), *(functools.partial(self._stays, each) for each in brings)
+            held, *traits = self._asked(
+                lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)
             )
         except UsbProviderError as error:
             if not brings:  # nothing that it has could be lost
                 return {}
             text = f"Placement cannot be asked what this instance holds: {error}"
             return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "migrate")
-        said = arrival_refusals(guest, _held_by(guest, held, view), frozenset().union(*stay))
+        staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
+        said = arrival_refusals(guest, _held_by(guest, held, view), staying)
         return self._refuse(guest, said, "migrate") if said else {}
 
-    def _stays(self, provider_uuid: str) -> Collection[str]:
-        """The provider itself, if a rule keeps its device from live migration."""
+    def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:
-            return {provider_uuid} if NOT_LIVE_MIGRATABLE in self._traits(provider_uuid) else ()
+            return self._traits(provider_uuid)
         except Conflict:  # the provider has been deleted, and with it what its rule said
             return ()
 

@@ -324,7 +324,8 @@ class Reporter:
             to_leave = {key for key in others if self._seen.get(key) in (None, now)}
             if not any(_is_offered(tree, key) for key in to_leave):
                 # What it was known by before says nothing any more of who will be in that place later.
-                self._seen = {key: seen for key, seen in self._seen.items() if key not in others or seen != now}
+                for key in to_leave:
+                    self._seen.pop(key, None)
                 self._seen[each.identity.key] = now
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:

@@ -33,7 +33,7 @@ def hosts_of(config: pytest.Config) -> tuple[Vm, ...]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Make a compute node that panicked or hangs usable again, as if the test before had not been."""
     cloud = item.config.stash.get(RUNNING, None)
-    lost = [vm for vm in hosts_of(item.config) if vm.is_lost]
+    lost = [vm for vm in hosts_of(item.config) if vm.is_frozen or vm.is_lost]
     for vm in lost:
         vm.revive()
     if cloud is not None and lost:

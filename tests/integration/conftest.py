@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Make a test host that panicked or hangs usable again, as if the test before had not been."""
     for host in item.config.stash.get(RUNNING, ()):
-        if host.is_lost:
+        if host.is_frozen or host.is_lost:
             host.revive()
             Agent.forget(host)
             clear(host)

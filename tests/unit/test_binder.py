@@ -595,14 +595,14 @@ def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHos
 
 
 def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_and_not_for_one_after_another(
-    host: FakeHost,
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirm(uuids: object) -> None:
         raise Conflict("A provider is gone.")
 
     host.confirm = confirm
     tree = host.view().tree
-    host.view = lambda: dataclasses.replace(FakeHost.view(host), tree=tree)  # type: ignore[method-assign]
+    monkeypatch.setattr(host, "view", lambda: dataclasses.replace(FakeHost.view(host), tree=tree))
     host.restart_agent()
     for _ in range(3):
         host.binder.run()

@@ -15,12 +15,13 @@ from usb_provider.model.spec import DeviceSpec
 class Offer:
     """The verdict on one device: the rule that takes it, if one does, and the *reason* either way.
 
-    ``spec`` is set exactly when the device is offered.
+    ``spec`` is set exactly when the device is offered; ``rule`` is the first that matches, also where a guard decides.
     """
 
     device: UsbDevice
     spec: DeviceSpec | None
     reason: str
+    rule: DeviceSpec | None = None
 
 
 def decide(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[Offer, ...]:
@@ -28,22 +29,17 @@ def decide(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[O
     return tuple(_decide(device, specs) for device in devices)
 
 
-def first_match(device: UsbDevice, specs: Sequence[DeviceSpec]) -> DeviceSpec | None:
-    """The rule that decides about *device*, unless a guard does."""
-    return next((spec for spec in specs if spec.matches(device)), None)
-
-
 def _decide(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
+    spec = next((spec for spec in specs if spec.matches(device)), None)
     refusal = guard(device)
     if refusal is not None:
-        return Offer(device, None, refusal)
-    spec = first_match(device, specs)
+        return Offer(device, None, refusal, spec)
     if spec is None:
         why = f"none of the {len(specs)} device_spec rules matches it" if specs else "no [usb]device_spec rule is set"
         return Offer(device, None, f"Not offered: {why}.")
     if spec.exclude:
-        return Offer(device, None, f"Not offered: device_spec rule {spec.number} excludes it.")
-    return Offer(device, spec, f"Offered by device_spec rule {spec.number}.")
+        return Offer(device, None, f"Not offered: device_spec rule {spec.number} excludes it.", spec)
+    return Offer(device, spec, f"Offered by device_spec rule {spec.number}.", spec)
 
 
 def guard(device: UsbDevice) -> str | None:

@@ -115,8 +115,7 @@ def assess(
     """
     offers = sorted(offer.decide(devices, specs), key=lambda each: each.device.place)
     # A device that a guard keeps for the host is still the one that its rule names it.
-    rules = {each.device.sys_name: offer.first_match(each.device, specs) for each in offers}
-    modes = {name: rule.identity if rule else IdentityMode.AUTO for name, rule in rules.items()}
+    modes = {each.device.sys_name: each.rule.identity if each.rule else IdentityMode.AUTO for each in offers}
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
         _assess(

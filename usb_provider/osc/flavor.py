@@ -17,6 +17,7 @@ from usb_provider.model.fleet import Device
 from usb_provider.model.verdict import Shortage, shortage, steps
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, named
+from usb_provider.placement.fleet import no_such_trait
 
 _MOST_DEVICES = 15
 _MOST_HOLDERS = 10
@@ -79,7 +80,7 @@ class CreateFlavor(base.ShowOne):
         if name not in placement.resource_classes():
             raise UnknownArgument(f"Placement has no resource class {name}; an agent creates it with its first device.")
         if missing := sorted((required | forbidden) - placement.existing_traits(required | forbidden)):
-            raise UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')
+            raise no_such_trait(missing)
         made = self.cloud.nova.create_flavor(
             parsed_args.name,
             Size(parsed_args.vcpus, parsed_args.ram, parsed_args.disk),

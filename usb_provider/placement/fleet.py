@@ -251,7 +251,7 @@ class Fleet:
         if MANAGED not in existing:
             return
         if missing := sorted(set(wanted) - existing):
-            raise UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')
+            raise no_such_trait(missing)
 
     def _summaries(self, uuids: Set[str], tree: Query) -> dict[str, Summary]:
         found: dict[str, Summary] = {}
@@ -291,3 +291,8 @@ def _is_uuid(text: str) -> bool:
         return str(uuidlib.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def no_such_trait(missing: Sequence[str]) -> UnknownArgument:
+    """What to raise when a caller names traits that Placement does not have."""
+    return UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')

@@ -30,9 +30,8 @@ class Guests:
 
 def test_a_guest_that_starts_during_a_look_is_looked_at_soon_though_placement_is_away() -> None:
     guests: Any = Guests()
-    agent = Agent(
-        guests, lambda changed: guests, Timing(60.0, 0.01), lambda: None, guests=GuestSide(guests, lambda: guests)
-    )  # type: ignore[arg-type,return-value]
+    side = GuestSide(guests, lambda: guests)
+    agent = Agent(guests, lambda changed: guests, Timing(60.0, 0.01), lambda: guests, guests=side)
     guests.agent = agent
     agent._sleep(0.2)  # between two passes that fail
     assert guests.looks == 2

@@ -215,6 +215,7 @@ class Vm:
         self._qemu: subprocess.Popen[bytes] | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
+        self.is_frozen = False
         self._hangs = False
         self._booted_at = 0
         """Where the console's file was when the host was last started."""
@@ -383,7 +384,9 @@ class Vm:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody is there any more: the kernel has panicked, or stands still and answers nobody."""
+        """Whether nobody is there any more: the kernel has panicked, or stands still though no test wanted it to."""
+        if self.is_frozen:
+            return False
         if self.has_panicked:
             return True
         try:
@@ -396,6 +399,7 @@ class Vm:
     def freeze(self) -> None:
         """Let the host stand still: to others it is as dead as if its power had been cut, until :meth:`revive`."""
         self.qmp("stop")
+        self.is_frozen = True
 
     def revive(self) -> None:
         """Return when a host that panicked, was frozen or hangs has booted, with the disk that it had.
@@ -412,6 +416,7 @@ class Vm:
             self.qmp("system_reset")
             self.qmp("cont")
             self._disconnect()
+        self.is_frozen = False
         self._connect(_BOOT_SECONDS)
         self.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
 
