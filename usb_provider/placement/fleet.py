@@ -245,7 +245,7 @@ class Fleet:
                 check_custom(name if name.startswith("CUSTOM_") else f"CUSTOM_{name}")
             except InvalidName as error:
                 raise UnknownArgument(
-                    f"{name} is no name of a trait; it has letters, digits and underscores."
+                    f"{name} is no name of a trait; one has capital letters, digits and underscores only."
                 ) from error
         existing = self._client.existing_traits(wanted)
         if MANAGED not in existing:
