@@ -29,7 +29,7 @@ include_patterns = [
     "devstack/README.md",
     "docs/**",
     "tests/*/README.md",
-    "usb_provider/host/recordings/*/README.md",
+    "usb_provider/demo/recordings/*/README.md",
 ]
 # The second is a project of its own. The rest is only not to be searched.
 exclude_patterns = [

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import requests
 
-from usb_provider.host.description import usb_device
-from usb_provider.host.testbed import Testbed
-from usb_provider.placement.embedded import MICROVERSION, EmbeddedPlacement
+from usb_provider.demo.description import usb_device
+from usb_provider.demo.embedded import MICROVERSION, EmbeddedPlacement
+from usb_provider.demo.testbed import Testbed
 
 PORTS = 10
 KEY, PROBE = "CUSTOM_USB_KEY", "CUSTOM_USB_PROBE"

@@ -29,18 +29,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from usb_provider.agent.reporter import Pass, Reporter, Settings
+from usb_provider.agent.store import RuleTraitStore
 from usb_provider.cmd.setup import WORKERS
 from usb_provider.conf import load
-from usb_provider.host.testbed import UMOCKDEV_PACKAGES, wrap
-from usb_provider.model.device import Speed, UsbDevice
-from usb_provider.model.plan import CreateProvider, Plan, ProviderAction, SetInventory, SetTraits
-from usb_provider.model.spec import parse_specs
+from usb_provider.demo.embedded import EmbeddedPlacement
+from usb_provider.demo.testbed import UMOCKDEV_PACKAGES, wrap
+from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.devices.spec import parse_specs
+from usb_provider.model.reporting.plan import CreateProvider, Plan, ProviderAction, SetInventory, SetTraits
+from usb_provider.openstack.session import connect
 from usb_provider.placement.client import MICROVERSION, PlacementClient
-from usb_provider.placement.embedded import EmbeddedPlacement
 from usb_provider.placement.root import RootFinder, RootHints
-from usb_provider.placement.session import connect
-from usb_provider.reporter import Pass, Reporter, Settings
-from usb_provider.store import RuleTraitStore
 
 SIZES = (1, 10, 100, 1000)
 QUICK_SIZES = (1, 10)

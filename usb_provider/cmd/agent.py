@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
+from usb_provider.agent.meter import NO_METER, Meter
+from usb_provider.agent.reporter import Reporter
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError
-from usb_provider.meter import NO_METER, Meter
-from usb_provider.reporter import Reporter
 
 if TYPE_CHECKING:
-    from usb_provider.service import GuestSide
+    from usb_provider.agent.process import GuestSide
 
 # As many questions of hooks at once as the listener has peers, and as many again for migrations, which ask several.
 _ASKERS = 32
@@ -46,11 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from oslo_log import log
 
+    from usb_provider.agent.process import Agent, Timing, hold_signals, launch
+    from usb_provider.agent.reporter import Settings
+    from usb_provider.agent.state_report import write
     from usb_provider.cmd.setup import checked, reporter, settings
-    from usb_provider.guru import write
     from usb_provider.host.udev import UdevHost
-    from usb_provider.reporter import Settings
-    from usb_provider.service import Agent, Timing, hold_signals, launch
 
     hold_signals()
     # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
@@ -100,7 +100,7 @@ def _meter(stack: contextlib.ExitStack, options: load.Options) -> Meter:
         return NO_METER
     try:
         # Nobody who does not ask for it pays for it.
-        from usb_provider.metrics import Endpoint, PrometheusMeter
+        from usb_provider.agent.metrics import Endpoint, PrometheusMeter
     except ImportError as error:
         raise ConfigError(
             [
@@ -132,10 +132,10 @@ def _guest_side(
             error,
         )
         return None
-    from usb_provider.binder import Binder, BindOptions, HostView
+    from usb_provider.agent.binder import Binder, BindOptions, HostView
+    from usb_provider.agent.process import GuestSide
     from usb_provider.cmd.setup import WORKERS
-    from usb_provider.placement.session import connect
-    from usb_provider.service import GuestSide
+    from usb_provider.openstack.session import connect
     from usb_provider.virt.listener import Listener, ListenOptions
 
     # A hook waits for this answer: what comes too late for it need not be waited for.

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.cmd import output
+from usb_provider.demo import recording, testbed
+from usb_provider.demo import scheduler as stand_in
+from usb_provider.demo.embedded import EmbeddedPlacement
 from usb_provider.exception import ConfigError, UsbProviderError
-from usb_provider.host import recording, testbed
 from usb_provider.host.udev import UdevHost
-from usb_provider.model.offer import guard
-from usb_provider.model.provider import Assessment
-from usb_provider.placement import stand_in
-from usb_provider.placement.embedded import EmbeddedPlacement
-from usb_provider.reporter import Pass, Reporter
+from usb_provider.model.devices.offer import guard
+from usb_provider.model.reporting.provider import Assessment
 
 TEXT = """\
 Show everything on this machine: USB devices, a Placement of its own, and what the scheduler would do with them.

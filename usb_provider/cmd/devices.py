@@ -13,9 +13,9 @@ from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import read_configuration, reporter, root_hints, settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
-from usb_provider.model.offer import guard
-from usb_provider.model.provider import Assessment, Root, assess
-from usb_provider.placement.session import is_configured
+from usb_provider.model.devices.offer import guard
+from usb_provider.model.reporting.provider import Assessment, Root, assess
+from usb_provider.openstack.session import is_configured
 
 TEXT = """\
 List this host's USB devices: whether each one is offered to instances, as what, and why (not).

@@ -21,18 +21,7 @@ from usb_provider.cmd import install_hook, output
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import log_to_standard_error, reporter, root_hints
 from usb_provider.conf import load
-from usb_provider.exception import (
-    AccessRefused,
-    ConfigError,
-    Incompatible,
-    RootMissing,
-    Unavailable,
-    UsbProviderError,
-)
-from usb_provider.host import installation
-from usb_provider.host.installation import Places
-from usb_provider.host.names import hypervisor_hostnames
-from usb_provider.model.diagnosis import (
+from usb_provider.diagnosis.checks import (
     ConfigurationFacts,
     Facts,
     Finding,
@@ -50,10 +39,21 @@ from usb_provider.model.diagnosis import (
     Verdict,
     diagnose,
 )
+from usb_provider.exception import (
+    AccessRefused,
+    ConfigError,
+    Incompatible,
+    RootMissing,
+    Unavailable,
+    UsbProviderError,
+)
+from usb_provider.host import installation
+from usb_provider.host.installation import Places
+from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.model.text import printable
+from usb_provider.openstack.session import connect
 from usb_provider.placement.client import MICROVERSION, PlacementClient
 from usb_provider.placement.root import RootFinder
-from usb_provider.placement.session import connect
 
 TEXT = """\
 Say what is wrong on this compute node, and what to do about it: configuration, Placement, credentials, role and
@@ -257,7 +257,7 @@ class Look:
         return tuple(UdevHost().devices())
 
     def _view(self) -> Any:
-        from usb_provider.binder import HostView, holdings
+        from usb_provider.agent.binder import HostView, holdings
         from usb_provider.host.udev import UdevHost
 
         with reporter(self._conf, self._options, UdevHost(), timeout=_REQUEST_SECONDS) as report:

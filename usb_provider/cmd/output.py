@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from usb_provider.model.plan import Action, Note
-from usb_provider.model.provider import Assessment, Root
+from usb_provider.model.reporting.plan import Action, Note
+from usb_provider.model.reporting.provider import Assessment, Root
 from usb_provider.model.text import printable
 
 _UNLIMITED = 100_000

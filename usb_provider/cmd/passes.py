@@ -4,7 +4,7 @@ import argparse
 
 from usb_provider.cmd import output
 from usb_provider.cmd.setup import read_configuration, reporter
-from usb_provider.model.plan import action_json
+from usb_provider.model.reporting.plan import action_json
 
 PLAN_TEXT = """\
 Print what a reporting pass would change in Placement. Nothing is changed.

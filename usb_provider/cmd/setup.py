@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
 
+from usb_provider.agent.reporter import Reporter, Settings
+from usb_provider.agent.store import RuleTraitStore
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
+from usb_provider.openstack.session import connect
 from usb_provider.placement.root import RootFinder, RootHints
-from usb_provider.placement.session import connect
-from usb_provider.reporter import Reporter, Settings
-from usb_provider.store import RuleTraitStore
 
 WORKERS = 8
 """Requests under way at once; keystoneauth keeps ten connections alive."""

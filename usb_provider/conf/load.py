@@ -15,7 +15,7 @@ from oslo_config import cfg
 from usb_provider.conf import agent, hook, libvirt, metrics, usb
 from usb_provider.conf.opts import register_opts
 from usb_provider.exception import ConfigError
-from usb_provider.model.spec import DeviceSpec, parse_specs
+from usb_provider.model.devices.spec import DeviceSpec, parse_specs
 
 PROJECT = "usb-provider"
 

@@ -2,7 +2,7 @@
 
 from oslo_config import cfg
 
-from usb_provider.model.identity import JUNK_SERIALS
+from usb_provider.model.devices.identity import JUNK_SERIALS
 
 group = cfg.OptGroup("usb", title="Which USB devices are offered to instances, and as what")
 

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from usb_provider.model.device import UsbDevice
-from usb_provider.model.diagnosis import (
+from usb_provider.diagnosis.checks import (
     AuthorizationFacts,
     Daemon,
     HookFacts,
     SocketFacts,
     UdevFacts,
 )
+from usb_provider.model.devices.device import UsbDevice
 
 DAEMONS = ("virtqemud", "libvirtd")
 """Who runs guests, and so the hook: libvirt's modular daemon and its monolithic one."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyudev
 
 from usb_provider.host.usage import HostUsage
-from usb_provider.model.device import HostUse, Triplet, UnreadableDevice, UsbDevice
+from usb_provider.model.devices.device import HostUse, Triplet, UnreadableDevice, UsbDevice
 
 LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import placement_traits
-from usb_provider.model.device import HostUse, Triplet, UsbDevice, UseKind
+from usb_provider.model.devices.device import HostUse, Triplet, UsbDevice, UseKind
 from usb_provider.model.text import printable
 
 BOOT_KEYBOARD: Triplet = ("03", "01", "01")

@@ -7,11 +7,11 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 
 from usb_provider.exception import InUse, UsbProviderError
-from usb_provider.model import audit
-from usb_provider.model.audit import Consumer, DeleteAllocations, DeleteProvider, Finding, Kind, Problem
-from usb_provider.model.flavor import is_usb
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, SIDE_BY_SIDE, Table
+from usb_provider.osc.model import audit
+from usb_provider.osc.model.audit import Consumer, DeleteAllocations, DeleteProvider, Finding, Kind, Problem
+from usb_provider.osc.model.flavor import is_usb
 
 
 class Audit(base.Lister):

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from usb_provider.model.audit import Consumer, Kind, consumer_of
+from usb_provider.openstack.transport import callers_adapter
+from usb_provider.osc.model.audit import Consumer, Kind, consumer_of
 from usb_provider.osc.nova import Glance, Nova
-from usb_provider.placement.fleet import Fleet, FleetClient
-from usb_provider.placement.transport import callers_adapter
+from usb_provider.osc.placement import Fleet, FleetClient
 
 AT_A_TIME = 8
 """Requests under way side by side, as the agent has."""

@@ -11,11 +11,11 @@ from osc_lib.cli import format_columns
 
 import placement_traits
 from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
-from usb_provider.model import fleet
-from usb_provider.model.audit import Consumer
-from usb_provider.model.fleet import Device, State
 from usb_provider.osc import base
-from usb_provider.placement.fleet import device_of
+from usb_provider.osc.model import fleet
+from usb_provider.osc.model.audit import Consumer
+from usb_provider.osc.model.fleet import Device, State
+from usb_provider.osc.placement import device_of
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 

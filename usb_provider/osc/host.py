@@ -2,9 +2,9 @@
 
 import argparse
 
-from usb_provider.model.fleet import State, count_by_host
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, Table, add_filters, filtered
+from usb_provider.osc.model.fleet import State, count_by_host
 
 _COUNTED = (State.ABSENT, State.DRAINED, State.RESERVED, State.WITHDRAWN)
 

@@ -9,9 +9,9 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 from usb_provider import exception
-from usb_provider.model.audit import Migration, Server
-from usb_provider.model.flavor import Size
-from usb_provider.placement.transport import CALLERS, Transport
+from usb_provider.openstack.transport import CALLERS, Transport
+from usb_provider.osc.model.audit import Migration, Server
+from usb_provider.osc.model.flavor import Size
 
 MICROVERSION = "2.69"
 """Stein (2019): 2.47 and 2.61 have extra specs in listings, 2.53 UUIDs of compute nodes, 2.59 those of migrations,

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from usb_provider.exception import PlacementConflict, Unavailable
-from usb_provider.model.plan import (
+from usb_provider.model.reporting.plan import (
     Action,
     CreateProvider,
     DeleteProvider,
@@ -22,8 +22,8 @@ from usb_provider.model.plan import (
     SetInventory,
     SetTraits,
 )
+from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
 from usb_provider.model.text import printable
-from usb_provider.model.tree import ObservedProvider, ObservedTree
 from usb_provider.placement.client import PlacementClient
 
 LOG = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 from keystoneauth1 import adapter as ksa_adapter
 
 from usb_provider import exception
-from usb_provider.model.tree import Inventory, ProviderRecord
-from usb_provider.placement.transport import CONFIGURED, Settings, Transport
+from usb_provider.model.reporting.tree import Inventory, ProviderRecord
+from usb_provider.openstack.transport import CONFIGURED, Settings, Transport
 
 MICROVERSION = "1.28"
 """Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""

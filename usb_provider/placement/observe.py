@@ -11,8 +11,8 @@ from collections.abc import Collection
 from concurrent.futures import Executor
 
 from usb_provider.exception import Conflict, RootMissing
-from usb_provider.model.provider import NAME_MARK, Root
-from usb_provider.model.tree import ObservedProvider, ObservedTree, ProviderRecord
+from usb_provider.model.reporting.provider import NAME_MARK, Root
+from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree, ProviderRecord
 from usb_provider.placement.client import PlacementClient
 
 _TORN_READS = 5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usb_provider.exception import ConfigError, RootMissing
-from usb_provider.model.provider import Root
+from usb_provider.model.reporting.provider import Root
 from usb_provider.placement.client import PlacementClient
 
 

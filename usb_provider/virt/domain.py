@@ -15,11 +15,11 @@ from typing import Any
 
 import libvirt
 
+from usb_provider.agent.notices import Notices
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
-from usb_provider.model.binding import RunningGuest
-from usb_provider.model.hostdev import UnreadableDomain, parse_guest
-from usb_provider.model.plan import Note
-from usb_provider.notices import Notices
+from usb_provider.model.binding.decision import RunningGuest
+from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
+from usb_provider.model.reporting.plan import Note
 
 LOG = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ It stands for the agent of a host that this machine has no hardware for; what it
 import sys
 
 from usb_provider.cmd.main import main
-from usb_provider.host.recording import Recording, bundled
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo.recording import Recording, bundled
+from usb_provider.demo.testbed import Testbed
 
 if __name__ == "__main__":
     with Testbed.create() as host:

@@ -13,8 +13,8 @@ from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import CUT, PlacementServer, assert_usb_view, placement, placement_server, usb_view
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, KEY_TRAITS, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import needs_umockdev, testbed
-from usb_provider.host.description import usb_device
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo.description import usb_device
+from usb_provider.demo.testbed import Testbed
 
 __all__ = ["agents", "keystone", "placement", "placement_server", "program", "testbed"]
 
@@ -98,7 +98,7 @@ def test_it_reports_at_start_tells_systemd_is_one_process_and_ends_when_asked(
     said = agent.logged("Placement: ")
     assert len(said) == len(writes(placement))
     assert [entry for entry in agent.log if entry not in said] == [
-        f"INFO usb_provider.reporter: The compute node provider is host1 ({root})."
+        f"INFO usb_provider.agent.reporter: The compute node provider is host1 ({root})."
     ]
     assert len(agent.output.splitlines()) == len(agent.log), "something else than log lines was written"
 
@@ -189,7 +189,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
     placement: PlacementServer, testbed: Testbed, start: Start, root: str
 ) -> None:
     testbed.add(KEY)
-    refused = f"WARNING usb_provider.notices: {placement.endpoint} does not answer (Connection refused)"
+    refused = f"WARNING usb_provider.agent.notices: {placement.endpoint} does not answer (Connection refused)"
     with placement.down():
         agent = start()
         agent.eventually(lambda: agent.systemd.heard[-1].startswith("STATUS=Waiting: "), "it waits")
@@ -199,7 +199,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
     wait_offered(agent, placement, root, KEY_NAME)
     assert [entry for entry in agent.log if not entry.startswith("INFO")] == agent.logged(refused)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
 
     agent.forget()
     with placement.down():
@@ -208,7 +208,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
         time.sleep(0.5)
     wait_offered(agent, placement, root, KEY_NAME, SECOND_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
     assert agent.logged("ERROR") == []
 
 
@@ -217,7 +217,7 @@ def test_it_waits_for_the_compute_node_and_for_the_file_that_names_it(
 ) -> None:
     testbed.add(KEY)
     agent = start()
-    missing = "WARNING usb_provider.notices: Placement has no compute node provider named host1"
+    missing = "WARNING usb_provider.agent.notices: Placement has no compute node provider named host1"
     agent.eventually(lambda: agent.logged(missing), "it says so")
     root = "9a0c5f0e-2f5b-4a52-b1a5-d1d7a6f6c5f2"
     (program.directory / "compute_id").write_text(root + "\n")
@@ -227,7 +227,7 @@ def test_it_waits_for_the_compute_node_and_for_the_file_that_names_it(
     name = KEY_NAME.replace("host1", "another-name")
     wait_offered(agent, placement, root, name)
     assert len(agent.logged(missing)) == 1
-    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
 
 
 def test_refused_access_is_said_once_and_repaired_by_itself(
@@ -236,12 +236,12 @@ def test_refused_access_is_said_once_and_repaired_by_itself(
     testbed.add(KEY)
     placement.fail_next(".", 401, times=None)
     agent = start()
-    refused = "ERROR usb_provider.notices: Placement answers 401 "
+    refused = "ERROR usb_provider.agent.notices: Placement answers 401 "
     agent.eventually(lambda: len(placement.requests) >= 2, "it tries again")
     placement.calm()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
     assert "Traceback" not in agent.output
 
 
@@ -253,7 +253,7 @@ def test_no_credentials_are_logged_even_when_all_is_and_tokens_are_renewed(
     secret, keystone.password = keystone.password, "not yet"
     testbed.add(KEY)
     agent = start(words=["--debug"])
-    refused = "ERROR usb_provider.notices: Keystone refuses the credentials in [placement]"
+    refused = "ERROR usb_provider.agent.notices: Keystone refuses the credentials in [placement]"
     agent.eventually(lambda: agent.logged(refused), "it is refused")
     keystone.password = secret
     wait_offered(agent, placement, root, KEY_NAME)
@@ -292,10 +292,10 @@ def test_a_hang_up_reads_rules_and_log_level_again_and_a_bad_file_leaves_everyth
     assert heard[0] == "RELOADING=1"
     assert re.fullmatch(r"MONOTONIC_USEC=\d{5,}", heard[1])
     wait_offered(agent, placement, root, KEY_NAME)
-    assert agent.logged("INFO usb_provider.service: The configuration was read again.")
-    assert agent.logged("DEBUG usb_provider.service: Pass: ")
+    assert agent.logged("INFO usb_provider.agent.process: The configuration was read again.")
+    assert agent.logged("DEBUG usb_provider.agent.process: Pass: ")
 
-    stays = "ERROR usb_provider.service: The configuration stays as it was: "
+    stays = "ERROR usb_provider.agent.process: The configuration stays as it was: "
     program.rules = [{"vendor_id": "10"}, {"class": "keys"}]
     program.groups["DEFAULT"]["debug"] = "false"
     program.write()
@@ -306,7 +306,7 @@ def test_a_hang_up_reads_rules_and_log_level_again_and_a_bad_file_leaves_everyth
     ]
     testbed.add(SECOND)
     wait_offered(agent, placement, root, KEY_NAME, SECOND_NAME)
-    agent.eventually(lambda: agent.logged("DEBUG usb_provider.service: Pass: "), "the log level is as it was")
+    agent.eventually(lambda: agent.logged("DEBUG usb_provider.agent.process: Pass: "), "the log level is as it was")
 
     program.file.write_bytes(b"[usb]\n\xff\n")
     hang_up()
@@ -440,7 +440,7 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_waited_for(
     program.groups["agent"]["state_dir"] = obstacle / "state"
     program.rules = [KEY_RULE | {"traits": ["CUSTOM_SITE_A"]}]
     agent = start()
-    agent.eventually(lambda: agent.logged("ERROR usb_provider.notices: [agent]state_dir "), "it says so")
+    agent.eventually(lambda: agent.logged("ERROR usb_provider.agent.notices: [agent]state_dir "), "it says so")
     obstacle.unlink()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged("ERROR")) == 1

@@ -21,12 +21,12 @@ import pytest
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
+from usb_provider.agent.meter import Loop, Outcome
+from usb_provider.agent.metrics import Endpoint, PrometheusMeter
+from usb_provider.demo.testbed import Testbed
 from usb_provider.exception import ConfigError
-from usb_provider.host.testbed import Testbed
-from usb_provider.meter import Loop, Outcome
-from usb_provider.metrics import Endpoint, PrometheusMeter
-from usb_provider.model.binding import Obstacle, State, Why
-from usb_provider.model.census import DeviceState
+from usb_provider.model.binding.decision import Obstacle, State, Why
+from usb_provider.model.reporting.census import DeviceState
 
 __all__ = ["agents", "placement", "placement_server", "program", "testbed"]
 
@@ -318,7 +318,7 @@ def test_without_the_option_the_library_is_not_even_loaded(
     agent = AgentProcess(program, flags=["-X", "importtime"])
     agents.append(agent)
     agent.wait_ready()
-    assert "usb_provider.service" in agent.output
+    assert "usb_provider.agent.process" in agent.output
     assert "prometheus_client" not in agent.output
 
 
@@ -400,6 +400,8 @@ def test_promtool_is_content_with_what_the_agent_says(meter: PrometheusMeter, ad
 
 def test_the_library_is_an_extra() -> None:
     assert importlib.util.find_spec("prometheus_client") is not None
-    code = "import sys, usb_provider.cmd.agent, usb_provider.service, usb_provider.binder; print(*sys.modules)"
+    code = (
+        "import sys, usb_provider.cmd.agent, usb_provider.agent.process, usb_provider.agent.binder; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "prometheus_client" not in done.stdout

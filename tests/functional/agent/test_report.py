@@ -11,7 +11,7 @@ from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import needs_umockdev, testbed
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo.testbed import Testbed
 
 __all__ = ["agents", "keystone", "placement", "placement_server", "program", "testbed"]
 
@@ -57,7 +57,7 @@ def test_the_report_tells_the_last_pass_the_devices_and_why_and_every_thread(
     assert f"done: create provider {KEY_NAME}" in text
     assert "1-2 1050:0407 bus 1 device 9 1050:0407:Y1: Offered by device_spec rule 1." in text
     assert "Guests are not served: [libvirt]enabled is false" in text
-    assert "usb_provider/service.py" in text and "_work" in text
+    assert "usb_provider/agent/process.py" in text and "_work" in text
     for name in ("MainThread", "reporter", "udev", "reports"):
         assert f" {name}\n" in text
     assert "cannot be told" not in text

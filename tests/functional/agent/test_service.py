@@ -6,7 +6,7 @@ from oslo_service import backend
 
 backend.init_backend(backend.BackendType.THREADING)
 
-from usb_provider.service import Agent, GuestSide, Timing  # noqa: E402
+from usb_provider.agent.process import Agent, GuestSide, Timing  # noqa: E402
 
 
 class Guests:

@@ -22,10 +22,10 @@ from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import PlacementServer, assert_usb_view, placement, placement_server, usb_view
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, KEY_TRAITS, PROGRAM, Program, environment, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
-from usb_provider.host import recording
-from usb_provider.host.description import usb_device
-from usb_provider.host.recording import Recording
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo import recording
+from usb_provider.demo.description import usb_device
+from usb_provider.demo.recording import Recording
+from usb_provider.demo.testbed import Testbed
 
 __all__ = ["keystone", "placement", "placement_server", "program", "testbed"]
 

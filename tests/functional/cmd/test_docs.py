@@ -15,8 +15,8 @@ from tests.fixtures.pages import differs, rewritten, steps
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import Program, program
 from tests.fixtures.testbed import needs_umockdev, testbed
-from usb_provider.host.recording import Recording, bundled
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo.recording import Recording, bundled
+from usb_provider.demo.testbed import Testbed
 
 __all__ = ["placement", "placement_server", "program", "testbed"]
 

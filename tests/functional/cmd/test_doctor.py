@@ -27,13 +27,13 @@ from usb_provider.cmd import doctor
 from usb_provider.cmd.doctor import Look, placement_facts, read_configuration
 from usb_provider.cmd.install_hook import hook_text
 from usb_provider.conf import load
+from usb_provider.demo.testbed import Testbed
+from usb_provider.diagnosis.checks import Finding, Kind, Trouble, Unknown, Verdict, diagnose
 from usb_provider.exception import Unavailable
 from usb_provider.host import installation
 from usb_provider.host.installation import Places
-from usb_provider.host.testbed import Testbed
-from usb_provider.model.diagnosis import Finding, Kind, Trouble, Unknown, Verdict, diagnose
+from usb_provider.openstack.session import connect
 from usb_provider.placement.root import RootFinder, RootHints
-from usb_provider.placement.session import connect
 from usb_provider.virt.listener import Listener, ListenOptions
 
 __all__ = ["keystone", "placement", "placement_server", "program", "testbed"]
@@ -392,7 +392,7 @@ def test_a_placement_that_is_too_old_is_told(tmp_path: Path) -> None:
         facts = placement_facts(client, RootFinder(client, RootHints(name="host1")))
     assert facts.versions == ("1.0", "1.10")
     assert isinstance(facts.root, Trouble) and facts.root.kind is Kind.INCOMPATIBLE
-    from usb_provider.model import diagnosis
+    from usb_provider.diagnosis import checks as diagnosis
 
     found = {each.check: each for each in diagnosis.placement(facts)}
     assert [check for check, row in found.items() if row.verdict is Verdict.WRONG] == ["microversion"]

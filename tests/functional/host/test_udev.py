@@ -13,12 +13,12 @@ import pytest
 
 from tests.fixtures.hostile import HOSTILE
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
-from usb_provider.host import recording
-from usb_provider.host.description import usb_device
-from usb_provider.host.recording import Recording
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo import recording
+from usb_provider.demo.description import usb_device
+from usb_provider.demo.recording import Recording
+from usb_provider.demo.testbed import Testbed
 from usb_provider.host.udev import UdevHost, Watcher
-from usb_provider.model.device import HostUse, Speed, UsbDevice, UseKind
+from usb_provider.model.devices.device import HostUse, Speed, UsbDevice, UseKind
 
 __all__ = ["testbed"]
 

@@ -1,7 +1,7 @@
 """Hands at the USB ports of one replayed host, in a process of their own.
 
 umockdev shows one host to a process and its children, by an environment variable. Where one test
-needs several hosts, each gets such a process: it holds a :class:`~usb_provider.host.testbed.Testbed`
+needs several hosts, each gets such a process: it holds a :class:`~usb_provider.demo.testbed.Testbed`
 and does what it is told, one JSON line at a time, and the agent of that host is started with the same
 ``UMOCKDEV_DIR``.
 """
@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from usb_provider.host import testbed as umockdev
-from usb_provider.host.recording import Recording, RecordingError
-from usb_provider.host.testbed import Testbed
+from usb_provider.demo import testbed as umockdev
+from usb_provider.demo.recording import Recording, RecordingError
+from usb_provider.demo.testbed import Testbed
 
 SOURCE_TREE = Path(__file__).parents[3]
 

@@ -30,7 +30,7 @@ from tests.fixtures import openstack
 from tests.fixtures.keystone import Keystone
 from tests.fixtures.openstack import KEY, YUBIKEY_TRAITS
 from tests.fixtures.reporting import Operator
-from usb_provider.model.flavor import NO_SUFFIX, Size, parse
+from usb_provider.osc.model.flavor import NO_SUFFIX, Size, parse
 
 SPECS = st.dictionaries(
     st.one_of(

@@ -16,7 +16,7 @@ except ImportError as error:
     pytest.skip(f"nova's functional tests are not installed: {error}", allow_module_level=True)
 
 from tests.fixtures.placement import assert_usb_view
-from usb_provider.host.description import usb_device
+from usb_provider.demo.description import usb_device
 
 ONE_KEY = {"resources:CUSTOM_USB_KEY": "1"}
 YUBIKEY = "1050:0407:Y1"

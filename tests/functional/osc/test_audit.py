@@ -6,7 +6,7 @@ import pytest
 
 from tests.fixtures.openstack import KEY, Cloud, named
 from tests.fixtures.reporting import uuid_of
-from usb_provider.model.flavor import extra_specs_for
+from usb_provider.osc.model.flavor import extra_specs_for
 
 ONE = extra_specs_for(KEY)
 

@@ -4,7 +4,7 @@ import pytest
 
 from placement_traits import STATE_DRAINED
 from tests.fixtures.openstack import KEY, Answer, Cloud, named
-from usb_provider.model.flavor import extra_specs_for
+from usb_provider.osc.model.flavor import extra_specs_for
 
 GOOD = {"hw:usb_model": "qemu-xhci"}
 ONE = {f"resources:{KEY}": "1", **GOOD}

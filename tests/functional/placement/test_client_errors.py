@@ -1,6 +1,6 @@
 """Each way in which Placement, Keystone or what stands between fails has its own error and one sentence.
 
-requests-mock does here what a real Placement will not do on demand; what it does, tests/functional/reporter has.
+requests-mock does here what a real Placement will not do on demand; what it does, tests/functional/agent/reporter has.
 """
 
 import email.utils
@@ -25,9 +25,9 @@ from usb_provider.exception import (
     UnknownName,
     UsbProviderError,
 )
-from usb_provider.model.tree import Inventory
+from usb_provider.model.reporting.tree import Inventory
+from usb_provider.openstack.session import connect
 from usb_provider.placement.client import PlacementClient
-from usb_provider.placement.session import connect
 
 URL = "http://placement.test/placement"
 KEYSTONE = "http://keystone.test/v3"

@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from usb_provider.conf.load import Options, open_files, read, reread
 from usb_provider.exception import ConfigError
-from usb_provider.model.identity import JUNK_SERIALS
+from usb_provider.model.devices.identity import JUNK_SERIALS
 
 Write = Callable[[str], cfg.ConfigOpts]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fixtures.builders import CCID, KEYBOARD, STICK, a_device
 from tests.fixtures.hostile import any_text
 from usb_provider.host.usage import HostUsage, btrfs_devices, parse_mountinfo, parse_routes, parse_swaps
-from usb_provider.model.device import Triplet, UsbDevice, UseKind
+from usb_provider.model.devices.device import Triplet, UsbDevice, UseKind
 
 MOUSE: Triplet = ("03", "01", "02")
 FIDO: Triplet = ("03", "00", "00")

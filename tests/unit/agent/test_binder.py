@@ -1,0 +1,622 @@
+"""The binder on a host of plain values: what a guest holds it has, and nothing else, whatever happens between."""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.fake_host import FakeHost, Never, a_uuid
+from usb_provider.agent import binder as binder_module
+from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
+from usb_provider.model.binding.hostdev import Hostdev
+from usb_provider.model.devices.device import HostUse, Speed, UseKind
+
+
+@pytest.fixture
+def host() -> Iterator[FakeHost]:
+    host = FakeHost()
+    yield host
+    assert host.violations == []
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is tried again at the next pass; how long it waits has a test of its own."""
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 0.0)
+    monkeypatch.setattr(binder_module, "_SUSPECT_SECONDS", 0.0)
+
+
+def test_a_guest_that_holds_a_device_has_it_after_one_pass(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+def test_two_like_devices_each_go_to_the_guest_that_holds_them(host: FakeHost) -> None:
+    for port, serial, name in (("1-2", "A1", "left"), ("1-3", "A2", "right")):
+        host.plug(port, serial=serial)
+        host.start(name)
+        host.hold(port, name)
+    host.start("bystander")
+    host.binder.run()
+    assert (host.has("left"), host.has("right"), host.has("bystander")) == ({"1-2"}, {"1-3"}, set())
+
+
+def test_a_pass_with_nothing_to_do_touches_nothing(host: FakeHost) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    before = list(host.history)
+    assert host.binder.run() is None
+    assert host.history == before
+
+
+def test_an_unplugged_device_is_detached_at_once_and_is_back_when_it_is_plugged_in_again(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.unplug("1-2")
+    host.binder.run()
+    assert host.domains["vm"].hostdevs == []
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+def test_a_device_with_a_serial_is_back_from_another_port(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.unplug("1-2")
+    host.plug("1-4", serial="A1")
+    host.binder.run()
+    assert host.has("vm") == {"1-4"}
+
+
+def test_another_device_in_the_old_port_is_never_attached(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.unplug("1-2")
+    host.plug("1-2", serial="B2")
+    host.binder.run()
+    host.binder.run()
+    assert host.has("vm") == set()
+    assert host.domains["vm"].hostdevs == []
+
+
+def test_a_device_that_resets_itself_between_two_looks_is_attached_anew(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.unplug("1-2")
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    assert len(host.domains["vm"].hostdevs) == 1
+
+
+def test_a_number_that_changes_between_look_up_and_attach_never_gives_the_wrong_device(host: FakeHost) -> None:
+    first = host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+
+    def swap() -> None:
+        host.unplug("1-2")
+        # A twin takes the very number that was looked up; the right one comes back with another.
+        host.devices["1-3"] = type(first)(**{**_fields(first), "sys_name": "1-3", "port_path": "3", "serial": "B2"})
+        host.plug("1-2", serial="A1")
+
+    host.before_attach.append(swap)
+    host.binder.run()
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    assert len(host.domains["vm"].hostdevs) == 1
+
+
+def test_an_allocation_that_is_removed_takes_the_device_with_it(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    host.binder.run()
+    del host.allocations[provider]
+    with caplog.at_level(logging.INFO, "usb_provider.audit"):
+        host.binder.run()
+    assert host.domains["vm"].hostdevs == []
+    assert "no longer holds its allocation" in caplog.text
+
+
+def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "usb_provider.audit"]
+
+
+def test_the_audit_trail_says_what_hands_did_and_whose_device_it_was(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    host.binder.run()
+    assert [each["event"] for each in audited(caplog)] == ["attach"]  # nobody knows when it was plugged in
+    host.unplug("1-2")
+    host.binder.run()
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.plug("1-3", serial="A2")
+    host.binder.run()
+    events = audited(caplog)
+    assert [each["event"] for each in events] == ["attach", "unplug", "detach", "replug", "attach", "plug"]
+    unplug = events[1]
+    assert (unplug["guest"], unplug["guest_uuid"], unplug["provider_uuid"]) == ("vm", a_uuid("vm"), provider)
+    assert (unplug["port"], unplug["usb_id"]) == ("1-2", "1050:0407")
+    assert "guest" not in events[-1]
+
+
+def test_a_device_that_came_back_before_anybody_looked_is_audited_as_unplugged_and_replugged(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.unplug("1-2")
+    host.plug("1-5", serial="A1")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("unplug", "1-2"), ("replug", "1-5")]
+
+
+def test_a_rule_that_comes_to_offer_a_device_that_was_there_all_along_is_no_plug_in_the_audit_trail(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    rules, host.specs = host.specs, ()
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    host.specs = rules
+    host.plug("1-3", serial="A2")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("plug", "1-3")]
+    host.unplug("1-2")
+    host.binder.run()
+    assert [(each["event"], each["port"]) for each in audited(caplog)[1:]] == [("unplug", "1-2")]
+
+
+def test_a_provider_that_was_deleted_and_is_made_anew_is_no_plug_in_the_audit_trail(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    made, host.providers = host.providers, set()
+    host.binder.run()
+    host.providers = made
+    host.binder.run()
+    assert audited(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"), [("prepare", "start"), ("migrate", "live migration"), ("restore", "restore")]
+)
+def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    said = host.binder.answer({"operation": operation, "guest": "instance-1", "xml": "<not-closed>"})["refuse"]
+    assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
+    assert f"The {what} of guest instance-1 is refused: {said}" in caplog.text
+
+
+def test_a_quiet_pass_audits_nothing(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.plug("1-2", serial="A1")
+    host.binder.run()
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    host.binder.run()
+    assert audited(caplog) == []
+
+
+def test_a_refusal_of_yesterday_is_no_longer_in_the_status(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.plug("1-2", serial="A1")
+    host.hold("1-2", "vm")
+    host.unplug("1-2")
+    host.binder.run()
+    refused = host.binder.answer({"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"))})
+    assert "not plugged in" in str(refused)
+    host.binder.run()
+    assert [row["uuid"] for row in host.binder.status()] == [a_uuid("vm")]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    host.binder.run()
+    assert host.binder.status() == []
+
+
+def test_an_allocation_that_moves_to_a_migration_leaves_the_device_where_it_is(host: FakeHost) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    host.binder.run()
+    host.allocations[provider] = a_uuid("a migration, which is no guest here")
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+def test_an_allocation_that_moves_to_another_guest_here_takes_the_device_along(host: FakeHost) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    host.start("heir")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.hold("1-2", "heir")
+    host.binder.run()
+    assert (host.has("vm"), host.has("heir")) == (set(), {"1-2"})
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Incompatible("a proxy answers 405")])
+def test_a_placement_that_cannot_say_who_holds_what_keeps_no_device_from_its_guest(
+    host: FakeHost, error: Exception
+) -> None:
+    def confirm(uuids: object) -> None:
+        raise error
+
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder._confirm = confirm
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_restored_guest_has_a_live_device_again(host: FakeHost, hook: bool) -> None:
+    host.plug("1-2", serial="A1")
+    host.plug("1-3", serial="A2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.hold("1-3", "vm")
+    host.binder.run()
+    host.save_and_restore("vm", hook=hook)
+    host.binder.run()
+    assert host.has("vm") == {"1-2", "1-3"}
+
+
+def test_placeholders_all_go_before_anything_is_attached(host: FakeHost) -> None:
+    for port in ("1-2", "1-3"):
+        host.plug(port, serial=port)
+        host.start("vm")
+        host.hold(port, "vm")
+    host.binder.run()
+    host.save_and_restore("vm")
+    host.history.clear()
+    host.binder.run()
+    assert [what for what, _, _ in host.history] == ["detach", "detach", "attach", "attach"]
+
+
+def test_a_guest_that_is_on_its_way_in_is_left_alone_until_it_has_arrived(host: FakeHost) -> None:
+    host.plug("1-2")
+    host.start("vm").busy = True
+    host.hold("1-2", "vm")
+    assert host.binder.run() is not None, "somebody has to look again"
+    assert host.history == []
+    host.domains["vm"].busy = False
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+def test_a_crash_of_the_agent_forgets_nothing_that_matters(host: FakeHost) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.restart_agent()
+    before = list(host.history)
+    host.binder.run()
+    assert host.history == before
+
+
+def test_hostdevs_that_are_not_ours_are_left_alone(host: FakeHost) -> None:
+    device = host.plug("1-2")
+    theirs = Hostdev("hostdev0", device.vendor_id, device.product_id, device.busnum, device.devnum)
+    host.start("theirs").hostdevs.append(theirs)
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    assert host.domains["theirs"].hostdevs == [theirs]
+    assert host.binder.status()[0]["devices"][0]["reason"] == "guest theirs has it"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"interfaces": (("09", "00", "00"),)}, "hub"),
+        ({"uses": (HostUse(UseKind.MOUNTED, "sdb1 is mounted on /mnt"),)}, "mounted"),
+        ({"vendor_id": "dead"}, "none of the 1 device_spec rules"),
+    ],
+)
+def test_what_is_not_offered_is_never_attached_even_with_a_forged_allocation(
+    host: FakeHost, facts: dict[str, object], why: str
+) -> None:
+    host.plug("1-2", **facts)
+    uuid = host.uuid_of("1-2")
+    host.providers.add(uuid)
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    assert host.history == []
+    assert why in host.binder.status()[0]["devices"][0]["reason"]
+
+
+def test_a_failing_attach_is_tried_again_and_said_once(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    for _ in range(2):
+        host.before_attach.append(lambda: host.faults.append(AttachRefused("libvirt says: no.")))
+        host.binder.run()
+    assert caplog.text.count("libvirt says: no.") == 1
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+
+
+def test_a_failure_is_not_tried_again_at_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.before_attach.append(lambda: host.faults.append(AttachRefused("libvirt says: no.")))
+    again = host.binder.run()
+    assert again is not None and 20 < again <= 30
+    host.binder.run()
+    assert host.history == []
+
+
+def test_libvirt_being_away_is_told_to_the_caller(host: FakeHost) -> None:
+    host.faults.append(Unavailable("libvirt does not answer."))
+    with pytest.raises(Unavailable):
+        host.binder.run()
+
+
+def test_status_says_what_each_guest_should_have_and_has(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    (guest,) = host.binder.status()
+    (device,) = guest["devices"]
+    assert (guest["name"], device["state"], device["reason"]) == ("vm", "attached", None)
+    since = device["since"]
+    host.binder.run()
+    assert host.binder.status()[0]["devices"][0]["since"] == since
+    host.unplug("1-2")
+    host.binder.run()
+    assert host.binder.status()[0]["devices"][0]["reason"] == "it is not plugged in"
+
+
+def _fields(device: object) -> dict[str, object]:
+    import dataclasses
+
+    return {field.name: getattr(device, field.name) for field in dataclasses.fields(device)}  # type: ignore[arg-type]
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
+    """What is in the log from *level* on."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+
+def test_each_attach_and_detach_is_one_line_and_a_quiet_pass_none(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2", serial="A1")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    assert len(lines(caplog)) == 1
+    caplog.clear()
+    host.binder.run()
+    assert lines(caplog) == []
+    host.unplug("1-2")
+    host.binder.run()
+    assert [json.loads(line)["event"] for line in lines(caplog)] == ["unplug", "detach"]
+
+
+def test_a_failure_is_warned_of_once_and_once_told_to_be_over(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults += [AttachRefused("libvirt says: no.") for _ in range(3)]
+    host.binder.run()
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    assert sum("libvirt says: no." in line for line in lines(caplog, logging.WARNING)) == 1
+    assert sum(line.startswith("No longer so: ") and "libvirt says: no." in line for line in lines(caplog)) == 1
+
+
+@pytest.mark.parametrize("end", [lambda host: host.stop("vm"), lambda host: host.unplug("1-2")])
+def test_a_failure_that_nobody_tries_to_mend_any_more_is_told_to_be_over(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, end: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults.append(AttachRefused("libvirt says: no."))
+    host.binder.run()
+    end(host)  # type: ignore[operator]
+    host.binder.run()
+    assert sum(line.startswith("No longer so: ") for line in lines(caplog)) == 1
+    assert host.binder.run() is None
+
+
+def test_a_failure_outlives_a_migration_that_keeps_everybody_out(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    caplog.set_level(logging.INFO)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.faults.append(AttachRefused("libvirt says: no."))
+    host.binder.run()
+    host.domains["vm"].busy = True
+    host.binder.run()
+    assert not any(line.startswith("No longer so: ") for line in lines(caplog))
+
+
+def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told_to_be_over(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2", speed="high")
+    domain = host.start("vm")
+    host.stop("vm")
+    host.hold("1-2", "vm")
+    controller = "<controller type='usb' model='qemu-xhci'/>"
+    xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices>{controller}</devices></domain>"
+    host.unplug("1-2")
+    for _ in range(3):
+        assert "refuse" in host.binder.answer({"operation": "prepare", "xml": xml})
+    assert len(lines(caplog, logging.WARNING)) == 1
+    assert len([record for record in caplog.records if record.name == "usb_provider.audit"]) == 3
+    host.plug("1-2", speed="high")
+    for _ in range(2):
+        assert host.binder.answer({"operation": "prepare", "xml": xml}) == {}
+    assert len([line for line in lines(caplog) if line.startswith("No longer so: The start of guest vm")]) == 1
+
+
+def arrival(*providers: str) -> dict[str, str]:
+    """What the hook asks when the guest "vm" arrives with the devices of these providers of another host."""
+    devices = [a_hostdev_xml(f"ua-usb-{provider}", device=number) for number, provider in enumerate(providers, start=3)]
+    return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
+
+
+ASKS = {"resources:CUSTOM_USB_KEY": "1"}
+THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
+
+
+def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.hold("1-2", "vm")
+    assert '<address bus="255"' in str(host.binder.answer(arrival(THERE))["xml"])
+    assert host.binder.answer(arrival()) == {}, "it brings none"
+
+
+def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    said = host.binder.answer(arrival(THERE))["refuse"]
+    assert said == (
+        "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
+    )
+
+
+@pytest.mark.parametrize("whose", ["source", "destination"])
+def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it_is(
+    host: FakeHost, whose: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.plug("1-2", serial="A1")
+    here = host.hold("1-2", "vm")
+    host.traits[THERE if whose == "source" else here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
+    said = host.binder.answer(arrival(THERE))["refuse"]
+    verb, name = {"source": ("has", THERE), "destination": ("would get", here)}[whose]
+    assert said == (
+        f'The instance {verb} USB device {name}, which a rule keeps from live migration ("live_migratable": false); '
+        f"migrate it cold."
+    )
+    assert f"The live migration of guest vm is refused: {said}" in caplog.text
+
+
+def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
+    host.placement_up = False
+    assert "Placement cannot be asked what this instance holds" in host.binder.answer(arrival(THERE))["refuse"]
+    assert host.binder.answer(arrival()) == {}
+
+
+def test_a_guest_that_has_just_lost_its_device_is_still_kept_where_a_rule_keeps_it(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    here = host.hold("1-2", "vm")
+    host.traits[here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
+    bare = {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    assert "would get USB device" in host.binder.answer(bare)["refuse"]
+    host.placement_up = False
+    assert host.binder.answer(bare) == {}, "it has nothing that it could lose"
+
+
+def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host: FakeHost) -> None:
+    host.askers = Never()
+    host.restart_agent()
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    for message in (starting, arrival(THERE)):
+        said = host.binder.answer(message)["refuse"]
+        assert said == (
+            "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
+            "that it is not overloaded."
+        )
+
+
+@pytest.mark.parametrize("operation", ["prepare", "migrate"])
+def test_the_port_of_a_device_that_a_guest_comes_with_is_free_for_the_one_that_it_gets(
+    host: FakeHost, operation: str
+) -> None:
+    """A UHCI controller has two ports, of which nova's tablet takes one."""
+    host.plug("1-2", serial="A1", speed=Speed.FULL)
+    host.hold("1-2", "vm")
+    tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
+    brought = a_hostdev_xml(f"ua-usb-{THERE}", port=2)
+    xml = a_domain_xml(name="vm", uuid=a_uuid("vm"), usb_model="piix3-uhci", devices=[tablet, brought])
+    said = host.binder.answer({"operation": "migrate", "xml": xml})
+    if operation == "prepare":
+        said = host.binder.answer({"operation": "prepare", "xml": said["xml"]})
+    assert "refuse" not in said
+
+
+def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.start("old")
+    host.hold("1-2", "old")
+    host.binder.run()
+    host.hold("1-2", "new")
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
+    assert "guest old has it" in host.binder.answer(starting)["refuse"]
+    host.stop("old")
+    assert host.binder.answer(starting) == {}, "nobody has looked since, but libvirt has said so"
+
+
+def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_and_not_for_one_after_another(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirm(uuids: object) -> None:
+        raise Conflict("A provider is gone.")
+
+    host.confirm = confirm
+    tree = host.view().tree
+    monkeypatch.setattr(host, "view", lambda: dataclasses.replace(FakeHost.view(host), tree=tree))
+    host.restart_agent()
+    for _ in range(3):
+        host.binder.run()
+    assert host.changes == 1
+
+
+def test_debug_tells_how_each_device_of_a_guest_stands_when_that_changes(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.unplug("1-2")
+    host.binder.run()
+    host.binder.run()
+    assert len([line for line in lines(caplog, logging.DEBUG) if line.endswith(": waiting: it is not plugged in")]) == 1

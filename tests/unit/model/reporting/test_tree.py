@@ -1,0 +1,76 @@
+"""Placement's own words as values."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from placement_traits import MANAGED, STATE_ABSENT
+from tests.fixtures.builders import KEY, a_consumer, an_observed
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider
+
+inventories = st.builds(
+    Inventory,
+    total=st.integers(1, 9),
+    reserved=st.integers(0, 9),
+    min_unit=st.integers(1, 9),
+    max_unit=st.integers(1, 9),
+    step_size=st.integers(1, 9),
+    allocation_ratio=st.floats(0.5, 16),
+)
+
+
+@given(inventories)
+def test_an_inventory_survives_the_way_to_placement_and_back(inventory: Inventory) -> None:
+    assert Inventory.from_json(json.loads(json.dumps(inventory.to_json()))) == inventory
+
+
+def test_what_placement_adds_to_an_inventory_one_day_does_no_harm() -> None:
+    assert Inventory.from_json(Inventory().to_json() | {"colour": "red"}) == Inventory()
+
+
+def test_a_device_is_one_exclusive_unit() -> None:
+    assert Inventory().to_json() == {
+        "total": 1,
+        "reserved": 0,
+        "min_unit": 1,
+        "max_unit": 1,
+        "step_size": 1,
+        "allocation_ratio": 1.0,
+    }
+
+
+def test_what_is_reserved_in_full_is_not_schedulable() -> None:
+    assert Inventory().schedulable
+    assert not Inventory(reserved=1).schedulable
+    assert Inventory(total=2, reserved=1).schedulable
+
+
+@pytest.mark.parametrize(
+    ("provider", "blank"),
+    [
+        (an_observed(inventories={}, traits=()), True),
+        (an_observed(inventories={}), False),
+        (an_observed(traits=()), False),
+        (an_observed(inventories={}, traits=(), held=[KEY]), False),
+    ],
+)
+def test_a_provider_that_nobody_has_put_anything_on_is_blank(provider: ObservedProvider, blank: bool) -> None:
+    assert provider.blank is blank
+
+
+def test_a_provider_is_ours_by_its_mark_and_absent_by_its_state() -> None:
+    assert an_observed(traits={MANAGED}).managed
+    assert not an_observed(traits={"CUSTOM_USB_VENDOR_1050"}).managed
+    assert an_observed(traits={STATE_ABSENT}).absent
+    assert not an_observed().absent
+
+
+def test_an_allocation_of_nothing_is_none() -> None:
+    held = an_observed(held=[KEY])
+    assert held.allocated
+    assert held.used_classes == {KEY}
+    nothing = ObservedProvider("u", "n", 1, allocations={a_consumer(): {KEY: 0}})
+    assert not nothing.allocated
+    assert not nothing.used_classes

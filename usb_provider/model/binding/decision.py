@@ -1,0 +1,313 @@
+"""What to attach to which guest, and what to detach: allocations, devices and hostdevs compared. Pure.
+
+The rules: a device is attached to a guest only while that guest holds its allocation; what is attached by us and is
+not so held, not there any more, or dead, is detached; of two guests never both have one. Applying is binder.py's.
+"""
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from usb_provider.model.binding.hostdev import Guest, Hostdev
+from usb_provider.model.devices.device import UsbDevice
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGuest:
+    """A guest that runs (or is paused). ``busy``: it is being migrated or restored in, and cannot be changed yet."""
+
+    guest: Guest
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One provider of this host that consumers hold, and the device that it stands for, as far as one is there.
+
+    ``device`` is the device to attach: plugged in and offered. Where it is None, ``why_not`` is a sentence's end, and
+    ``plugged`` tells whether it is there all the same. ``stays`` is a rule's word that no live migration may exchange
+    it.
+    """
+
+    provider_uuid: str
+    name: str
+    consumers: frozenset[str]
+    device: UsbDevice | None = None
+    why_not: str = "it is not plugged in"
+    plugged: bool = False
+    stays: bool = False
+
+
+class Why(enum.StrEnum):
+    """Why a hostdev is detached; the words of the audit trail."""
+
+    GONE = "the device was unplugged"
+    MOVED = "the device has another address now"
+    DEAD = "the guest lost the device when it was restored or migrated"
+    RELEASED = "the guest no longer holds its allocation"
+    DUPLICATE = "it is there twice"
+
+
+class Obstacle(enum.StrEnum):
+    """Why a start or an arrival is refused, in a word."""
+
+    UNPLUGGED = "unplugged"
+    NOT_OFFERED = "not_offered"
+    TAKEN = "taken"
+    NO_CONTROLLER = "no_controller"
+    TOO_FAST = "too_fast"
+    NO_PORT = "no_port"
+    PLACEMENT = "placement"
+    NOT_READ_YET = "not_read_yet"
+    NOT_LIVE_MIGRATABLE = "not_live_migratable"
+    NOT_CLAIMED = "not_claimed"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why a guest may not start or arrive: a word, and the sentence for whoever wanted it to."""
+
+    obstacle: Obstacle
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Take the hostdev *alias* from the guest."""
+
+    guest_uuid: str
+    guest_name: str
+    provider_uuid: str
+    hostdev: Hostdev
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Give *device* to the guest, for the provider that it holds."""
+
+    guest_uuid: str
+    guest_name: str
+    provider_uuid: str
+    provider_name: str
+    device: UsbDevice
+
+
+class State(enum.StrEnum):
+    """How far one device of one guest is."""
+
+    ATTACHED = "attached"
+    PENDING = "pending"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One device that a guest should have: how it stands, and the *reason* where it does not have it."""
+
+    guest_uuid: str
+    guest_name: str
+    provider_uuid: str
+    provider_name: str
+    state: State
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Detaches come first, all of them: a placeholder left beside a real device could grab it."""
+
+    detaches: tuple[Detach, ...] = ()
+    attaches: tuple[Attach, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+
+def decide(
+    guests: Sequence[RunningGuest],
+    holdings: Collection[Holding],
+    *,
+    known_consumers: Collection[str] = (),
+    dead: Collection[tuple[str, str]] = (),
+) -> Decision:
+    """What to do about *guests*, given what consumers hold.
+
+    :param holdings: every provider of ours on this host, held or not; a hostdev of ours whose provider is not among
+        them has nothing to show for itself and is detached.
+    :param known_consumers: UUIDs of all guests that this host knows, running or not. An allocation of any other
+        consumer may be of a migration (nova moves the source's allocation to the migration's UUID), so that the guest
+        keeps what it has.
+    :param dead: (guest UUID, alias) of hostdevs that QEMU has let go of.
+    """
+    by_provider = {holding.provider_uuid: holding for holding in holdings}
+    known = frozenset(known_consumers)
+    detaches: list[Detach] = []
+    for running in guests:
+        if not running.busy:
+            detaches += _detaches(running.guest, by_provider, known, frozenset(dead))
+    leaving = {(detach.guest_uuid, detach.hostdev) for detach in detaches}
+    attaches: list[Attach] = []
+    bindings: list[Binding] = []
+    for running in guests:
+        guest = running.guest
+        for holding in sorted(holdings, key=lambda each: each.name):
+            if guest.uuid not in holding.consumers:
+                continue
+            state, reason, attach = _want(running, holding, guests, leaving)
+            bindings.append(Binding(guest.uuid, guest.name, holding.provider_uuid, holding.name, state, reason))
+            if attach is not None and not any(detach.guest_uuid == guest.uuid for detach in detaches):
+                attaches.append(attach)
+    return Decision(tuple(detaches), tuple(attaches), tuple(bindings))
+
+
+def _detaches(
+    guest: Guest, holdings: Mapping[str, Holding], known: frozenset[str], dead: frozenset[tuple[str, str]]
+) -> list[Detach]:
+    found: list[Detach] = []
+    seen: set[str] = set()
+    for hostdev in guest.ours:
+        provider = hostdev.provider_uuid or ""
+        holding = holdings.get(provider)
+        why: Why | None = None
+        if provider in seen:
+            why = Why.DUPLICATE
+        elif (guest.uuid, hostdev.alias) in dead or hostdev.missing:
+            why = Why.DEAD
+        elif holding is None or not _may_keep(guest, holding, known):
+            why = Why.RELEASED
+        elif holding.device is None:
+            why = Why.GONE
+        elif not hostdev.is_at(holding.device):
+            why = Why.MOVED
+        seen.add(provider)
+        if why is not None:
+            found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
+    return found
+
+
+def _may_keep(guest: Guest, holding: Holding, known: frozenset[str]) -> bool:
+    if guest.uuid in holding.consumers:
+        return True
+    return bool(holding.consumers) and not holding.consumers & known
+
+
+def _want(
+    running: RunningGuest,
+    holding: Holding,
+    guests: Sequence[RunningGuest],
+    leaving: Collection[tuple[str, Hostdev]],
+) -> tuple[State, str | None, Attach | None]:
+    guest, device = running.guest, holding.device
+    have = [hostdev for hostdev in guest.ours if hostdev.provider_uuid == holding.provider_uuid]
+    stays = [hostdev for hostdev in have if (guest.uuid, hostdev) not in leaving]
+    if stays and not running.busy:
+        return State.ATTACHED, None, None
+    if device is None:
+        return State.WAITING, holding.why_not, None
+    if running.busy:
+        return State.PENDING, "the guest is still starting, or being restored or migrated", None
+    other = holder(device, guests, besides=guest.uuid)
+    if other is not None:
+        return State.WAITING, f"guest {other} has it", None
+    return State.PENDING, None, Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device)
+
+
+def holder(device: UsbDevice, guests: Sequence[RunningGuest], *, besides: str) -> str | None:
+    """The name of another guest that has *device* attached, by us or by anybody else."""
+    for running in guests:
+        if running.guest.uuid != besides and any(hostdev.is_at(device) for hostdev in running.guest.hostdevs):
+            return running.guest.name
+    return None
+
+
+def refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:
+    """Why *guest*, which is about to start, cannot have what it holds: a refusal each, or none when it can.
+
+    Each says what to do in words of flavors and images, since it ends in the server's fault for its owner's operator.
+    """
+    held = [holding for holding in sorted(holdings, key=lambda each: each.name) if guest.uuid in holding.consumers]
+    said: list[Refusal] = []
+    wanted: list[tuple[Holding, UsbDevice]] = []
+    for holding in held:
+        if holding.device is None:
+            obstacle = Obstacle.NOT_OFFERED if holding.plugged else Obstacle.UNPLUGGED
+            text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
+            said.append(Refusal(obstacle, text))
+            continue
+        other = holder(holding.device, guests, besides=guest.uuid)
+        if other is not None:
+            text = f"USB device {holding.name} is allocated to this instance, but guest {other} has it."
+            said.append(Refusal(Obstacle.TAKEN, text))
+            continue
+        wanted.append((holding, holding.device))
+    return (*said, *_controller_refusals(guest, wanted))
+
+
+def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:
+    """Why *guest*, which another host wants to hand over live, may not come: a refusal each, or none.
+
+    Whether what it holds here is there for it, its start here will ask (:func:`refusals`).
+
+    :param holdings: what it holds here.
+    :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule there
+        does not let go.
+    """
+    brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
+    said: list[Refusal] = []
+    kept = {(uuid, "has") for uuid in brings if uuid in staying}
+    kept |= {(each.name, "would get") for each in holdings if each.stays}
+    for name, verb in sorted(kept):
+        text = (
+            f"The instance {verb} USB device {name}, which a rule keeps from live migration "
+            f'("live_migratable": false); migrate it cold.'
+        )
+        said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
+    if len(holdings) < len(brings):
+        text = (
+            f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
+            f"{len(holdings) or 'none'} on this host; let nova choose the host, which claims them there."
+        )
+        said.append(Refusal(Obstacle.NOT_CLAIMED, text))
+    return tuple(said)
+
+
+_REMEDY = (
+    "set hw:usb_model=qemu-xhci in the flavor (nova 32 or newer) and, where VNC or another console is on, "
+    "hw_input_bus=virtio in the image"
+)
+
+
+def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice]]) -> list[Refusal]:
+    if not wanted:
+        return []
+    if not guest.controllers:
+        text = f"The instance has no USB controller for {_names(wanted)}; {_REMEDY}."
+        return [Refusal(Obstacle.NO_CONTROLLER, text)]
+    free = [controller.free_ports for controller in guest.controllers]
+    said: list[Refusal] = []
+    for holding, device in wanted:
+        able = [index for index, controller in enumerate(guest.controllers) if controller.takes(device.speed)]
+        port = next((index for index in able if free[index] > 0), None)
+        if not able:
+            models = ", ".join(controller.model for controller in guest.controllers)
+            text = (
+                f"USB device {holding.name} is a {device.speed}-speed device, too fast for the instance's USB "
+                f"controller ({models}); {_REMEDY}."
+            )
+            said.append(Refusal(Obstacle.TOO_FAST, text))
+        elif port is None:
+            text = (
+                f"The instance has no free USB port for {holding.name}; {_REMEDY}, ask for fewer devices, or lower "
+                f"hw:redirected_usb_ports."
+            )
+            said.append(Refusal(Obstacle.NO_PORT, text))
+        else:
+            free[port] -= 1
+    return said
+
+
+def _names(wanted: Sequence[tuple[Holding, UsbDevice]]) -> str:
+    return " and ".join(holding.name for holding, _ in wanted)

@@ -1,0 +1,232 @@
+"""libvirt's domain XML as values: which USB devices a guest has, what its USB ports can take, and what it asks for.
+
+Pure text to value and back (https://libvirt.org/formatdomain.html). Whether a device should be attached is
+binding.py's; talking to libvirt is virt/domain.py's.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from usb_provider.model.devices.device import Speed, UsbDevice
+
+ALIAS_PREFIX = "ua-usb-"
+"""libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID."""
+
+NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
+_ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
+
+# Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits); one apart from the
+# other, since libvirt refuses two hostdevs with one address.
+_NOWHERE_BUS = 255
+
+_MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
+_MODEL_PORTS = {"uhci": 2, "ohci": 3, "ehci": 6, "xhci": 4}
+_RANK = {Speed.LOW: 0, Speed.FULL: 1, Speed.HIGH: 2, Speed.SUPER: 3, Speed.SUPER_PLUS: 4}
+
+
+class UnreadableDomain(ValueError):
+    """The text is not a libvirt domain; the caller should refuse what depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hostdev:
+    """One USB hostdev of a domain; what its XML leaves out is None. ``missing``: libvirt has no device behind it."""
+
+    alias: str | None
+    vendor_id: str | None
+    product_id: str | None
+    bus: int | None
+    device: int | None
+    missing: bool = False
+
+    @property
+    def provider_uuid(self) -> str | None:
+        """The provider that it was attached for, or None when it is not ours."""
+        ours = self.alias is not None and self.alias.startswith(ALIAS_PREFIX)
+        return self.alias.removeprefix(ALIAS_PREFIX) if ours and self.alias else None
+
+    def is_at(self, device: UsbDevice) -> bool:
+        """Whether it points at where *device* is now and, as far as it says, at that kind of device."""
+        return (
+            not self.missing
+            and (self.bus, self.device) == (device.busnum, device.devnum)
+            and self.vendor_id in (None, device.vendor_id)
+            and self.product_id in (None, device.product_id)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UsbController:
+    """One USB controller of a guest: how fast a device it takes, and how many of its ports are free."""
+
+    model: str
+    fastest: Speed
+    free_ports: int
+
+    def takes(self, speed: Speed) -> bool:
+        """Whether a device of *speed* works on it; one of unknown speed is taken for the slowest."""
+        return _RANK.get(speed, 0) <= _RANK[self.fastest]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What a domain's XML says that matters here.
+
+    ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the CUSTOM_USB_* classes in the flavor's
+    extra specs, which nova writes into the metadata since version 32.
+    """
+
+    uuid: str
+    name: str
+    hostdevs: tuple[Hostdev, ...] = ()
+    controllers: tuple[UsbController, ...] = ()
+    asks_for: frozenset[str] = frozenset()
+
+    @property
+    def ours(self) -> tuple[Hostdev, ...]:
+        """The hostdevs that carry our alias."""
+        return tuple(hostdev for hostdev in self.hostdevs if hostdev.provider_uuid is not None)
+
+
+def alias(provider_uuid: str) -> str:
+    """The alias of the hostdev for *provider_uuid*."""
+    return f"{ALIAS_PREFIX}{provider_uuid}"
+
+
+def hostdev_xml(provider_uuid: str, device: UsbDevice) -> str:
+    """The element that attaches exactly *device*: vendor, product, bus and device, of which all must fit.
+
+    The numbers are plain decimals: libvirt reads ``device='010'`` as octal 8.
+
+    :raises ValueError: when the device has no address; it is not plugged in.
+    """
+    if device.busnum is None or device.devnum is None:
+        raise ValueError(f"{device.sys_name} has no bus and device number")
+    element = ET.Element("hostdev", mode="subsystem", type="usb")
+    source = ET.SubElement(element, "source", startupPolicy="mandatory")
+    ET.SubElement(source, "vendor", id=f"0x{device.vendor_id}")
+    ET.SubElement(source, "product", id=f"0x{device.product_id}")
+    ET.SubElement(source, "address", bus=str(device.busnum), device=str(device.devnum))
+    ET.SubElement(element, "alias", name=alias(provider_uuid))
+    return ET.tostring(element, encoding="unicode")
+
+
+def parse_guest(text: str) -> Guest:
+    """The guest in a domain's XML, as libvirt's ``dumpxml`` and its hooks give it.
+
+    :raises UnreadableDomain: when *text* is not a domain with a UUID and a name.
+    """
+    root = _parse(text)
+    name, uuid = root.findtext("name"), root.findtext("uuid")
+    if root.tag != "domain" or not name or not uuid:
+        raise UnreadableDomain("the XML is not of a domain with a name and a UUID")
+    devices = root.find("devices")
+    usb = [] if devices is None else devices.findall("hostdev")
+    hostdevs = tuple(_hostdev(element) for element in usb if element.get("type") == "usb")
+    return Guest(
+        uuid=uuid.strip().lower(),
+        name=name,
+        hostdevs=hostdevs,
+        controllers=() if devices is None else _controllers(devices),
+        asks_for=_asks_for(root),
+    )
+
+
+def with_placeholders(text: str) -> str | None:
+    """*text* with each of our hostdevs turned into one that needs no device, or None when it has none of ours.
+
+    For restore and for the destination of a migration, where QEMU drops every host device, and where libvirt would
+    take whatever is at the old address now. Alias, guest address and the number of hostdevs stay, since libvirt
+    compares them; ids go, and the address is one at which nothing can be.
+
+    :raises UnreadableDomain: when *text* is not XML.
+    """
+    root = _parse(text)
+    ours = [
+        element
+        for element in root.iter("hostdev")
+        if element.get("type") == "usb" and _hostdev(element).provider_uuid is not None
+    ]
+    for number, element in enumerate(ours):
+        for source in element.findall("source"):
+            element.remove(source)
+        source = ET.Element("source", startupPolicy="optional")
+        ET.SubElement(source, "address", bus=str(_NOWHERE_BUS), device=str(_NOWHERE_BUS - number))
+        element.insert(0, source)
+    return ET.tostring(root, encoding="unicode") if ours else None
+
+
+def _parse(text: str) -> ET.Element:
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError as error:
+        raise UnreadableDomain(f"the XML cannot be read ({error})") from error
+
+
+def _hostdev(element: ET.Element) -> Hostdev:
+    source = element.find("source")
+    where = None if source is None else source.find("address")
+    name = element.find("alias")
+    return Hostdev(
+        alias=None if name is None else name.get("name"),
+        vendor_id=_usb_id(source, "vendor"),
+        product_id=_usb_id(source, "product"),
+        bus=_number(where, "bus"),
+        device=_number(where, "device"),
+        missing=source is not None and source.get("missing") == "yes",
+    )
+
+
+def _usb_id(source: ET.Element | None, tag: str) -> str | None:
+    element = None if source is None else source.find(tag)
+    value = "" if element is None else element.get("id", "")
+    return f"{int(value, 16):04x}" if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", value) else None
+
+
+def _number(element: ET.Element | None, name: str) -> int | None:
+    value = "" if element is None else element.get(name, "")
+    return int(value, 10) if value.isascii() and value.isdigit() else None
+
+
+def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
+    """The USB controllers, companions counted with the one that they belong to (they share its index).
+
+    A hostdev of ours takes no port of them: what a guest comes with from a save file or another host is detached before
+    anything is attached.
+    """
+    used: dict[int, int] = {}
+    for element in devices:
+        address = element.find("address")
+        if element.tag == "controller" or address is None or address.get("type") != "usb":
+            continue
+        if element.tag == "hostdev" and _hostdev(element).provider_uuid is not None:
+            continue
+        # A port of a guest's hub ("1.2") does not take one of the controller's own.
+        if "." not in address.get("port", ""):
+            index = _number(address, "bus") or 0
+            used[index] = used.get(index, 0) + 1
+    found: dict[int, UsbController] = {}
+    for element in devices.findall("controller"):
+        model = element.get("model", "")
+        if element.get("type") != "usb" or model == "none":
+            continue
+        index = _number(element, "index") or 0
+        kind = next((name for name in _MODEL_SPEED if name in model), "uhci")
+        ports = _number(element, "ports") or _MODEL_PORTS[kind]
+        known = found.get(index)
+        if known is None or _RANK[_MODEL_SPEED[kind]] > _RANK[known.fastest]:
+            found[index] = UsbController(model or "piix3-uhci", _MODEL_SPEED[kind], ports - used.get(index, 0))
+    return tuple(found[index] for index in sorted(found))
+
+
+def _asks_for(root: ET.Element) -> frozenset[str]:
+    metadata: Iterable[ET.Element] = () if (found := root.find("metadata")) is None else found.iter()
+    names = set()
+    for element in metadata:
+        if NOVA_NAMESPACE.sub("", element.tag) == "extraSpec":
+            match = _ASKS_FOR_USB.match(element.get("name", ""))
+            if match and (element.text or "").strip().strip("0"):
+                names.add(match[1])
+    return frozenset(names)

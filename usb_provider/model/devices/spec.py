@@ -1,0 +1,305 @@
+"""An operator's rules: ``[usb]device_spec`` text parsed to frozen rules, and whether a rule matches a device.
+
+Everything that can be wrong with a rule is said at once, in sentences. Which of several rules wins is offer.py's.
+The form follows nova's ``[pci]device_spec``, which operators know.
+"""
+
+import enum
+import fnmatch
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import os_traits
+
+import placement_traits
+from usb_provider.exception import ConfigError
+from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.text import printable
+
+FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"})
+"""Marks by which nova and cyborg know their own providers (nova deletes foreign ones that carry
+COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
+
+MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
+OPTIONS = ("resource_class", "traits", "identity", "live_migratable", "exclude")
+
+_GLOBS = frozenset({"port", "product", "manufacturer"})
+_ID = re.compile(r"[0-9a-fA-F]{4}\Z")
+_WILD = re.compile(r"[*?\[]")
+
+
+class IdentityMode(enum.StrEnum):
+    """How a rule wants its devices told apart; see identity.py."""
+
+    AUTO = "auto"
+    SERIAL = "serial"
+    PORT = "port"
+
+
+_Kind = TypeVar("_Kind", Speed, IdentityMode)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """One rule: matchers (None matches anything) and what a matching device becomes.
+
+    *number* is the rule's place in the configuration, from 1, for sentences. ``resource_class`` None means the class
+    that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can stand in for
+    this one, so that a guest that has it must not be migrated live.
+    """
+
+    number: int
+    vendor_id: str | None = None
+    product_id: str | None = None
+    serial: str | None = None
+    port: str | None = None
+    usb_class: str | None = None
+    product: str | None = None
+    manufacturer: str | None = None
+    speed: Speed | None = None
+    controller: str | None = None
+    resource_class: str | None = None
+    traits: frozenset[str] = frozenset()
+    identity: IdentityMode = IdentityMode.AUTO
+    live_migratable: bool = True
+    exclude: bool = False
+
+    def matches(self, device: UsbDevice) -> bool:
+        """Whether every matcher that the rule has fits *device*; a fact that the device lacks fits none."""
+        return (
+            _same(self.vendor_id, device.vendor_id)
+            and _same(self.product_id, device.product_id)
+            and _same(self.serial, device.serial)
+            and _same(self.controller, device.controller)
+            and _same(self.speed, device.speed)
+            and (self.usb_class is None or self.usb_class in device.classes)
+            and _glob(self.port, device.port_path)
+            and _glob(self.product, device.product)
+            and _glob(self.manufacturer, device.manufacturer)
+        )
+
+    def hides(self, later: "DeviceSpec") -> bool:
+        """Whether no device can reach *later* since this rule comes first and takes all that *later* would.
+
+        True only when that is certain: two globs that overlap in a way that is hard to see are let through.
+        """
+        return all(
+            mine is None or (theirs is not None and (mine == theirs or (name in _GLOBS and _covers(mine, theirs))))
+            for name, mine, theirs in ((field, getattr(self, field), getattr(later, field)) for field in _FIELDS)
+        )
+
+
+_FIELDS = ("vendor_id", "product_id", "serial", "port", "usb_class", "product", "manufacturer", "speed", "controller")
+
+
+def _same(wanted: str | None, actual: str | None) -> bool:
+    return wanted is None or wanted == actual
+
+
+def _glob(pattern: str | None, actual: str | None) -> bool:
+    return pattern is None or (actual is not None and fnmatch.fnmatchcase(actual, pattern))
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    return wide == "*" or (_WILD.search(narrow) is None and fnmatch.fnmatchcase(narrow, wide))
+
+
+def parse_specs(texts: Sequence[str]) -> tuple[DeviceSpec, ...]:
+    """The rules of ``[usb]device_spec``, one JSON object a text, in order.
+
+    Input ``['{"vendor_id": "1050", "resource_class": "CUSTOM_USB_KEY"}']``, output
+    ``(DeviceSpec(number=1, vendor_id="1050", resource_class="CUSTOM_USB_KEY"),)``.
+
+    :raises ConfigError: with every mistake in every rule; nothing is offered on half a configuration.
+    """
+    specs: list[DeviceSpec] = []
+    problems: list[str] = []
+    for number, text in enumerate(texts, start=1):
+        reader = _Reader(number, text)
+        spec = reader.read()
+        problems += reader.problems
+        if spec is None:
+            continue
+        for earlier in specs:
+            if earlier.hides(spec):
+                problems.append(
+                    f"[usb]device_spec rule {number} can never match: rule {earlier.number} comes first and takes "
+                    f"every device that it could; put the narrower rule first, or delete one of the two."
+                )
+                break
+        specs.append(spec)
+    if problems:
+        raise ConfigError(problems)
+    return tuple(specs)
+
+
+class _Reader:
+    """Reads one rule and keeps every mistake in it."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number = number
+        self.text = text
+        self.problems: list[str] = []
+
+    def wrong(self, what: str) -> None:
+        self.problems.append(f"[usb]device_spec rule {self.number} ({printable(self.text, 60)}): {what}")
+
+    def read(self) -> DeviceSpec | None:
+        entries = self._entries()
+        if entries is None:
+            return None
+        known = frozenset(MATCHERS + OPTIONS)
+        for key in entries:
+            if key not in known:
+                self.wrong(
+                    f"unknown key {_quoted(key)}; the keys are {', '.join(MATCHERS)} to match, and "
+                    f"{', '.join(OPTIONS)}."
+                )
+        spec = DeviceSpec(
+            number=self.number,
+            vendor_id=self._usb_id(entries, "vendor_id"),
+            product_id=self._usb_id(entries, "product_id"),
+            serial=self._text(entries, "serial"),
+            port=self._text(entries, "port"),
+            usb_class=self._usb_class(entries),
+            product=self._text(entries, "product"),
+            manufacturer=self._text(entries, "manufacturer"),
+            speed=self._choice(entries, "speed", Speed),
+            controller=self._text(entries, "controller"),
+            resource_class=self._resource_class(entries),
+            traits=self._traits(entries),
+            identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
+            live_migratable=self._flag(entries, "live_migratable", default=True),
+            exclude=self._flag(entries, "exclude", default=False),
+        )
+        if not any(key in entries for key in MATCHERS):
+            self.wrong(
+                f"it has nothing to match by and would take every device; name at least one of {', '.join(MATCHERS)}."
+            )
+        if spec.exclude and (extra := [key for key in OPTIONS if key != "exclude" and key in entries]):
+            useless = " and ".join(extra)
+            self.wrong(f"exclude leaves the device out, so there is no use for {useless}; drop one or the other.")
+        return None if self.problems else spec
+
+    def _entries(self) -> dict[str, Any] | None:
+        repeated: list[str] = []
+
+        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            entries = dict(pairs)
+            if len(entries) != len(pairs):
+                names = [key for key, _ in pairs]
+                repeated.extend(sorted({key for key in names if names.count(key) > 1}))
+            return entries
+
+        try:
+            value = json.loads(self.text, object_pairs_hook=unique)
+        except (ValueError, RecursionError) as error:
+            where = f" at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
+            why = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
+            self.wrong(f'not valid JSON{where} ({why}); write one object, such as {{"vendor_id": "1050"}}.')
+            return None
+        if not isinstance(value, dict):
+            self.wrong("not a JSON object; write one object a line and repeat device_spec for further rules.")
+            return None
+        for key in repeated:
+            self.wrong(f"the key {_quoted(key)} is there twice; keep one.")
+        return value
+
+    def _text(self, entries: dict[str, Any], key: str) -> str | None:
+        value = entries.get(key)
+        if key not in entries:
+            return None
+        if not isinstance(value, str) or not value:
+            self.wrong(f"{key} must be a non-empty string in double quotes, not {_quoted(value)}.")
+            return None
+        return value
+
+    def _usb_id(self, entries: dict[str, Any], key: str) -> str | None:
+        if key not in entries:
+            return None
+        value = entries[key]
+        if not isinstance(value, str) or not _ID.match(value):
+            self.wrong(
+                f"{key} must be a string of four hex digits as lsusb prints them, such as "
+                f'"{"1050" if key == "vendor_id" else "0407"}", not {_quoted(value)}.'
+            )
+            return None
+        return value.lower()
+
+    def _usb_class(self, entries: dict[str, Any]) -> str | None:
+        value = self._text(entries, "class")
+        if value is None:
+            return None
+        try:
+            return placement_traits.class_code(value)
+        except placement_traits.InvalidName as error:
+            self.wrong(f"class: {error}")
+            return None
+
+    def _choice(self, entries: dict[str, Any], key: str, kind: type[_Kind]) -> _Kind | None:
+        if key not in entries:
+            return None
+        value = entries[key]
+        # A speed that nobody knows is no fact to match by.
+        choices = [choice for choice in kind if choice is not Speed.UNKNOWN]
+        if value in choices:
+            return kind(value)
+        self.wrong(f"{key} must be one of {', '.join(choices)}, not {_quoted(value)}.")
+        return None
+
+    def _resource_class(self, entries: dict[str, Any]) -> str | None:
+        value = self._text(entries, "resource_class")
+        if value is None:
+            return None
+        try:
+            return placement_traits.check_custom(value)
+        except placement_traits.InvalidName as error:
+            self.wrong(f"resource_class: {error}")
+            return None
+
+    def _traits(self, entries: dict[str, Any]) -> frozenset[str]:
+        value = entries.get("traits", [])
+        if not isinstance(value, list):
+            self.wrong(f'traits must be a list of strings, such as ["CUSTOM_SITE_A"], not {_quoted(value)}.')
+            return frozenset()
+        return frozenset(name for name in (self._trait(entry) for entry in value) if name is not None)
+
+    def _trait(self, value: Any) -> str | None:
+        if not isinstance(value, str):
+            self.wrong(f"traits must be a list of strings, but one is {_quoted(value)}.")
+            return None
+        if value in FORBIDDEN_TRAITS:
+            self.wrong(f"the trait {value} means something else to OpenStack; it may not be set on a USB device.")
+            return None
+        if value in _standard_traits():
+            return value
+        try:
+            name = placement_traits.normalise(value)
+        except placement_traits.InvalidName as error:
+            self.wrong(f"traits: {error}")
+            return None
+        if placement_traits.is_owned(name):
+            self.wrong(f"the trait {name} is one that usb-provider writes by itself; choose another name.")
+            return None
+        return name
+
+    def _flag(self, entries: dict[str, Any], key: str, *, default: bool) -> bool:
+        value = entries.get(key, default)
+        if not isinstance(value, bool):
+            self.wrong(f"{key} must be true or false, not {_quoted(value)}.")
+            return default
+        return value
+
+
+def _standard_traits() -> frozenset[str]:
+    return frozenset(os_traits.get_traits())
+
+
+def _quoted(value: Any) -> str:
+    try:
+        return printable(json.dumps(value), 40)
+    except RecursionError:
+        return "something nested deeply"

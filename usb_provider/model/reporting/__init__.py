@@ -1,0 +1,1 @@
+"""What Placement holds, what it should hold, and the plan between the two. Pure."""

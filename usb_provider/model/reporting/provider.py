@@ -1,0 +1,158 @@
+"""What the providers of this host should be: offered devices turned into names, UUIDs, classes and traits.
+
+Everything is computed from the root and the devices; nothing is remembered. What is in Placement is tree.py's, the
+difference between the two plan.py's.
+"""
+
+import dataclasses
+import hashlib
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import placement_traits
+from usb_provider.model.devices import identity, offer
+from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.devices.identity import NOT_HELD, Held, Identity
+from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
+
+NAME_LIMIT = 200
+"""Longest provider name that Placement takes (placement/schemas/resource_provider.py)."""
+
+NAME_MARK = "_usb_"
+"""Part of every name that we give, so that a listing of the tree tells which providers can be ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Nova's compute node provider: what our names and UUIDs are computed from."""
+
+    uuid: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredProvider:
+    """The provider of one offered device: one unit of one class, and the traits that we write."""
+
+    uuid: str
+    name: str
+    resource_class: str
+    traits: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """All that is to be said of one device on this host, offered or not.
+
+    ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; ``desired`` is set exactly when
+    the device is offered and the root is known.
+    """
+
+    device: UsbDevice
+    identity: Identity
+    offered: bool
+    reason: str
+    resource_class: str | None
+    traits: frozenset[str]
+    provider_uuid: str | None
+    provider_name: str | None
+    desired: DesiredProvider | None
+
+
+def provider_uuid(root_uuid: str, key: str) -> str:
+    """The UUID of *key*'s provider below *root_uuid*: RFC 4122 version 5, with the root as the namespace.
+
+    >>> import uuid; str(uuid.uuid5(uuid.UUID(root_uuid), key))
+    """
+    return str(uuid.uuid5(uuid.UUID(root_uuid), key))
+
+
+def provider_name(root_name: str, key: str) -> str:
+    """``<root name>_usb_<key>``; past Placement's 200 characters both parts are cut and a digest keeps it unique."""
+    name = f"{root_name}{NAME_MARK}{key}"
+    if len(name) <= NAME_LIMIT:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    head = f"{root_name[:100]}{NAME_MARK}"
+    return f"{head}{key[: NAME_LIMIT - len(head) - len(digest) - 1]}_{digest}"
+
+
+def device_traits(device: UsbDevice, spec: DeviceSpec, *, serial_trait: bool) -> frozenset[str]:
+    """Every trait that we write on the provider of *device* when *spec* offers it."""
+    names = {
+        placement_traits.MANAGED,
+        None if spec.live_migratable else placement_traits.NOT_LIVE_MIGRATABLE,
+        placement_traits.vendor_trait(device.vendor_id),
+        placement_traits.product_trait(device.vendor_id, device.product_id),
+        placement_traits.speed_trait(device.speed) if device.speed is not Speed.UNKNOWN else None,
+        placement_traits.serial_trait(device.serial) if serial_trait and device.serial else None,
+        *placement_traits.class_traits(device.classes),
+        *spec.traits,
+    }
+    return frozenset(name for name in names if name is not None)
+
+
+def resource_class(device: UsbDevice, spec: DeviceSpec) -> str:
+    """The class that *spec* gives, else the one suggested for this kind of device."""
+    return spec.resource_class or placement_traits.suggest(
+        device.vendor_id, device.product_id, device.device_class, device.interfaces
+    )
+
+
+def assess(
+    devices: Iterable[UsbDevice],
+    specs: Sequence[DeviceSpec],
+    *,
+    root: Root | None = None,
+    junk: Collection[str] = identity.JUNK_SERIALS,
+    serial_trait: bool = False,
+    held: Callable[[str], Held] = lambda key: NOT_HELD,
+) -> tuple[Assessment, ...]:
+    """Each device's verdict, identity and provider, ordered by where it is plugged in.
+
+    *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`.
+    """
+    offers = sorted(offer.decide(devices, specs), key=lambda each: each.device.place)
+    # A device that a guard keeps for the host is still the one that its rule names it.
+    modes = {each.device.sys_name: each.rule.identity if each.rule else IdentityMode.AUTO for each in offers}
+    identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
+    return tuple(
+        _assess(
+            _unless_held(each, specs, held(identities[each.device.sys_name].key)),
+            identities[each.device.sys_name],
+            root,
+            serial_trait,
+        )
+        for each in offers
+    )
+
+
+def _unless_held(verdict: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
+    """*verdict*, but a signature on the medium does not take a device from the instance that may have written it."""
+    device = verdict.device
+    if not held.allocated or not device.uses or any(use.certain for use in device.uses):
+        return verdict
+    return offer.decide([dataclasses.replace(device, uses=())], specs)[0]
+
+
+def _assess(verdict: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
+    device, spec, reason = verdict.device, verdict.spec, verdict.reason
+    if spec is not None and who.problem is not None:
+        reason = f"Not offered by device_spec rule {spec.number}: {who.problem}."
+        spec = None
+    uuid_ = provider_uuid(root.uuid, who.key) if root else None
+    name = provider_name(root.name, who.key) if root and root.name else None
+    rc = resource_class(device, spec) if spec else None
+    traits = device_traits(device, spec, serial_trait=serial_trait) if spec else frozenset()
+    return Assessment(
+        device=device,
+        identity=who,
+        offered=spec is not None,
+        reason=reason,
+        resource_class=rc,
+        traits=traits,
+        provider_uuid=uuid_,
+        provider_name=name,
+        desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc else None,
+    )

@@ -1,0 +1,112 @@
+"""What Placement holds below one root: a frozen picture with generations, as it was when it was read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import placement_traits
+from usb_provider.model.reporting.provider import Root
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One class's inventory in Placement's own words; the defaults are those of one exclusive device."""
+
+    total: int = 1
+    reserved: int = 0
+    min_unit: int = 1
+    max_unit: int = 1
+    step_size: int = 1
+    allocation_ratio: float = 1.0
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """From an element of Placement's ``inventories``; fields that Placement may add are left out."""
+        return cls(
+            total=record["total"],
+            reserved=record["reserved"],
+            min_unit=record["min_unit"],
+            max_unit=record["max_unit"],
+            step_size=record["step_size"],
+            allocation_ratio=record["allocation_ratio"],
+        )
+
+    def to_json(self) -> dict[str, int | float]:
+        """As Placement takes it."""
+        return {
+            "total": self.total,
+            "reserved": self.reserved,
+            "min_unit": self.min_unit,
+            "max_unit": self.max_unit,
+            "step_size": self.step_size,
+            "allocation_ratio": self.allocation_ratio,
+        }
+
+    @property
+    def schedulable(self) -> bool:
+        """Whether a unit can be given away, if nobody has it yet."""
+        return self.reserved < self.total
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecord:
+    """One line of a listing of the tree: enough to see whether anything about the provider changed."""
+
+    uuid: str
+    name: str
+    generation: int
+    parent_uuid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedProvider:
+    """One provider in full, consistent at *generation*.
+
+    ``allocations`` maps each consumer's UUID to what it has, ``{class: amount}``.
+    """
+
+    uuid: str
+    name: str
+    generation: int
+    inventories: Mapping[str, Inventory] = field(default_factory=dict)
+    traits: frozenset[str] = frozenset()
+    allocations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def managed(self) -> bool:
+        """Whether it carries our owner mark; one that does not is never written."""
+        return placement_traits.MANAGED in self.traits
+
+    @property
+    def blank(self) -> bool:
+        """Whether nobody has put anything on it: what is left when we die right after creating it."""
+        return not self.inventories and not self.traits and not self.allocations
+
+    @property
+    def absent(self) -> bool:
+        """Whether it is marked as belonging to a device that is not plugged in."""
+        return placement_traits.STATE_ABSENT in self.traits
+
+    @property
+    def used_classes(self) -> frozenset[str]:
+        """Classes of which some consumer has a unit."""
+        return frozenset(name for has in self.allocations.values() for name, amount in has.items() if amount)
+
+    @property
+    def free(self) -> bool:
+        """Whether the scheduler can give it to somebody now."""
+        return not self.allocated and any(inventory.schedulable for inventory in self.inventories.values())
+
+    @property
+    def allocated(self) -> bool:
+        """Whether any consumer holds it."""
+        return bool(self.used_classes)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedTree:
+    """The root and those providers below it that are, or could be, ours; *parents* are UUIDs that have children."""
+
+    root: Root
+    providers: Mapping[str, ObservedProvider] = field(default_factory=dict)
+    parents: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""What the openstack commands decide, without asking any service. Pure."""

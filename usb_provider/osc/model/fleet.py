@@ -1,0 +1,232 @@
+"""The fleet: every USB device of a cloud as Placement has it, with one word for its state and a sentence for why.
+
+Pure: what was read goes in, and what to show, to drain, to purge comes out. Reading is placement/fleet.py's. What the
+states mean is docs/placement.md's table; the agent's own view of its one host is tree.py's.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import placement_traits
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
+from placement_traits.usb import (
+    CLASS_PREFIX,
+    DRAIN_REASON_PREFIX,
+    PRODUCT_PREFIX,
+    SERIAL_PREFIX,
+    SPEED_PREFIX,
+    VENDOR_PREFIX,
+)
+from usb_provider.model.reporting.provider import NAME_MARK
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider
+
+
+class State(StrEnum):
+    """What a device is, the weightiest first: one that is absent and drained is absent."""
+
+    ABSENT = "absent"
+    WITHDRAWN = "withdrawn"
+    DRAINED = "drained"
+    ALLOCATED = "allocated"
+    RESERVED = "reserved"
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Of one class: units that may be given away, reserved ones not among them, and units that somebody has."""
+
+    capacity: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One provider that bears our mark, and the compute node provider above it.
+
+    ``host`` is that one's name, empty where it is gone. ``amounts`` are by resource class: one, or none for a free
+    device that is absent.
+    """
+
+    uuid: str
+    name: str
+    host: str
+    host_uuid: str
+    traits: frozenset[str] = frozenset()
+    amounts: Mapping[str, Amount] = field(default_factory=dict)
+
+    @property
+    def resource_class(self) -> str | None:
+        """Its class; None while it has no inventory, as when it is absent and free."""
+        return next(iter(sorted(self.amounts)), None)
+
+    @property
+    def key(self) -> str:
+        """Its name without the host's: ``1050:0407:Y1``."""
+        return self.name.removeprefix(f"{self.host}{NAME_MARK}")
+
+    @property
+    def held(self) -> bool:
+        """Whether a consumer holds it."""
+        return any(amount.used for amount in self.amounts.values())
+
+    @property
+    def offered(self) -> bool:
+        """Whether it is plugged in and a rule offers it."""
+        return self.state not in (State.ABSENT, State.WITHDRAWN)
+
+    @property
+    def state(self) -> State:
+        """One word for it."""
+        if STATE_ABSENT in self.traits:
+            return State.ABSENT
+        if STATE_WITHDRAWN in self.traits or not self.amounts:
+            return State.WITHDRAWN
+        if STATE_DRAINED in self.traits:
+            return State.DRAINED
+        if self.held:
+            return State.ALLOCATED
+        return State.FREE if any(amount.capacity > 0 for amount in self.amounts.values()) else State.RESERVED
+
+    def is_in(self, state: State) -> bool:
+        """Whether ``--state`` means it too: what is absent and held is allocated as well, what is drained, drained."""
+        match state:
+            case State.ALLOCATED:
+                return self.held
+            case State.DRAINED:
+                return STATE_DRAINED in self.traits
+            case _:
+                return self.state is state
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, as one or more short sentences."""
+        said = {
+            State.ABSENT: "It is not plugged in.",
+            State.WITHDRAWN: "It is plugged in, but no rule offers it or the host keeps it for itself.",
+            State.ALLOCATED: "A consumer holds it.",
+            State.RESERVED: "Somebody reserved it: reserved equals total, and no trait says why.",
+            State.FREE: "Nobody holds it.",
+        }
+        sentences = [said[self.state]] if self.state in said else []
+        if self.state is State.WITHDRAWN and STATE_WITHDRAWN not in self.traits:
+            sentences = ["It has no inventory (yet)."]
+        if STATE_DRAINED in self.traits:
+            why = placement_traits.drain_reason(self.traits)
+            sentences.append(f"An operator drained it: {why}." if why else "An operator drained it.")
+        if self.held and self.state is not State.ALLOCATED:
+            sentences.append("A consumer holds it.")
+        return " ".join(sentences)
+
+    @property
+    def purgeable(self) -> bool:
+        """Whether nothing but its facts would be lost with its provider: absent, free, nobody's intention on it."""
+        return self.state is State.ABSENT and not self.amounts and STATE_DRAINED not in self.traits
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a device's traits say of it; what they do not say is None or empty. ``others`` are a rule's or yours."""
+
+    vendor_id: str | None
+    product_id: str | None
+    classes: tuple[str, ...]
+    speed: str | None
+    serial: str | None
+    others: tuple[str, ...]
+
+
+def facts(traits: Iterable[str]) -> Facts:
+    """The device's descriptor as far as *traits* have it: ids of four hexadecimal digits, the rest as words."""
+    found: dict[str, list[str]] = {}
+    others = []
+    for name in sorted(traits):
+        prefix = next((each for each in _FACT_PREFIXES if name.startswith(each)), None)
+        if prefix is not None:
+            found.setdefault(prefix, []).append(name.removeprefix(prefix))
+        elif not placement_traits.is_owned(name) and not name.startswith(DRAIN_REASON_PREFIX):
+            others.append(name)
+
+    def word(prefix: str) -> str | None:
+        return next((each.lower().replace("_", "-") for each in found.get(prefix, ())), None)
+
+    return Facts(
+        vendor_id=word(VENDOR_PREFIX),
+        product_id=next((each.partition("_")[2].lower() for each in found.get(PRODUCT_PREFIX, ())), None),
+        classes=tuple(each.lower().replace("_", "-") for each in found.get(CLASS_PREFIX, ())),
+        speed=word(SPEED_PREFIX),
+        serial=next(iter(found.get(SERIAL_PREFIX, ())), None),
+        others=tuple(others),
+    )
+
+
+_FACT_PREFIXES = (VENDOR_PREFIX, PRODUCT_PREFIX, CLASS_PREFIX, SPEED_PREFIX, SERIAL_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class HostCount:
+    """The devices of one host, counted. ``states`` has each state's number; ``held`` counts across them."""
+
+    host: str
+    host_uuid: str
+    states: Mapping[State, int]
+    offered: int
+    held: int
+
+
+def count_by_host(devices: Iterable[Device]) -> tuple[HostCount, ...]:
+    """One line for each host that has a device, by name."""
+    hosts: dict[tuple[str, str], list[Device]] = {}
+    for device in devices:
+        hosts.setdefault((device.host, device.host_uuid), []).append(device)
+    return tuple(
+        HostCount(
+            host,
+            uuid,
+            {state: sum(each.state is state for each in found) for state in State},
+            offered=sum(each.offered for each in found),
+            held=sum(each.held for each in found),
+        )
+        for (host, uuid), found in sorted(hosts.items())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A step of draining: the traits, or the inventories, that a provider should have next. One of them is None."""
+
+    traits: frozenset[str] | None = None
+    inventories: Mapping[str, Inventory] | None = None
+
+
+def drain(have: ObservedProvider, reason: str | None = None) -> Write | None:
+    """The next step that drains *have*, or None when it is drained; without *reason*, a trait, an older one stays.
+
+    The trait goes first: a ``reserved`` without it would look like one that somebody set by hand.
+    """
+    kept = have.traits if reason is None else _without_reasons(have.traits) | {reason}
+    traits = kept | {STATE_DRAINED}
+    if traits != have.traits:
+        return Write(traits=traits)
+    reserved = {name: dataclasses.replace(each, reserved=each.total) for name, each in have.inventories.items()}
+    return Write(inventories=reserved) if reserved != dict(have.inventories) else None
+
+
+def undrain(have: ObservedProvider) -> Write | None:
+    """The next step that undrains *have*, or None when it is not drained.
+
+    The inventory goes first: cut short between the two, the device is still drained, and says so. What is absent or
+    withdrawn stays reserved; the agent gives that back when the device does come back.
+    """
+    if STATE_DRAINED not in have.traits:
+        return None
+    free = {name: dataclasses.replace(each, reserved=0) for name, each in have.inventories.items()}
+    if not have.traits & {STATE_ABSENT, STATE_WITHDRAWN} and free != dict(have.inventories):
+        return Write(inventories=free)
+    return Write(traits=_without_reasons(have.traits) - {STATE_DRAINED})
+
+
+def _without_reasons(traits: frozenset[str]) -> frozenset[str]:
+    return frozenset(name for name in traits if not name.startswith(DRAIN_REASON_PREFIX))
