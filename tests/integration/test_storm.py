@@ -47,7 +47,7 @@ def _toggle(cloud: Cloud, name: str) -> None:
     try:
         domains.start(cloud.vm, name)
     except CommandFailed as error:
-        assert "not plugged in" in error.output or "not through with it" in error.output, error.output
+        assert "not plugged in" in error.output or "still processing it" in error.output, error.output
 
 
 def _never_in_two_guests(cloud: Cloud) -> None:

@@ -22,7 +22,6 @@ from usb_provider.model.binding.decision import (
     Attach,
     Binding,
     Detach,
-    Holding,
     Obstacle,
     Refusal,
     RunningGuest,
@@ -32,9 +31,9 @@ from usb_provider.model.binding.decision import (
     decide,
     refusals,
 )
+from usb_provider.model.binding.holding import Holding, HostView, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, hostdev_xml, parse_guest, with_placeholders
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 
@@ -85,14 +84,6 @@ class Virt(Protocol):
 
     def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
         """Detach a hostdev, and wait for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostView:
-    """Placement's tree as last read, and every device as it is now."""
-
-    tree: ObservedTree
-    devices: tuple[Assessment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,25 +562,6 @@ class Binder:
         ):
             again.append(time.monotonic() + _BUSY_SECONDS)
         return max(0.05, min(again) - time.monotonic()) if again else None
-
-
-def holdings(view: HostView) -> list[Holding]:
-    """Every provider of ours, who holds it, and the device that may be attached for it."""
-    plugged = {each.provider_uuid: each for each in view.devices if each.provider_uuid is not None}
-    found = []
-    for provider in view.tree.providers.values():
-        if not provider.managed:
-            continue
-        there = plugged.get(provider.uuid)
-        device, why_not = None, "it is not plugged in"
-        if there is not None and there.offered:
-            device = there.device
-        elif there is not None:
-            why_not = f"it may not be attached: {there.reason.rstrip('.')}"
-        consumers = frozenset(consumer for consumer, has in provider.allocations.items() if any(has.values()))
-        stays = NOT_LIVE_MIGRATABLE in provider.traits
-        found.append(Holding(provider.uuid, provider.name, consumers, device, why_not, there is not None, stays))
-    return found
 
 
 def _held_by(guest: Guest, held: Collection[str], view: HostView) -> list[Holding]:

@@ -15,6 +15,7 @@ from usb_provider.agent.reporter import Reporter
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError
+from usb_provider.model.binding.holding import HostView
 
 if TYPE_CHECKING:
     from usb_provider.agent.process import GuestSide
@@ -132,7 +133,7 @@ def _guest_side(
             error,
         )
         return None
-    from usb_provider.agent.binder import Binder, BindOptions, HostView
+    from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.process import GuestSide
     from usb_provider.cmd.setup import WORKERS
     from usb_provider.openstack.session import connect

@@ -257,8 +257,8 @@ class Look:
         return tuple(UdevHost().devices())
 
     def _view(self) -> Any:
-        from usb_provider.agent.binder import HostView, holdings
         from usb_provider.host.udev import UdevHost
+        from usb_provider.model.binding.holding import HostView, holdings
 
         with reporter(self._conf, self._options, UdevHost(), timeout=_REQUEST_SECONDS) as report:
             seen = report.preview()

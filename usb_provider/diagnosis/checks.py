@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from usb_provider.model.binding.decision import Holding, RunningGuest, decide, refusals
+from usb_provider.model.binding.decision import RunningGuest, decide, refusals
+from usb_provider.model.binding.holding import Holding
 from usb_provider.model.reporting.provider import Root
 
 OLDEST_LIBVIRT = (6, 5, 0)
@@ -91,7 +92,7 @@ class PlacementFacts:
 
 @dataclass(frozen=True, slots=True)
 class UdevFacts:
-    """Whether sysfs knows USB and udev runs, how many devices there are, and those that udev is not through with."""
+    """Whether sysfs knows USB and udev runs, how many devices there are, and those that udev is still processing."""
 
     has_usb: bool
     runs: bool
@@ -393,7 +394,7 @@ def udev(facts: Maybe[UdevFacts]) -> Finding:
         return Finding(
             check,
             Verdict.WARNING,
-            f"udev is not through with {_some(facts.unsettled)}, so they are not offered yet.",
+            f"udev is still processing {_some(facts.unsettled)}, so they are not offered yet.",
             "Look again in some seconds; if it stays, udevadm settle and udevadm info tell more.",
         )
     if not facts.devices:

@@ -40,7 +40,7 @@ _BELOW_USB = ("block", "hidraw", "input", "net")
 _USB_PATH = re.compile(r"/usb\d+/")
 _STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
 
-# How long after udev is through with a storage device its disk may still be on its way (the SCSI scan is
+# How long after udev has processed a storage device its disk may still be on its way (the SCSI scan is
 # asynchronous, and delay_use is 1 s by default).
 _DISK_SECONDS = 5.0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.builders import ROOT, a_device
+from tests.fixtures.builders import ROOT, a_device, a_spec
 from usb_provider.diagnosis import checks as diagnosis
 from usb_provider.diagnosis.checks import (
     AuthorizationFacts,
@@ -26,9 +26,11 @@ from usb_provider.diagnosis.checks import (
     Unknown,
     Verdict,
 )
-from usb_provider.model.binding.decision import Holding, RunningGuest
+from usb_provider.model.binding.decision import RunningGuest
+from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev, UsbController, hostdev_xml, parse_guest
 from usb_provider.model.devices.device import Speed
+from usb_provider.model.reporting.provider import assess
 
 OK, WARNING, WRONG, NOT_CHECKED = Verdict.OK, Verdict.WARNING, Verdict.WRONG, Verdict.NOT_CHECKED
 
@@ -41,7 +43,7 @@ ARMOURED = Daemon("libvirtd", 613, STARTED, "libvirtd (enforce)")
 VM = "4cad3336-9f38-4bf2-aaab-199b82e458ea"
 PROVIDER = "d4cd0e47-5d8f-5d7d-8edb-87ec9de28ae1"
 DEVICE = a_device("1-2", busnum=1, devnum=9, speed=Speed.HIGH)
-HELD = Holding(PROVIDER, "compute1_usb_key", frozenset({VM}), DEVICE, plugged=True)
+HELD = Holding(PROVIDER, "compute1_usb_key", frozenset({VM}), *assess([DEVICE], [a_spec()]))
 XHCI = UsbController("qemu-xhci", Speed.SUPER_PLUS, 4)
 UHCI = UsbController("piix3-uhci", Speed.FULL, 1)
 
@@ -325,7 +327,7 @@ CASES: list[tuple[str, dict[str, Any], Verdict, str]] = [
     ),
     (
         "controller models",
-        {"guests": GuestFacts((a_guest(),), (dataclasses.replace(HELD, device=None),), frozenset({VM}))},
+        {"guests": GuestFacts((a_guest(),), (dataclasses.replace(HELD, assessment=None),), frozenset({VM}))},
         OK,
         "can take what it holds",
     ),

@@ -1,15 +1,18 @@
 """What to attach to which guest, and what to detach: allocations, devices and hostdevs compared. Pure.
 
 The rules: a device is attached to a guest only while that guest holds its allocation; what is attached by us and is
-not so held, not there any more, or dead, is detached; of two guests never both have one. Applying is binder.py's.
+not so held, not there or not offered any more, or dead, is detached; of two guests never both have one. That udev
+processes a device again is no reason to detach it. Applying is binder.py's.
 """
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.offer import OfferReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +23,13 @@ class RunningGuest:
     busy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """One provider of this host that consumers hold, and the device that it stands for, as far as one is there.
-
-    ``device`` is the device to attach: plugged in and offered. Where it is None, ``why_not`` is a sentence's end, and
-    ``plugged`` tells whether it is there all the same. ``stays`` is a rule's word that no live migration may exchange
-    it.
-    """
-
-    provider_uuid: str
-    name: str
-    consumers: frozenset[str]
-    device: UsbDevice | None = None
-    why_not: str = "it is not plugged in"
-    plugged: bool = False
-    stays: bool = False
-
-
 class Why(enum.StrEnum):
     """Why a hostdev is detached; the words of the audit trail."""
 
     GONE = "the device was unplugged"
+    WITHDRAWN = "no rule offers the device any more"
+    UNAUTHORIZED = "the host does not authorise the device any more"
+    HOST_USE = "the host uses the device"
     MOVED = "the device has another address now"
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
@@ -178,14 +166,30 @@ def _detaches(
             why = Why.DEAD
         elif holding is None or not _may_keep(guest, holding, known):
             why = Why.RELEASED
-        elif holding.device is None:
-            why = Why.GONE
-        elif not hostdev.is_at(holding.device):
-            why = Why.MOVED
+        else:
+            why = _lost(hostdev, holding)
         seen.add(provider)
         if why is not None:
             found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
     return found
+
+
+def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
+    """Why the device of *holding*, which the guest holds, is no longer behind *hostdev*, or None when it is."""
+    if holding.present is None:
+        return Why.GONE
+    if not hostdev.is_at(holding.present):
+        return Why.MOVED
+    match holding.offer:
+        case None | OfferReason.OFFERED | OfferReason.UNSETTLED:
+            # While udev processes a device again, what it says of it may be incomplete; it is where it was.
+            return None
+        case OfferReason.UNAUTHORIZED:
+            return Why.UNAUTHORIZED
+        case OfferReason.HOST_USE:
+            return Why.HOST_USE
+        case OfferReason.NO_RULE | OfferReason.EXCLUDED | OfferReason.NOT_IDENTIFIED | OfferReason.HUB:
+            return Why.WITHDRAWN
 
 
 def _may_keep(guest: Guest, holding: Holding, known: frozenset[str]) -> bool:
@@ -233,7 +237,7 @@ def refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[Runni
     wanted: list[tuple[Holding, UsbDevice]] = []
     for holding in held:
         if holding.device is None:
-            obstacle = Obstacle.NOT_OFFERED if holding.plugged else Obstacle.UNPLUGGED
+            obstacle = Obstacle.NOT_OFFERED if holding.present is not None else Obstacle.UNPLUGGED
             text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
             said.append(Refusal(obstacle, text))
             continue

@@ -76,8 +76,8 @@ class UsbDevice:
     """One USB device that is plugged in.
 
     ``busnum`` and ``devnum`` are decimal, change at every plug and are good for attaching only. ``controller`` is the
-    device that the bus hangs on: a PCI address where there is one. ``settled`` is False until udev is through with
-    the device: until then its interfaces may be incomplete.
+    device that the bus hangs on: a PCI address where there is one. ``settled`` is False while udev is still
+    processing the device: until then its interfaces may be incomplete.
     """
 
     sys_path: str

@@ -4,11 +4,25 @@ Nothing is offered that no rule names, so an empty configuration offers nothing.
 nor identity: a device that cannot be told apart is left out by identity.py's word, in provider.py.
 """
 
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.spec import DeviceSpec
+
+
+class OfferReason(enum.Enum):
+    """Why a device is offered or not, for programs. People read the sentence beside it."""
+
+    OFFERED = "a rule offers it"
+    HUB = "it is a hub, or a controller's root hub"
+    UNAUTHORIZED = "the host has not authorised it"
+    UNSETTLED = "udev is still processing it"
+    HOST_USE = "the host uses it"
+    NO_RULE = "no rule matches it"
+    EXCLUDED = "a rule excludes it"
+    NOT_IDENTIFIED = "it cannot be told apart in the way that its rule demands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,38 +34,40 @@ class Offer:
 
     device: UsbDevice
     spec: DeviceSpec | None
+    verdict: OfferReason
     reason: str
     rule: DeviceSpec | None = None
 
 
-def decide(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[Offer, ...]:
+def offers(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[Offer, ...]:
     """One verdict a device, in the order of *devices*; each verdict depends on its device and the rules alone."""
-    return tuple(_decide(device, specs) for device in devices)
+    return tuple(_offer(device, specs) for device in devices)
 
 
-def _decide(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
+def _offer(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
     spec = next((spec for spec in specs if spec.matches(device)), None)
     refusal = guard(device)
     if refusal is not None:
-        return Offer(device, None, refusal, spec)
+        return Offer(device, None, *refusal, spec)
     if spec is None:
         why = f"none of the {len(specs)} device_spec rules matches it" if specs else "no [usb]device_spec rule is set"
-        return Offer(device, None, f"Not offered: {why}.")
+        return Offer(device, None, OfferReason.NO_RULE, f"Not offered: {why}.")
     if spec.exclude:
-        return Offer(device, None, f"Not offered: device_spec rule {spec.number} excludes it.", spec)
-    return Offer(device, spec, f"Offered by device_spec rule {spec.number}.", spec)
+        text = f"Not offered: device_spec rule {spec.number} excludes it."
+        return Offer(device, None, OfferReason.EXCLUDED, text, spec)
+    return Offer(device, spec, OfferReason.OFFERED, f"Offered by device_spec rule {spec.number}.", spec)
 
 
-def guard(device: UsbDevice) -> str | None:
-    """Why no rule may ever offer *device*, or None when no guard stands in the way."""
+def guard(device: UsbDevice) -> tuple[OfferReason, str] | None:
+    """Why no rule may ever offer *device*, for programs and as a sentence; None when no guard stands in the way."""
     if device.is_root_hub:
-        return "Never offered: it is a controller's root hub."
+        return OfferReason.HUB, "Never offered: it is a controller's root hub."
     if device.is_hub:
-        return "Never offered: it is a hub."
+        return OfferReason.HUB, "Never offered: it is a hub."
     if not device.authorized:
-        return "Not offered: the host has not authorised it (sysfs authorized is 0)."
+        return OfferReason.UNAUTHORIZED, "Not offered: the host has not authorised it (sysfs authorized is 0)."
     if not device.settled:
-        return "Not offered yet: udev is not through with it."
+        return OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."
     if device.uses:
-        return f"Never offered while the host uses it: {device.uses[0].what}."
+        return OfferReason.HOST_USE, f"Never offered while the host uses it: {device.uses[0].what}."
     return None

@@ -14,6 +14,7 @@ import placement_traits
 from usb_provider.model.devices import identity, offer
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.identity import NOT_HELD, Held, Identity
+from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
 
 NAME_LIMIT = 200
@@ -45,19 +46,25 @@ class DesiredProvider:
 class Assessment:
     """All that is to be said of one device on this host, offered or not.
 
+    ``verdict`` is why it is offered or not, and ``reason`` says so in a sentence.
     ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; ``desired`` is set exactly when
     the device is offered and the root is known.
     """
 
     device: UsbDevice
     identity: Identity
-    offered: bool
+    verdict: OfferReason
     reason: str
     resource_class: str | None
     traits: frozenset[str]
     provider_uuid: str | None
     provider_name: str | None
     desired: DesiredProvider | None
+
+    @property
+    def offered(self) -> bool:
+        """Whether a rule offers it and nothing stands in the way."""
+        return self.verdict is OfferReason.OFFERED
 
 
 def provider_uuid(root_uuid: str, key: str) -> str:
@@ -113,7 +120,7 @@ def assess(
 
     *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`.
     """
-    offers = sorted(offer.decide(devices, specs), key=lambda each: each.device.place)
+    offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.place)
     # A device that a guard keeps for the host is still the one that its rule names it.
     modes = {each.device.sys_name: each.rule.identity if each.rule else IdentityMode.AUTO for each in offers}
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
@@ -128,17 +135,18 @@ def assess(
     )
 
 
-def _unless_held(verdict: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
-    """*verdict*, but a signature on the medium does not take a device from the instance that may have written it."""
-    device = verdict.device
+def _unless_held(made: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
+    """*made*, but a signature on the medium does not take a device from the instance that may have written it."""
+    device = made.device
     if not held.allocated or not device.uses or any(use.certain for use in device.uses):
-        return verdict
-    return offer.decide([dataclasses.replace(device, uses=())], specs)[0]
+        return made
+    return offer.offers([dataclasses.replace(device, uses=())], specs)[0]
 
 
-def _assess(verdict: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
-    device, spec, reason = verdict.device, verdict.spec, verdict.reason
+def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
+    device, spec, verdict, reason = made.device, made.spec, made.verdict, made.reason
     if spec is not None and who.problem is not None:
+        verdict = OfferReason.NOT_IDENTIFIED
         reason = f"Not offered by device_spec rule {spec.number}: {who.problem}."
         spec = None
     uuid_ = provider_uuid(root.uuid, who.key) if root else None
@@ -148,7 +156,7 @@ def _assess(verdict: offer.Offer, who: Identity, root: Root | None, serial_trait
     return Assessment(
         device=device,
         identity=who,
-        offered=spec is not None,
+        verdict=verdict,
         reason=reason,
         resource_class=rc,
         traits=traits,

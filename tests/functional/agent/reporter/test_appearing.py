@@ -115,7 +115,7 @@ def test_without_rules_nothing_is_offered_and_nothing_is_written(placement, host
         pytest.param(a_hub(), id="a hub"),
         pytest.param(yubikey(None, "0", sys_name="usb1"), id="a root hub"),
         pytest.param(yubikey(uses=(MOUNTED,)), id="a disk that is mounted"),
-        pytest.param(yubikey(settled=False), id="a device that udev is not through with"),
+        pytest.param(yubikey(settled=False), id="a device that udev is still processing"),
         pytest.param(yubikey(authorized=False), id="a device that the host has not authorised"),
         pytest.param(yubikey(vendor_id="dead"), id="a device that no rule names"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import a_device, a_spec
 from usb_provider.model.devices.device import HostUse, UsbDevice, UseKind
-from usb_provider.model.devices.offer import decide, guard
+from usb_provider.model.devices.offer import OfferReason, guard, offers
 from usb_provider.model.devices.spec import DeviceSpec
 
 EVERYTHING = a_spec(1)
@@ -33,12 +33,12 @@ rules = st.builds(
 
 
 def reason(device: UsbDevice, *specs: DeviceSpec) -> str:
-    (offer,) = decide([device], specs)
+    (offer,) = offers([device], specs)
     return offer.reason
 
 
 def test_an_empty_configuration_offers_nothing() -> None:
-    (offer,) = decide([a_device()], [])
+    (offer,) = offers([a_device()], [])
     assert offer.spec is None
     assert offer.reason == "Not offered: no [usb]device_spec rule is set."
 
@@ -51,7 +51,7 @@ def test_a_device_that_no_rule_names_is_told_so() -> None:
 
 def test_the_first_rule_that_matches_decides() -> None:
     first, second = a_spec(1, port="9"), a_spec(2, vendor_id="1050")
-    (offer,) = decide([a_device()], [first, second, a_spec(3)])
+    (offer,) = offers([a_device()], [first, second, a_spec(3)])
     assert offer.spec is second
     assert offer.reason == "Offered by device_spec rule 2."
 
@@ -64,28 +64,38 @@ def test_an_excluding_rule_keeps_a_device_back_from_later_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "why"),
+    ("device", "verdict", "why"),
     [
-        (a_device("usb1"), "Never offered: it is a controller's root hub."),
-        (a_device(device_class="09"), "Never offered: it is a hub."),
-        (a_device(interfaces=(("09", "00", "00"),)), "Never offered: it is a hub."),
-        (a_device(authorized=False), "Not offered: the host has not authorised it (sysfs authorized is 0)."),
-        (a_device(settled=False), "Not offered yet: udev is not through with it."),
-        (a_device(uses=(MOUNTED,)), "Never offered while the host uses it: sdb1 is mounted on /mnt."),
+        (a_device("usb1"), OfferReason.HUB, "Never offered: it is a controller's root hub."),
+        (a_device(device_class="09"), OfferReason.HUB, "Never offered: it is a hub."),
+        (a_device(interfaces=(("09", "00", "00"),)), OfferReason.HUB, "Never offered: it is a hub."),
+        (
+            a_device(authorized=False),
+            OfferReason.UNAUTHORIZED,
+            "Not offered: the host has not authorised it (sysfs authorized is 0).",
+        ),
+        (a_device(settled=False), OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."),
+        (
+            a_device(uses=(MOUNTED,)),
+            OfferReason.HOST_USE,
+            "Never offered while the host uses it: sdb1 is mounted on /mnt.",
+        ),
     ],
 )
-def test_no_rule_offers_what_a_guard_keeps_back(device: UsbDevice, why: str) -> None:
-    assert reason(device, EVERYTHING) == why
-    assert guard(device) == why
+def test_no_rule_offers_what_a_guard_keeps_back(device: UsbDevice, verdict: OfferReason, why: str) -> None:
+    (offer,) = offers([device], [EVERYTHING])
+    assert (offer.verdict, offer.reason) == (verdict, why)
+    assert guard(device) == (verdict, why)
 
 
 @given(st.lists(devices, max_size=4), st.lists(rules, max_size=3))
 def test_every_device_has_one_verdict_and_one_sentence(found: list[UsbDevice], specs: list[DeviceSpec]) -> None:
-    offers = decide(found, specs)
-    assert [offer.device for offer in offers] == found
-    for offer in offers:
+    made = offers(found, specs)
+    assert [offer.device for offer in made] == found
+    for offer in made:
         assert offer.reason.isprintable()
         assert offer.reason.endswith(".")
+        assert (offer.verdict is OfferReason.OFFERED) is (offer.spec is not None)
         if offer.spec is None:
             assert offer.reason.startswith(("Never offered", "Not offered"))
             continue
@@ -100,8 +110,8 @@ def test_every_device_has_one_verdict_and_one_sentence(found: list[UsbDevice], s
 
 @given(st.lists(devices, min_size=2, max_size=4), st.lists(rules, max_size=3))
 def test_a_verdict_depends_on_its_own_device_alone(found: list[UsbDevice], specs: list[DeviceSpec]) -> None:
-    assert decide(found, specs) == tuple(decide([device], specs)[0] for device in found)
-    assert decide(found[::-1], specs) == decide(found, specs)[::-1]
+    assert offers(found, specs) == tuple(offers([device], specs)[0] for device in found)
+    assert offers(found[::-1], specs) == offers(found, specs)[::-1]
 
 
 def test_a_device_that_is_let_go_by_the_host_is_offered() -> None:

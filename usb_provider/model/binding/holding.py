@@ -1,0 +1,75 @@
+"""What consumers hold on this host, and the device that each of it stands for. Pure.
+
+It joins Placement's tree with the assessments of the devices. What to do about it is decision.py's to say.
+"""
+
+from dataclasses import dataclass
+
+from placement_traits import NOT_LIVE_MIGRATABLE
+from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.offer import OfferReason
+from usb_provider.model.reporting.provider import Assessment
+from usb_provider.model.reporting.tree import ObservedTree
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """Placement's tree as last read, and every device as it is now."""
+
+    tree: ObservedTree
+    devices: tuple[Assessment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One provider of this host, the consumers that hold it, and the device that it stands for.
+
+    ``assessment`` is of its device, None where none is plugged in. ``stays`` is a rule's word that no live migration
+    may exchange it.
+    """
+
+    provider_uuid: str
+    name: str
+    consumers: frozenset[str]
+    assessment: Assessment | None = None
+    stays: bool = False
+
+    @property
+    def present(self) -> UsbDevice | None:
+        """The device that is plugged in, offered or not."""
+        return None if self.assessment is None else self.assessment.device
+
+    @property
+    def device(self) -> UsbDevice | None:
+        """The device to attach: plugged in and offered."""
+        return self.assessment.device if self.assessment is not None and self.assessment.offered else None
+
+    @property
+    def offer(self) -> OfferReason | None:
+        """Why the device that is plugged in is offered or not; None where none is."""
+        return None if self.assessment is None else self.assessment.verdict
+
+    @property
+    def why_not(self) -> str | None:
+        """The end of a sentence that says why no guest can have the device, or None when one can."""
+        if self.assessment is None:
+            return "it is not plugged in"
+        if self.assessment.offered:
+            return None
+        return f"it may not be attached: {self.assessment.reason.rstrip('.')}"
+
+
+def holdings(view: HostView) -> list[Holding]:
+    """Every provider of ours in *view*, held or not."""
+    plugged = {each.provider_uuid: each for each in view.devices}
+    return [
+        Holding(
+            provider.uuid,
+            provider.name,
+            frozenset(consumer for consumer, has in provider.allocations.items() if any(has.values())),
+            plugged.get(provider.uuid),
+            NOT_LIVE_MIGRATABLE in provider.traits,
+        )
+        for provider in view.tree.providers.values()
+        if provider.managed
+    ]
