@@ -26,7 +26,7 @@ INWARD: dict[str, frozenset[str]] = {
     "openstack": _EDGE | {"placement"},
     "placement": _EDGE | {"openstack"},
     "server": frozenset(),
-    "virt": _EDGE | {"agent", "server"},
+    "virt": _EDGE | {"server"},
     "agent": _EDGE | {"host", "placement", "virt", "server"},
     "diagnosis": _EDGE,
     "demo": _EDGE | {"host", "placement", "agent"},

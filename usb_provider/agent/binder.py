@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.agent.meter import NO_METER, Meter, Outcome
+from usb_provider.agent.notices import Notices
 from usb_provider.exception import AttachRefused, Conflict, DeviceGone, Incompatible, Unavailable, UsbProviderError
 from usb_provider.model.binding.decision import (
     Attach,
@@ -24,18 +25,30 @@ from usb_provider.model.binding.decision import (
     Detach,
     Obstacle,
     Refusal,
-    RunningGuest,
     State,
     Why,
     arrival_refusals,
     decide,
     refusals,
 )
+from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import Holding, HostView, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, hostdev_xml, parse_guest, with_placeholders
+from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
+from usb_provider.virt.protocol import (
+    Allowed,
+    Answer,
+    HookCall,
+    Operation,
+    Question,
+    Refused,
+    Rewritten,
+    StatusAnswer,
+    StatusQuestion,
+)
 
 LOG = logging.getLogger(__name__)
 AUDIT = logging.getLogger("usb_provider.audit")
@@ -47,37 +60,20 @@ _SUSPECT_SECONDS = 2.0
 _BUSY_SECONDS = 1.0
 _START_SECONDS = 600.0
 _REFUSAL_SECONDS = 24 * 3600.0
-_WHAT = {"prepare": "start", "migrate": "live migration", "restore": "restore"}
+_WHAT = {Operation.PREPARE: "start", Operation.MIGRATE: "live migration", Operation.RESTORE: "restore"}
 """What the hook asks for, by operation, in the words of a refusal."""
 _NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
-
-
-class GuestsNow(Protocol):
-    """All guests that run, and the UUIDs of all that are known."""
-
-    @property
-    def running(self) -> tuple[RunningGuest, ...]:
-        """Guests that run or are paused."""
-
-    @property
-    def known(self) -> frozenset[str]:
-        """UUIDs of guests, running or not."""
 
 
 class Virt(Protocol):
     """What the binder needs of libvirt; virt/domain.py has it."""
 
     def guests(self) -> GuestsNow:
-        """Every guest now."""
+        """Every guest now, by one read."""
 
-    def restored(self) -> frozenset[str]:
-        """UUIDs of guests that came from a save file or another host."""
-
-    def revived(self, guest_uuid: str) -> None:
-        """The guest has none of the hostdevs any more that it came with."""
-
-    def ended(self) -> frozenset[str]:
-        """UUIDs of guests that have ended since they were last looked at."""
+    @property
+    def latest(self) -> GuestsNow:
+        """The last read, without the guests that have ended since; it waits for nothing."""
 
     def attach(self, guest_uuid: str, xml: str) -> None:
         """Attach a hostdev."""
@@ -168,6 +164,7 @@ class Binder:
         self._under_way: dict[str, Future[None]] = {}
         self._called_at: float | None = None
         self._outdated: ObservedTree | None = None
+        self._domain_notices = Notices()
 
     def run(self) -> float | None:
         """Make one pass; give in how many seconds to look again though nothing changes, None for no need.
@@ -176,6 +173,7 @@ class Binder:
         """
         for number in range(_ROUNDS):
             guests = self._virt.guests()
+            self._domain_notices.replace(guests.notes)
             if number == 0:
                 self._confirm_holders(guests)
             view = self._view()
@@ -188,7 +186,7 @@ class Binder:
                 running,
                 held,
                 known_consumers=guests.known,
-                dead=self._dead(running, view),
+                dead=self._dead(running, guests.arrived, view),
             )
             self._remember(running, decision.bindings)
             self._forget_troubles(running, (*decision.detaches, *decision.attaches))
@@ -215,63 +213,64 @@ class Binder:
         except (Unavailable, Incompatible) as error:
             LOG.debug("Who holds what is taken from the last look: %s", error)
 
-    def answer(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    def answer(self, question: Question) -> Answer:
         """What the hook, or ``usb-provider status``, is told."""
-        operation, text = message["operation"], message.get("xml")
-        if operation != "status":
-            self._called_at = time.time()
+        if isinstance(question, StatusQuestion):
+            return StatusAnswer(self.status(), self._called_at)
+        self._called_at = time.time()
         try:
-            match operation:
-                case "status":
-                    return {"guests": self.status(), "hook_called_at": self._called_at}
-                case "started":
-                    self._started(parse_guest(str(text)).uuid)
-                case "migrate":
-                    return self._arrive(parse_guest(str(text))) or _rewritten(str(text))
-                case "restore":
-                    return _rewritten(str(text))
-                case "prepare":
-                    return self._prepare(parse_guest(str(text)))
+            match question.operation:
+                case Operation.STARTED:
+                    self._started(parse_guest(question.xml).uuid)
+                    return Allowed()
+                case Operation.MIGRATE:
+                    return self._arrive(parse_guest(question.xml)) or _rewritten(question.xml)
+                case Operation.RESTORE:
+                    return _rewritten(question.xml)
+                case Operation.PREPARE:
+                    return self._prepare(parse_guest(question.xml)) or Allowed()
         except UnreadableDomain as error:
-            return self._not_understood(operation, str(message.get("guest")), error)
-        return {}
+            return self._not_understood(question, error)
 
-    def _not_understood(self, operation: str, name: str, error: UnreadableDomain) -> Mapping[str, Any]:
-        if operation == "started":  # too late to refuse
+    def _not_understood(self, call: HookCall, error: UnreadableDomain) -> Answer:
+        operation, name = call.operation, call.guest
+        if operation is Operation.STARTED:  # too late to refuse
             LOG.debug("The start of guest %s is not understood: %s", printable(name, 200), error)
-            return {}
+            return Allowed()
         reason = f"the domain is not understood: {error}"
         LOG.warning("The %s of guest %s is refused: %s", _WHAT[operation], printable(name, 200), reason)
         audit("refuse", guest=name, reason=reason)
         self._meter.refused(Obstacle.UNREADABLE)
-        return {"refuse": reason}
+        return Refused(reason)
 
-    def status(self) -> list[dict[str, Any]]:
-        """Every guest that should have a device, with how it stands, for JSON."""
+    def status(self) -> tuple[GuestStatus, ...]:
+        """Every guest that should have a device, or may not start, with how it stands."""
         with self._lock:
             bindings, memory, running = self._bindings, self._memory, self._running
-            rows: dict[str, dict[str, Any]] = {}
+            devices: dict[str, list[DeviceStatus]] = {}
             for binding in bindings:
                 key = (binding.guest_uuid, binding.provider_uuid)
                 trouble = memory.trouble.get(key)
-                row = rows.setdefault(
-                    binding.guest_uuid, {"uuid": binding.guest_uuid, "name": binding.guest_name, "devices": []}
+                devices.setdefault(binding.guest_uuid, []).append(
+                    DeviceStatus(
+                        binding.provider_uuid,
+                        binding.provider_name,
+                        binding.state,
+                        memory.since.get(key, (binding.state, 0.0))[1],
+                        trouble.reason if trouble and binding.state is not State.ATTACHED else binding.reason,
+                    )
                 )
-                row["devices"].append(
-                    {
-                        "provider_uuid": binding.provider_uuid,
-                        "provider_name": binding.provider_name,
-                        "state": binding.state.value,
-                        "since": memory.since.get(key, (binding.state, 0.0))[1],
-                        "reason": trouble.reason if trouble and binding.state is not State.ATTACHED else binding.reason,
-                    }
-                )
-            names = {each.guest.uuid: each.guest.name for each in running}
-            for uuid, refused in memory.refused.items():
-                if uuid not in names:
-                    row = rows.setdefault(uuid, {"uuid": uuid, "name": None, "devices": []})
-                    row["refused"] = {"reason": refused.reason, "since": refused.when}
-        return list(rows.values())
+            running_now = {each.guest.uuid for each in running}
+            refused = {
+                uuid: RefusedStart(each.reason, each.when)
+                for uuid, each in memory.refused.items()
+                if uuid not in running_now
+            }
+        names = {binding.guest_uuid: binding.guest_name for binding in bindings}
+        return tuple(
+            GuestStatus(uuid, names.get(uuid), tuple(devices.get(uuid, ())), refused.get(uuid))
+            for uuid in dict.fromkeys((*devices, *refused))
+        )
 
     def bindings(self) -> tuple[Binding, ...]:
         """Every device that a running guest should have, as of the last pass. Safe in any thread."""
@@ -288,21 +287,20 @@ class Binder:
             started = self._memory.started.get(guest_uuid)
         return None if started is None else round(time.monotonic() - started, 3)
 
-    def _prepare(self, guest: Guest) -> Mapping[str, Any]:
-        """Whether *guest* may start: everything that it holds on this host must be there for it."""
+    def _prepare(self, guest: Guest) -> Refused | None:
+        """A refusal, if *guest* may not start: everything that it holds on this host must be there for it."""
         try:
             (held,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
             if guest.asks_for or self._held_before(guest.uuid):
                 text = f"Placement cannot be asked what this instance holds: {error}"
                 return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)])
-            return {}
+            return None
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET]) if held and guest.asks_for else {}
+            return self._refuse(guest, [_NOT_READ_YET]) if held and guest.asks_for else None
         ours = _held_by(guest, held, view)
-        ended = self._virt.ended()
-        said = refusals(guest, ours, [each for each in self._running if each.guest.uuid not in ended])
+        said = refusals(guest, ours, self._virt.latest.running)
         if said:
             return self._refuse(guest, said)
         with self._lock:
@@ -310,28 +308,28 @@ class Binder:
         if refused is not None:
             LOG.info("No longer so: %s", refused.said)
         LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
-        return {}
+        return None
 
-    def _arrive(self, guest: Guest) -> Mapping[str, Any]:
-        """A refusal, if *guest* may not be handed over live; nothing if it may. Its start here is checked later."""
+    def _arrive(self, guest: Guest) -> Refused | None:
+        """A refusal, if *guest* may not be handed over live; None if it may. Its start here is checked later."""
         brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
         if not brings and not guest.asks_for:
-            return {}
+            return None
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], "migrate") if brings else {}
+            return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
             held, *traits = self._asked(
                 lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)
             )
         except UsbProviderError as error:
             if not brings:  # nothing that it has could be lost
-                return {}
+                return None
             text = f"Placement cannot be asked what this instance holds: {error}"
-            return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], "migrate")
+            return self._refuse(guest, [Refusal(Obstacle.PLACEMENT, text)], Operation.MIGRATE)
         staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
         said = arrival_refusals(guest, _held_by(guest, held, view), staying)
-        return self._refuse(guest, said, "migrate") if said else {}
+        return self._refuse(guest, said, Operation.MIGRATE) if said else None
 
     def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:
@@ -350,7 +348,7 @@ class Binder:
             raise Unavailable(f"Placement has not answered within {seconds:.1f} s; see that it is not overloaded.")
         return [future.result() for future in futures]
 
-    def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: str = "prepare") -> Mapping[str, Any]:
+    def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: Operation = Operation.PREPARE) -> Refused:
         reason = " ".join(each.text for each in why)
         said = f"The {_WHAT[operation]} of guest {guest.name} is refused: {reason}"
         with self._lock:
@@ -360,7 +358,7 @@ class Binder:
         LOG.log(logging.WARNING if before is None or before.said != said else logging.DEBUG, "%s", said)
         audit("refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason)
         self._meter.refused(why[0].obstacle)
-        return {"refuse": reason}
+        return Refused(reason)
 
     def _held_before(self, guest_uuid: str) -> bool:
         view = self._view()
@@ -373,13 +371,14 @@ class Binder:
             LOG.info("The operation on guest %s that took long has ended.", uuid)
         return tuple(RunningGuest(each.guest, each.busy or each.guest.uuid in self._under_way) for each in running)
 
-    def _dead(self, running: Sequence[RunningGuest], view: HostView) -> frozenset[tuple[str, str]]:
+    def _dead(
+        self, running: Sequence[RunningGuest], arrived: Collection[str], view: HostView
+    ) -> frozenset[tuple[str, str]]:
         """Hostdevs that QEMU has let go of though libvirt still shows them.
 
-        Every one that came with a restored guest is; else a driver of the host's on the device's interfaces tells it
-        (while QEMU has a device its interfaces have no driver or usbfs), if that lasts.
+        Every one that came with a guest that has arrived is; else a driver of the host's on the device's interfaces
+        tells it (while QEMU has a device its interfaces have no driver or usbfs), if that lasts.
         """
-        restored = self._virt.restored()
         drivers = {each.provider_uuid: each.device.host_driver for each in view.devices}
         now = time.monotonic()
         dead: set[tuple[str, str]] = set()
@@ -389,14 +388,12 @@ class Binder:
                 continue
             for hostdev in each.guest.ours:
                 key = (each.guest.uuid, hostdev.alias or "")
-                if each.guest.uuid in restored:
+                if each.guest.uuid in arrived:
                     dead.add(key)
                 elif drivers.get(hostdev.provider_uuid):
                     suspects[key] = self._memory.suspects.get(key, now)
                     if now - suspects[key] >= _SUSPECT_SECONDS:
                         dead.add(key)
-            if each.guest.uuid in restored and not each.guest.ours:
-                self._virt.revived(each.guest.uuid)
         self._memory.suspects = suspects
         return frozenset(dead)
 
@@ -570,9 +567,9 @@ def _held_by(guest: Guest, held: Collection[str], view: HostView) -> list[Holdin
     return [dataclasses.replace(each, consumers=mine) for each in holdings(view) if each.provider_uuid in held]
 
 
-def _rewritten(text: str) -> Mapping[str, Any]:
+def _rewritten(text: str) -> Answer:
     rewritten = with_placeholders(text)
-    return {} if rewritten is None else {"xml": rewritten}
+    return Allowed() if rewritten is None else Rewritten(rewritten)
 
 
 def audit(event: str, **facts: Any) -> None:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from usb_provider.agent.meter import NO_METER, Loop, Meter, Outcome
 from usb_provider.agent.notices import Notices, bug
 from usb_provider.agent.reporter import Pass, Reporter, Settings
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
+from usb_provider.model.binding.status import GuestStatus
 from usb_provider.model.reporting.census import census
 from usb_provider.model.reporting.plan import Note
 
@@ -79,7 +80,7 @@ class Snapshot:
     last: Pass | None
     last_at: float | None
     failure: tuple[str, float] | None
-    guests: Sequence[Mapping[str, Any]] | None
+    guests: Sequence[GuestStatus] | None
 
 
 class Agent(service.ServiceBase):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -145,16 +145,15 @@ def _guests(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.guests is None:
         yield "Guests are not served: [libvirt]enabled is false, or libvirt's Python module is missing."
         return
-    rows: Sequence[Mapping[str, Any]] = snapshot.guests
-    for guest in rows:
-        name = f"{printable(str(guest['name']), 200)} ({guest['uuid']})"
-        for device in guest["devices"]:
-            why = f": {printable(device['reason'], _LONGEST)}" if device["reason"] else ""
-            yield f"{name} {device['provider_name']} {device['state']} since {_moment(device['since'])}{why}"
-        if "refused" in guest:
-            refused = guest["refused"]
-            yield f"{name} refused at {_moment(refused['since'])}: {printable(refused['reason'], _LONGEST)}"
-    if not rows:
+    for guest in snapshot.guests:
+        name = f"{printable(str(guest.name), 200)} ({guest.uuid})"
+        for device in guest.devices:
+            why = f": {printable(device.reason, _LONGEST)}" if device.reason else ""
+            yield f"{name} {device.provider_name} {device.state.value} since {_moment(device.since)}{why}"
+        if guest.refused is not None:
+            reason = printable(guest.refused.reason, _LONGEST)
+            yield f"{name} refused at {_moment(guest.refused.since)}: {reason}"
+    if not snapshot.guests:
         yield "none"
 
 

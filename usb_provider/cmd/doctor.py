@@ -290,12 +290,11 @@ class Look:
         if not there.is_socket:
             return there, None
         try:
-            answer = ask_agent(path, self._options.hook.timeout)
+            called = ask_agent(path, self._options.hook.timeout).hook_called_at
         except Unavailable as error:
             denied = isinstance(error.__cause__, PermissionError)
             return dataclasses.replace(there, error=str(error.__cause__ or error), denied=denied), None
-        called = answer.get("hook_called_at")
-        return there, float(called) if isinstance(called, int | float) else None
+        return there, called
 
 
 def placement_facts(client: PlacementClient, roots: RootFinder) -> PlacementFacts:

@@ -1,31 +1,54 @@
 """Asks the agent that runs on this host, on the socket that libvirt's hook uses."""
 
-import json
 import socket
+import time
 from pathlib import Path
-from typing import Any
 
 from usb_provider.exception import Unavailable
+from usb_provider.virt.protocol import StatusAnswer, StatusQuestion, encode_question, parse_answer
 
 
-def ask_agent(path: Path, timeout: float) -> dict[str, Any]:
+def ask_agent(path: Path, timeout: float) -> StatusAnswer:
     """What the running agent says of its guests.
 
     :raises Unavailable: when no agent answers on the socket at *path* within *timeout* seconds.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            agent.settimeout(timeout)
-            agent.connect(str(path))
-            agent.sendall(json.dumps({"operation": "status"}).encode())
-            agent.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: agent.recv(1 << 16), b""))
-        value = json.loads(answer)
-    except (OSError, ValueError) as error:
+        data = _asked(path, encode_question(StatusQuestion()), time.monotonic() + timeout)
+    except OSError as error:
         raise Unavailable(
             f"No agent answers at {path} ({error}); start it with systemctl start usb-provider-agent, or run this as "
             f"root."
         ) from error
-    if not isinstance(value, dict) or not isinstance(value.get("guests"), list):
+    if not data:
+        raise Unavailable(f"The agent at {path} does not answer this user; run this as root or as the agent's user.")
+    try:
+        answer = parse_answer(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, StatusAnswer):
         raise Unavailable(f"What answers at {path} is not the agent; choose another [hook]socket.")
-    return value
+    return answer
+
+
+def _asked(path: Path, question: bytes, deadline: float) -> bytes:
+    """What is answered until *deadline*, by the clock that never goes back."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+
+        def hurry() -> None:
+            agent.settimeout(max(0.01, deadline - time.monotonic()))
+
+        hurry()
+        agent.connect(str(path))
+        hurry()
+        agent.sendall(question)
+        agent.shutdown(socket.SHUT_WR)
+        answer = bytearray()
+        while True:
+            if time.monotonic() > deadline:
+                raise TimeoutError("timed out")
+            hurry()
+            part = agent.recv(1 << 16)
+            if not part:
+                return bytes(answer)
+            answer += part

@@ -8,7 +8,9 @@ from rich.text import Text
 from usb_provider.cmd import output
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import read_configuration
+from usb_provider.model.binding.decision import State
 from usb_provider.model.text import printable
+from usb_provider.virt.protocol import guest_json
 
 TEXT = """\
 Show the guests of this host that hold USB devices: which device each should have, whether it has it, since when, and
@@ -25,26 +27,26 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask the agent and print."""
     _, options = read_configuration(arguments, needs_placement=False)
-    guests = ask_agent(options.hook.socket, options.hook.timeout)["guests"]
+    guests = ask_agent(options.hook.socket, options.hook.timeout).guests
     if arguments.json:
-        output.print_json(guests)
+        output.print_json([guest_json(guest) for guest in guests])
         return 0
     table = output.table("Guest", "Device", "State", "Since", "Why")
     for guest in guests:
-        name = Text(printable(guest["name"] or guest["uuid"]))
-        for device in guest["devices"]:
-            style = "green" if device["state"] == "attached" else "yellow"
+        name = Text(printable(guest.name or guest.uuid))
+        for device in guest.devices:
+            style = "green" if device.state is State.ATTACHED else "yellow"
             table.add_row(
                 name,
-                Text(device["provider_name"]),
-                Text(device["state"], style=style),
-                Text(_moment(device["since"])),
-                Text(device["reason"] or ""),
+                Text(device.provider_name),
+                Text(device.state.value, style=style),
+                Text(_moment(device.since)),
+                Text(device.reason or ""),
             )
-        if "refused" in guest:
-            refused = guest["refused"]
+        if guest.refused is not None:
+            refused = guest.refused
             table.add_row(
-                name, Text("-"), Text("refused", style="red"), Text(_moment(refused["since"])), Text(refused["reason"])
+                name, Text("-"), Text("refused", style="red"), Text(_moment(refused.since)), Text(refused.reason)
             )
     if not guests:
         output.say("No guest on this host holds a USB device.")

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from usb_provider.model.binding.decision import RunningGuest, decide, refusals
+from usb_provider.model.binding.decision import decide, refusals
+from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.reporting.provider import Root
 

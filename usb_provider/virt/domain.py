@@ -10,16 +10,15 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import libvirt
 
-from usb_provider.agent.notices import Notices
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
-from usb_provider.model.binding.decision import RunningGuest
+from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
 from usb_provider.model.reporting.plan import Note
+from usb_provider.virt.picture import Happened, Picture
 
 LOG = logging.getLogger(__name__)
 
@@ -52,12 +51,16 @@ _LOST = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Guests:
-    """All guests that run, and the UUIDs of all that this host knows, running or not."""
-
-    running: tuple[RunningGuest, ...]
-    known: frozenset[str]
+# By event and detail; None is any other detail.
+_HAPPENED: dict[tuple[int, int | None], Happened] = {
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, None): Happened.ENDED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, None): Happened.STARTED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED): Happened.ARRIVED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED): Happened.ARRIVED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT): Happened.ARRIVED,
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT): Happened.ARRIVED,
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED): Happened.HANDED_OVER_OR_NOT,
+}
 
 
 class LibvirtHost:
@@ -72,10 +75,8 @@ class LibvirtHost:
         self._lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
         self._removed: defaultdict[tuple[str, str], threading.Event] = defaultdict(threading.Event)
-        self._restored: set[str] = set()
-        self._ended: set[str] = set()
-        self._ended_before: set[str] = set()
-        self._notices = Notices()
+        self._reading = threading.Lock()
+        self._picture = Picture()
         _run_event_loop()
 
     def close(self) -> None:
@@ -86,38 +87,38 @@ class LibvirtHost:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
 
-    def guests(self) -> Guests:
-        """Every guest now.
+    def guests(self) -> GuestsNow:
+        """Every guest now, by one read that merges the events which come meanwhile.
 
         :raises Unavailable: when libvirt does not answer; it is tried anew at the next call.
         """
-        self._ended_before, self._ended = self._ended, set()
-        running: list[RunningGuest] = []
-        left_alone: list[Note] = []
-        with self._libvirt() as connection:
-            domains = connection.listAllDomains()
-            for domain in domains:
-                try:
-                    guest = self._guest(domain)
-                except UnreadableDomain as error:
-                    uuid = domain.UUIDString()
-                    left_alone.append(Note(f"domain:{uuid}", f"Domain {uuid} is left alone: {error}."))
-                else:
-                    running += [guest] if guest is not None else []
-        self._notices.replace(left_alone)
-        return Guests(tuple(running), frozenset(domain.UUIDString().lower() for domain in domains))
+        with self._reading:
+            self._picture.begin()
+            running: list[RunningGuest] = []
+            cancelled: list[str] = []
+            notes: list[Note] = []
+            with self._libvirt() as connection:
+                domains = connection.listAllDomains()
+                for domain in domains:
+                    try:
+                        read = _read(domain)
+                    except UnreadableDomain as error:
+                        uuid = domain.UUIDString()
+                        notes.append(Note(f"domain:{uuid}", f"Domain {uuid} is left alone: {error}."))
+                        continue
+                    if read is not None:
+                        guest, goes_on = read
+                        running.append(guest)
+                        cancelled += [guest.guest.uuid] if goes_on else []
+            return self._picture.read(running, [domain.UUIDString().lower() for domain in domains], cancelled, notes)
 
-    def restored(self) -> frozenset[str]:
-        """UUIDs of guests that came from a save file or another host and have not been :meth:`revived`."""
-        return frozenset(self._restored)
+    @property
+    def latest(self) -> GuestsNow:
+        """What :meth:`guests` gave last, without the guests that have ended since. Asks nothing and waits for nothing.
 
-    def revived(self, guest_uuid: str) -> None:
-        """The guest has none of the hostdevs any more that it came with."""
-        self._restored.discard(guest_uuid)
-
-    def ended(self) -> frozenset[str]:
-        """UUIDs of guests that have ended, and not started again, since the last :meth:`guests` but one."""
-        return frozenset(self._ended | self._ended_before)
+        Safe in any thread.
+        """
+        return self._picture.latest
 
     def attach(self, guest_uuid: str, xml: str) -> None:
         """Attach the hostdev *xml* to the running guest, which is done when this returns.
@@ -163,23 +164,6 @@ class LibvirtHost:
         with self._libvirt() as connection:
             return str(connection.getHostname())
 
-    def _guest(self, domain: libvirt.virDomain) -> RunningGuest | None:
-        try:
-            if not domain.isActive():
-                return None
-            state, reason = domain.state()
-            guest = parse_guest(domain.XMLDesc())
-            busy = (state == libvirt.VIR_DOMAIN_PAUSED and reason in _INCOMING) or _has_job(domain)
-            if (state, reason) == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED):
-                # It goes on where it was, with what it had, though the event was that of one that has arrived
-                # (libvirt: qemuDomainRunningReasonToResumeEvent).
-                self._restored.discard(guest.uuid)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in _GONE:
-                return None
-            raise
-        return RunningGuest(guest, busy)
-
     @contextlib.contextmanager
     def _libvirt(self) -> Iterator[libvirt.virConnect]:
         try:
@@ -218,27 +202,9 @@ class LibvirtHost:
 
     def _lifecycle(self, connection: Any, domain: Any, event: int, detail: int, opaque: Any) -> None:
         LOG.debug("libvirt: %s event %d detail %d", domain.name(), event, detail)
-        came_from_elsewhere = (
-            event == libvirt.VIR_DOMAIN_EVENT_STARTED
-            and detail
-            in (
-                libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED,
-                libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED,
-                libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT,
-            )
-        ) or (
-            event == libvirt.VIR_DOMAIN_EVENT_RESUMED
-            and detail in (libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT)
-        )
-        uuid = domain.UUIDString().lower()
-        if came_from_elsewhere:
-            self._restored.add(uuid)
-        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self._restored.discard(uuid)
-            self._ended.add(uuid)
-        elif event == libvirt.VIR_DOMAIN_EVENT_STARTED:
-            self._ended.discard(uuid)
-            self._ended_before.discard(uuid)
+        happened = _HAPPENED.get((event, detail)) or _HAPPENED.get((event, None))
+        if happened is not None:
+            self._picture.happened(happened, domain.UUIDString().lower())
         self._changed()
 
     def _device_removed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
@@ -271,6 +237,25 @@ def _run_event_loop() -> None:
     thread = threading.Thread(target=run, name="libvirt-events", daemon=True)
     _event_loop.append(thread)
     thread.start()
+
+
+def _read(domain: libvirt.virDomain) -> tuple[RunningGuest, bool] | None:
+    """The guest, and whether it goes on after a cancelled migration; None when it does not run.
+
+    :raises UnreadableDomain: when its XML is not understood.
+    """
+    try:
+        if not domain.isActive():
+            return None
+        state, reason = domain.state()
+        guest = parse_guest(domain.XMLDesc())
+        busy = (state == libvirt.VIR_DOMAIN_PAUSED and reason in _INCOMING) or _has_job(domain)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _GONE:
+            return None
+        raise
+    goes_on = (state, reason) == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED)
+    return RunningGuest(guest, busy), goes_on
 
 
 def _has_job(domain: libvirt.virDomain) -> bool:

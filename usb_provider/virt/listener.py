@@ -6,7 +6,6 @@ large, malformed or slow is dropped with a line in the log, and never holds up a
 
 import contextlib
 import grp
-import json
 import logging
 import os
 import pwd
@@ -15,7 +14,7 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,13 @@ from typing import Any
 from usb_provider.exception import ConfigError
 from usb_provider.model.text import printable
 from usb_provider.server import FewAtOnce
+from usb_provider.virt.protocol import Allowed, Answer, Question, encode_answer, parse_question
 
 LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
 
-Answerer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Answerer = Callable[[Question], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class _Handler(socketserver.BaseRequestHandler):
             LOG.log(level, "A process of user %d asked on the hook's socket; it is not answered.", uid)
             return
         try:
-            message = self._read()
+            question = parse_question(self._read())
         except TimeoutError:
             LOG.warning("A hook call was too slow (more than %.1f s); it is dropped.", self.server.timeout_seconds)
             return
@@ -130,12 +130,12 @@ class _Handler(socketserver.BaseRequestHandler):
         except OSError as error:
             LOG.debug("A hook call broke off: %s", error)
             return
-        answer = json.dumps(dict(self.server.answer(message))).encode()
+        answer = encode_answer(Allowed() if question is None else self.server.answer(question))
         with contextlib.suppress(OSError):
             self.request.settimeout(self.server.timeout_seconds)
             self.request.sendall(answer)
 
-    def _read(self) -> Mapping[str, Any]:
+    def _read(self) -> bytes:
         deadline = time.monotonic() + self.server.timeout_seconds
         text = bytearray()
         while True:
@@ -149,13 +149,7 @@ class _Handler(socketserver.BaseRequestHandler):
             text += part
             if len(text) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("it is not JSON") from error
-        if not isinstance(message, dict) or not isinstance(message.get("operation"), str):
-            raise ValueError("it is not an object with an operation")
-        return message
+        return bytes(text)
 
 
 def _remove_dead(path: Path) -> None:

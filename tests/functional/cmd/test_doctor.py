@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests_mock
 
-from tests.fixtures.fake_host import FakeGuests, FakeHost
+from tests.fixtures.fake_host import FakeHost
 from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_RULE, Program, Result, program
@@ -32,6 +32,7 @@ from usb_provider.diagnosis.checks import Finding, Kind, Trouble, Unknown, Verdi
 from usb_provider.exception import Unavailable
 from usb_provider.host import installation
 from usb_provider.host.installation import Places
+from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.openstack.session import connect
 from usb_provider.placement.root import RootFinder, RootHints
 from usb_provider.virt.listener import Listener, ListenOptions
@@ -90,7 +91,7 @@ class HostWithLibvirt:
         numbers = " ".join(["S", *["1"] * 18, str(ticks), *["0"] * 30])
         (self.proc / "611" / "stat").write_text(f"611 ({name}) {numbers}\n")
 
-    def guests(self) -> FakeGuests:
+    def guests(self) -> GuestsNow:
         time.sleep(self.hangs)
         if self.away:
             raise Unavailable(self.away)

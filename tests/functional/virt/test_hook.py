@@ -23,6 +23,7 @@ from tests.fixtures.fake_host import FakeHost, a_uuid
 from usb_provider.cmd.install_hook import hook_text
 from usb_provider.exception import ConfigError
 from usb_provider.virt.listener import MAX_BYTES, Listener, ListenOptions
+from usb_provider.virt.protocol import Allowed, Refused
 
 ASKS = {"resources:CUSTOM_USB_KEY": "1", "hw:usb_model": "qemu-xhci"}
 TIMEOUT = 3.0
@@ -104,7 +105,7 @@ def test_a_start_that_cannot_have_its_device_is_refused_in_one_sentence(
     assert done.stderr.startswith("usb-provider: ")
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
-    assert host.binder.status()[-1]["refused"]["reason"] in done.stderr
+    assert host.binder.status()[-1].refused.reason in done.stderr
 
 
 def test_a_device_that_another_guest_has_is_not_there_for_this_one(hook: Hook, host: FakeHost, agent: Listener) -> None:
@@ -248,10 +249,10 @@ def ask_as(user: str, path: Path) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user wants root")
 def test_the_user_that_the_operator_named_owns_the_socket_and_is_answered_and_no_other_is(open_directory: Path) -> None:
     path = open_directory / "hook.sock"
-    listener = Listener(ListenOptions(path, TIMEOUT, owner="nobody"), lambda message: {"said": message["operation"]})
+    listener = Listener(ListenOptions(path, TIMEOUT, owner="nobody"), lambda question: Refused(type(question).__name__))
     try:
         assert (path.owner(), stat.S_IMODE(path.stat().st_mode)) == ("nobody", 0o660)
-        assert ask_as("nobody", path) == '{"said": "status"}'
+        assert ask_as("nobody", path) == '{"refuse": "StatusQuestion"}'
         path.chmod(0o666)  # so that it is not the file's mode that keeps others off
         assert ask_as("daemon", path) == ""
     finally:
@@ -269,20 +270,20 @@ def test_an_agent_that_may_not_give_its_socket_away_says_so(
     with pytest.raises(
         ConfigError, match=r"cannot be given to .*socket_owner and socket_group \(Operation not permitted"
     ):
-        Listener(options, lambda message: {})
+        Listener(options, lambda question: Allowed())
 
 
 def test_a_socket_that_a_killed_agent_left_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "hook.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    Listener(ListenOptions(path), lambda message: {}).stop()
+    Listener(ListenOptions(path), lambda question: Allowed()).stop()
     assert not path.exists()
 
 
 def test_a_socket_on_which_another_agent_answers_is_left_to_it(hook: Hook, agent: Listener) -> None:
     with pytest.raises(ConfigError, match="in use by another agent"):
-        Listener(ListenOptions(hook.socket), lambda message: {})
+        Listener(ListenOptions(hook.socket), lambda question: Allowed())
     assert hook.run("prepare", _xml()).returncode == 0
 
 

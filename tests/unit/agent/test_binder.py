@@ -14,6 +14,7 @@ from usb_provider.agent import binder as binder_module
 from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.hostdev import Hostdev
 from usb_provider.model.devices.device import HostUse, Speed, UseKind
+from usb_provider.virt.protocol import Allowed, Answer, HookCall, Operation, Refused, Rewritten
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again at the next pass; how long it waits has a test of its own."""
     monkeypatch.setattr(binder_module, "_FIRST_RETRY", 0.0)
     monkeypatch.setattr(binder_module, "_SUSPECT_SECONDS", 0.0)
+
+
+def refusal(answer: Answer) -> str:
+    """The reason of a refusal."""
+    assert isinstance(answer, Refused)
+    return answer.reason
 
 
 def test_a_guest_that_holds_a_device_has_it_after_one_pass(host: FakeHost) -> None:
@@ -214,7 +221,7 @@ def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trai
     host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    said = host.binder.answer({"operation": operation, "guest": "instance-1", "xml": "<not-closed>"})["refuse"]
+    said = refusal(host.asks(operation, "<not-closed>", "instance-1"))
     assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
     assert f"The {what} of guest instance-1 is refused: {said}" in caplog.text
 
@@ -232,14 +239,14 @@ def test_a_refusal_of_yesterday_is_no_longer_in_the_status(host: FakeHost, monke
     host.hold("1-2", "vm")
     host.unplug("1-2")
     host.binder.run()
-    refused = host.binder.answer({"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"))})
-    assert "not plugged in" in str(refused)
+    refused = host.asks("prepare", a_domain_xml(name="vm", uuid=a_uuid("vm")))
+    assert "not plugged in" in refusal(refused)
     host.binder.run()
-    assert [row["uuid"] for row in host.binder.status()] == [a_uuid("vm")]
+    assert [row.uuid for row in host.binder.status()] == [a_uuid("vm")]
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
     host.binder.run()
-    assert host.binder.status() == []
+    assert host.binder.status() == ()
 
 
 def test_an_allocation_that_moves_to_a_migration_leaves_the_device_where_it_is(host: FakeHost) -> None:
@@ -333,7 +340,7 @@ def test_hostdevs_that_are_not_ours_are_left_alone(host: FakeHost) -> None:
     host.hold("1-2", "vm")
     host.binder.run()
     assert host.domains["theirs"].hostdevs == [theirs]
-    assert host.binder.status()[0]["devices"][0]["reason"] == "guest theirs has it"
+    assert host.binder.status()[0].devices[0].reason == "guest theirs has it"
 
 
 @pytest.mark.parametrize(
@@ -354,7 +361,7 @@ def test_what_is_not_offered_is_never_attached_even_with_a_forged_allocation(
     host.hold("1-2", "vm")
     host.binder.run()
     assert host.history == []
-    assert why in host.binder.status()[0]["devices"][0]["reason"]
+    assert why in host.binder.status()[0].devices[0].reason
 
 
 def test_a_failing_attach_is_tried_again_and_said_once(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
@@ -393,14 +400,14 @@ def test_status_says_what_each_guest_should_have_and_has(host: FakeHost) -> None
     host.hold("1-2", "vm")
     host.binder.run()
     (guest,) = host.binder.status()
-    (device,) = guest["devices"]
-    assert (guest["name"], device["state"], device["reason"]) == ("vm", "attached", None)
-    since = device["since"]
+    (device,) = guest.devices
+    assert (guest.name, device.state, device.reason) == ("vm", "attached", None)
+    since = device.since
     host.binder.run()
-    assert host.binder.status()[0]["devices"][0]["since"] == since
+    assert host.binder.status()[0].devices[0].since == since
     host.unplug("1-2")
     host.binder.run()
-    assert host.binder.status()[0]["devices"][0]["reason"] == "it is not plugged in"
+    assert host.binder.status()[0].devices[0].reason == "it is not plugged in"
 
 
 def _fields(device: object) -> dict[str, object]:
@@ -488,19 +495,19 @@ def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told
     xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices>{controller}</devices></domain>"
     host.unplug("1-2")
     for _ in range(3):
-        assert "refuse" in host.binder.answer({"operation": "prepare", "xml": xml})
+        assert refusal(host.asks("prepare", xml))
     assert len(lines(caplog, logging.WARNING)) == 1
     assert len([record for record in caplog.records if record.name == "usb_provider.audit"]) == 3
     host.plug("1-2", speed="high")
     for _ in range(2):
-        assert host.binder.answer({"operation": "prepare", "xml": xml}) == {}
+        assert host.asks("prepare", xml) == Allowed()
     assert len([line for line in lines(caplog) if line.startswith("No longer so: The start of guest vm")]) == 1
 
 
-def arrival(*providers: str) -> dict[str, str]:
+def arrival(*providers: str) -> HookCall:
     """What the hook asks when the guest "vm" arrives with the devices of these providers of another host."""
     devices = [a_hostdev_xml(f"ua-usb-{provider}", device=number) for number, provider in enumerate(providers, start=3)]
-    return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
+    return HookCall(Operation.MIGRATE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices))
 
 
 ASKS = {"resources:CUSTOM_USB_KEY": "1"}
@@ -510,13 +517,15 @@ THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
 def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
     host.hold("1-2", "vm")
-    assert '<address bus="255"' in str(host.binder.answer(arrival(THERE))["xml"])
-    assert host.binder.answer(arrival()) == {}, "it brings none"
+    rewritten = host.binder.answer(arrival(THERE))
+    assert isinstance(rewritten, Rewritten)
+    assert '<address bus="255"' in rewritten.xml
+    assert host.binder.answer(arrival()) == Allowed(), "it brings none"
 
 
 def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
-    said = host.binder.answer(arrival(THERE))["refuse"]
+    said = refusal(host.binder.answer(arrival(THERE)))
     assert said == (
         "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
     )
@@ -529,7 +538,7 @@ def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it
     host.plug("1-2", serial="A1")
     here = host.hold("1-2", "vm")
     host.traits[THERE if whose == "source" else here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    said = host.binder.answer(arrival(THERE))["refuse"]
+    said = refusal(host.binder.answer(arrival(THERE)))
     verb, name = {"source": ("has", THERE), "destination": ("would get", here)}[whose]
     assert said == (
         f'The instance {verb} USB device {name}, which a rule keeps from live migration ("live_migratable": false); '
@@ -540,26 +549,26 @@ def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it
 
 def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
     host.placement_up = False
-    assert "Placement cannot be asked what this instance holds" in host.binder.answer(arrival(THERE))["refuse"]
-    assert host.binder.answer(arrival()) == {}
+    assert "Placement cannot be asked what this instance holds" in refusal(host.binder.answer(arrival(THERE)))
+    assert host.binder.answer(arrival()) == Allowed()
 
 
 def test_a_guest_that_has_just_lost_its_device_is_still_kept_where_a_rule_keeps_it(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
     here = host.hold("1-2", "vm")
     host.traits[here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    bare = {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
-    assert "would get USB device" in host.binder.answer(bare)["refuse"]
+    bare = HookCall(Operation.MIGRATE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS))
+    assert "would get USB device" in refusal(host.binder.answer(bare))
     host.placement_up = False
-    assert host.binder.answer(bare) == {}, "it has nothing that it could lose"
+    assert host.binder.answer(bare) == Allowed(), "it has nothing that it could lose"
 
 
 def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host: FakeHost) -> None:
     host.askers = Never()
     host.restart_agent()
-    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    starting = HookCall(Operation.PREPARE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS))
     for message in (starting, arrival(THERE)):
-        said = host.binder.answer(message)["refuse"]
+        said = refusal(host.binder.answer(message))
         assert said == (
             "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
             "that it is not overloaded."
@@ -576,10 +585,10 @@ def test_the_port_of_a_device_that_a_guest_comes_with_is_free_for_the_one_that_i
     tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
     brought = a_hostdev_xml(f"ua-usb-{THERE}", port=2)
     xml = a_domain_xml(name="vm", uuid=a_uuid("vm"), usb_model="piix3-uhci", devices=[tablet, brought])
-    said = host.binder.answer({"operation": "migrate", "xml": xml})
+    said = host.asks("migrate", xml)
+    assert isinstance(said, Rewritten)
     if operation == "prepare":
-        said = host.binder.answer({"operation": "prepare", "xml": said["xml"]})
-    assert "refuse" not in said
+        assert host.asks("prepare", said.xml) == Allowed()
 
 
 def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHost) -> None:
@@ -588,10 +597,10 @@ def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHos
     host.hold("1-2", "old")
     host.binder.run()
     host.hold("1-2", "new")
-    starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
-    assert "guest old has it" in host.binder.answer(starting)["refuse"]
+    starting = HookCall(Operation.PREPARE, "new", a_domain_xml(name="new", uuid=a_uuid("new")))
+    assert "guest old has it" in refusal(host.binder.answer(starting))
     host.stop("old")
-    assert host.binder.answer(starting) == {}, "nobody has looked since, but libvirt has said so"
+    assert host.binder.answer(starting) == Allowed(), "nobody has looked since, but libvirt has said so"
 
 
 def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_and_not_for_one_after_another(

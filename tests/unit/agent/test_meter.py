@@ -9,6 +9,7 @@ from usb_provider.agent.binder import Binder, BindOptions
 from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, Loop, Meter, Outcome
 from usb_provider.exception import AttachRefused, DeviceGone
 from usb_provider.model.binding.decision import Obstacle, Why
+from usb_provider.virt.protocol import Allowed, Refused
 
 
 class Told(Meter):
@@ -83,7 +84,7 @@ def test_an_attach_after_a_start_is_told_with_its_seconds_and_a_later_one_withou
     host.plug("1-2", serial="A1")
     domain = host.start("vm")
     host.hold("1-2", "vm")
-    host.binder.answer({"operation": "started", "xml": f"<domain><name>vm</name><uuid>{domain.uuid}</uuid></domain>"})
+    host.asks("started", f"<domain><name>vm</name><uuid>{domain.uuid}</uuid></domain>")
     host.binder.run()
     host.unplug("1-2")
     host.binder.run()
@@ -122,15 +123,15 @@ def test_a_refused_start_is_told_with_one_word(host: FakeHost, told: Told, spoil
     host.hold("1-2", "vm")
     spoil(host)  # type: ignore[operator]
     xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices/></domain>"
-    assert "refuse" in host.binder.answer({"operation": "prepare", "xml": xml})
+    assert isinstance(host.asks("prepare", xml), Refused)
     assert told.words == [("refused", obstacle)]
 
 
 def test_a_domain_that_is_not_understood_is_a_refusal_too(host: FakeHost, told: Told) -> None:
-    host.binder.answer({"operation": "prepare", "xml": "<not-closed>"})
+    host.asks("prepare", "<not-closed>")
     assert told.words == [("refused", Obstacle.UNREADABLE)]
 
 
 def test_a_started_guest_that_is_not_understood_is_no_refused_start(host: FakeHost, told: Told) -> None:
-    assert host.binder.answer({"operation": "started", "xml": "<not-closed>"}) == {}
+    assert host.asks("started", "<not-closed>") == Allowed()
     assert told.words == []

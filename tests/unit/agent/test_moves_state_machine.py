@@ -20,6 +20,7 @@ from tests.fixtures.fake_host import FakeDomain, FakeHost, a_uuid
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.hostdev import parse_guest
 from usb_provider.model.reporting.provider import Root
+from usb_provider.virt.protocol import Refused, Rewritten
 
 PORTS = ["1-1", "1-2", "1-3"]
 NAMES = ["anna", "berta"]
@@ -149,8 +150,8 @@ class MovesMachine(BinderMachine):
         leaving = self.hosts[self.place[name]].domains[name]
         if leaving.hostdevs:
             target = self.hosts[1 - self.place[name]]
-            answer = target.binder.answer({"operation": "migrate", "guest": name, "xml": leaving.xml()})
-            assert "refuse" in answer, "it would have no device there"
+            answer = target.asks("migrate", leaving.xml(), name)
+            assert isinstance(answer, Refused), "it would have no device there"
 
     @when("free")
     @rule(data=st.data())
@@ -354,23 +355,22 @@ class MovesMachine(BinderMachine):
     def _start(self, name: str, side: int) -> bool:
         host = self.hosts[side]
         wanted = FakeDomain(a_uuid(name), name)
-        if "refuse" in host.binder.answer({"operation": "prepare", "guest": name, "xml": wanted.xml()}):
+        if isinstance(host.asks("prepare", wanted.xml(), name), Refused):
             return False
         host.start(name)
         return True
 
     def _asked(self, target: FakeHost, leaving: FakeDomain) -> bool:
         """Whether the destination's hook lets the guest in, with what libvirt then does."""
-        message: dict[str, Any] = {"operation": "migrate", "guest": leaving.name, "xml": leaving.xml()}
         stays = [
             each for each in leaving.hostdevs if NOT_LIVE_MIGRATABLE in target.traits.get(each.provider_uuid or "", ())
         ]
-        answer = target.binder.answer(message)
-        assert not stays or "refuse" in answer, "a rule keeps it where it is"
-        if "refuse" in answer:
+        answer = target.asks("migrate", leaving.xml(), leaving.name)
+        assert not stays or isinstance(answer, Refused), "a rule keeps it where it is"
+        if isinstance(answer, Refused):
             return False
-        xml = answer.get("xml", message["xml"])
-        if "refuse" in target.binder.answer({"operation": "prepare", "guest": leaving.name, "xml": xml}):
+        xml = answer.xml if isinstance(answer, Rewritten) else leaving.xml()
+        if isinstance(target.asks("prepare", xml, leaving.name), Refused):
             return False
         hostdevs = parse_guest(xml).hostdevs
         assert all(each.bus == NOWHERE for each in hostdevs), "no device of this host is opened by an old address"

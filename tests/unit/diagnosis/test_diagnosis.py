@@ -26,7 +26,7 @@ from usb_provider.diagnosis.checks import (
     Unknown,
     Verdict,
 )
-from usb_provider.model.binding.decision import RunningGuest
+from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev, UsbController, hostdev_xml, parse_guest
 from usb_provider.model.devices.device import Speed

@@ -9,18 +9,11 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
-
-
-@dataclass(frozen=True, slots=True)
-class RunningGuest:
-    """A guest that runs (or is paused). ``busy``: it is being migrated or restored in, and cannot be changed yet."""
-
-    guest: Guest
-    busy: bool = False
 
 
 class Why(enum.StrEnum):
