@@ -29,7 +29,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from usb_provider.agent.reporter import Pass, Reporter, Settings
+from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.agent.store import RuleTraitStore
 from usb_provider.cmd.setup import WORKERS
 from usb_provider.conf import load
@@ -37,6 +37,7 @@ from usb_provider.demo.embedded import EmbeddedPlacement
 from usb_provider.demo.testbed import UMOCKDEV_PACKAGES, wrap
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.spec import parse_specs
+from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.plan import CreateProvider, Plan, ProviderAction, SetInventory, SetTraits
 from usb_provider.openstack.session import connect
 from usb_provider.placement.client import MICROVERSION, PlacementClient
@@ -130,11 +131,11 @@ class Bench:
     def reporter(self, root: str, plugged: Sequence[UsbDevice]) -> Reporter:
         """A reporter that has not looked yet. *plugged* may change under it."""
         return Reporter(
-            lambda: tuple(plugged),
+            lambda fresh=False: tuple(plugged),
             self.client,
             RootFinder(self.client, RootHints(uuid=root)),
-            Settings(specs=self._specs),
-            store=RuleTraitStore(self.directory / "state"),
+            ReportSettings(specs=self._specs),
+            store=RuleTraitStore(self.directory / f"state-{root}"),
             executor=self.executor,
         )
 

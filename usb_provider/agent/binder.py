@@ -32,10 +32,11 @@ from usb_provider.model.binding.decision import (
     refusals,
 )
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
-from usb_provider.model.binding.holding import Holding, HostView, holdings
+from usb_provider.model.binding.holding import Holding, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, hostdev_xml, parse_guest, with_placeholders
 from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.virt.protocol import (

@@ -26,10 +26,11 @@ from oslo_service import service
 from usb_provider.agent.binder import Binder
 from usb_provider.agent.meter import NO_METER, Loop, Meter, Outcome
 from usb_provider.agent.notices import Notices, bug
-from usb_provider.agent.reporter import Pass, Reporter, Settings
+from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.status import GuestStatus
 from usb_provider.model.reporting.census import census
+from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.plan import Note
 
 LOG = logging.getLogger(__name__)
@@ -94,9 +95,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def __init__(
         self,
         reporter: Reporter,
-        watch: Callable[[Callable[[], None]], Stoppable],
+        watch: Callable[[Callable[[bool], None]], Stoppable],
         timing: Timing,
-        reload: Callable[[], tuple[Settings, Timing]],
+        reload: Callable[[], tuple[ReportSettings, Timing]],
         *,
         guests: GuestSide | None = None,
         meter: Meter = NO_METER,
@@ -134,7 +135,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, self._hung_up)
         signal.signal(signal.SIGUSR2, lambda signum, frame: self._reports_wanted.put(None))
         threading.Thread(target=self._write_reports, name="reports", daemon=True).start()
-        self._watcher = self._watch(self._look.set)
+        self._watcher = self._watch(lambda urgent: self._look.set())
         self._look.set()
         self._worker.start()
         self._tell("READY=1", "STATUS=Starting")

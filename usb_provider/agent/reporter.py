@@ -8,19 +8,20 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Protocol
 
 from placement_traits.usb import PREFIX
 from usb_provider.agent.store import RuleTraitStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices import identity
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.identity import Held
-from usb_provider.model.devices.spec import DeviceSpec
+from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
-from usb_provider.model.reporting.provider import Assessment, Root, assess, provider_uuid
+from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.placement.apply import apply
@@ -31,21 +32,6 @@ from usb_provider.placement.root import RootFinder
 LOG = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What an operator may change while the agent runs. ``purge_absent_after`` is in seconds, 0 for never."""
-
-    specs: tuple[DeviceSpec, ...] = ()
-    junk_serials: frozenset[str] = frozenset(identity.JUNK_SERIALS)
-    serial_trait: bool = False
-    purge_absent_after: int = 0
-
-    @property
-    def rule_traits(self) -> frozenset[str]:
-        """Traits that rules give now."""
-        return frozenset(name for spec in self.specs for name in spec.traits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +56,11 @@ class Preview:
     tree: ObservedTree
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    sys_name: str
-    serial: str | None
+class Devices(Protocol):
+    """What gives the USB devices of this host; :meth:`usb_provider.host.udev.UdevHost.devices` does."""
+
+    def __call__(self, *, fresh: bool = False) -> Sequence[UsbDevice]:
+        """Every USB device now; looked up with *fresh* in any case, else only if something may have changed."""
 
 
 @dataclass(slots=True)
@@ -86,21 +73,20 @@ class _Look:
 class Reporter:
     """Brings the providers of this host in line with its devices.
 
-    One thread may use it at a time. It keeps only what saves requests and what was plugged in where at the last look;
-    losing that costs reads, not correctness.
+    One thread may make passes and set :attr:`settings`; :meth:`view` and :meth:`doubt` are safe in any thread.
     """
 
     def __init__(
         self,
-        devices: Callable[[], Sequence[UsbDevice]],
+        devices: Devices,
         client: PlacementClient,
         roots: RootFinder,
-        settings: Settings,
+        settings: ReportSettings,
         *,
         store: RuleTraitStore,
         executor: Executor,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
         self._devices = devices
         self._client = client
         self._roots = roots
@@ -108,27 +94,47 @@ class Reporter:
         self._executor = executor
         self._observer = Observer(client, executor)
         self._root: Root | None = None
-        self._seen: dict[str, _Seen] = {}
-        self._looked: tuple[Assessment, ...] = ()
+        self._sightings = Sightings()
         self._explained: dict[str, str] = {}
-        self._tree: ObservedTree | None = None
+        # Replaced as a whole, never changed: other threads read them.
+        self._state: HostState | None = None
+        self._viewed: tuple[HostState, Sequence[UsbDevice], HostView] | None = None
         self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
 
-    def view(self) -> tuple[ObservedTree, tuple[Assessment, ...]] | None:
+    @property
+    def settings(self) -> ReportSettings:
+        """What the next pass, and a view from now on, goes by. To be set by the thread that makes the passes."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ReportSettings) -> None:
+        self._settings = settings
+        if self._state is not None:
+            self._publish(dataclasses.replace(self._state, settings=settings))
+
+    def view(self) -> HostView | None:
         """The tree as the last pass left it, with every device as it is now; None before the first pass.
 
-        Safe in any thread: it asks nobody but udev.
+        Safe in any thread: it asks nobody but udev, and that only when something changed. While nothing did, it gives
+        the same object.
         """
-        tree = self._tree
-        return None if tree is None else (tree, self._assess(tuple(self._devices()), tree))
+        state = self._state
+        if state is None:
+            return None
+        devices = self._devices()
+        last = self._viewed
+        if last is not None and last[0] is state and last[1] == devices:
+            return last[2]
+        view = HostView(state.tree, state.assess(devices))
+        self._viewed = state, devices, view
+        return view
 
-    def confirm(self, uuids: Collection[str]) -> None:
-        """Read again who holds these providers, for :meth:`view`. Of the thread that makes the passes.
+    def doubt(self, uuids: Collection[str]) -> None:
+        """Have the next pass read again who holds these providers, though their generation be the same.
 
-        :raises Conflict: when one of them changed; make a pass. :raises Unavailable: when Placement does not answer.
+        For who noticed that an allocation was deleted, which raises no generation. Safe in any thread.
         """
-        if self._tree is not None:
-            self._tree = self._observer.holders(self._tree, uuids)
+        self._observer.doubt(uuids)
 
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.
@@ -162,12 +168,12 @@ class Reporter:
                 LOG.debug("Looking again: %s", error)
                 last = str(error)
                 continue
+            self._publish(self._state_with(look.tree))
             refused = self._apply(look, done)
             # What a second look did not mend is not ours to mend, and no reason to give up all other devices.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
                 self._forget_unused_traits(look)
-                self._tree = look.tree
                 return Pass(
                     root=look.tree.root,
                     tree=look.tree,
@@ -184,7 +190,7 @@ class Reporter:
         raise Conflict(f"Placement changed under every attempt of this pass; it last said: {last}")
 
     def _look(self) -> _Look:
-        devices = tuple(self._devices())
+        devices = tuple(self._devices(fresh=True))
         root = self._find_root()
         candidates = {
             provider_uuid(root.uuid, key)
@@ -196,22 +202,31 @@ class Reporter:
         except RootMissing:
             self._root = None
             raise
-        self._remember_devices(self._looked, tree)
+        self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
         expired = self._expired(tree)
         while True:
-            assessed = self._assess(devices, tree)
+            state = self._state_with(tree)
+            assessed = state.assess(devices)
             plan = self._plan(tree, assessed, expired)
             # Whether the holder of a provider that is about to be written is still there can wait for the next pass, so
             # that an unplug costs no request more.
             waiting = plan.held - {sequence[0].provider_uuid for sequence in plan.sequences}
-            confirmed = self._observer.confirm(tree, waiting | self._kept_by_holders(devices, tree, assessed))
+            confirmed = self._observer.confirm(tree, waiting | state.kept_by_holders(devices, assessed))
             if confirmed == tree:
                 break
             tree = confirmed
-        self._looked = assessed
-        self._remember_devices(assessed, tree)
+        looked = [(each.identity.key, each.device) for each in assessed]
+        self._sightings = self._sightings.after(looked, state.is_offered)
         self._explain(assessed)
         return _Look(tree, assessed, plan)
+
+    def _state_with(self, tree: ObservedTree) -> HostState:
+        return HostState(tree, self._sightings, self._settings)
+
+    def _publish(self, state: HostState) -> None:
+        """Let other threads see *state*. One that is equal stays the same object, so that they see that it is."""
+        if state != self._state:
+            self._state = state
 
     def _find_root(self) -> Root:
         if self._root is not None and self._roots.still(self._root):
@@ -221,35 +236,6 @@ class Reporter:
         self._root = self._roots.find()
         LOG.info("The compute node provider is %s (%s).", printable(self._root.name, 200), self._root.uuid)
         return self._root
-
-    def _assess(
-        self, devices: Sequence[UsbDevice], tree: ObservedTree, *, let_go: bool = False
-    ) -> tuple[Assessment, ...]:
-        return assess(
-            devices,
-            self.settings.specs,
-            root=tree.root,
-            junk=self.settings.junk_serials,
-            serial_trait=self.settings.serial_trait,
-            held=_held(tree, self._seen, let_go=let_go),
-        )
-
-    def _kept_by_holders(
-        self, devices: Sequence[UsbDevice], tree: ObservedTree, assessed: Sequence[Assessment]
-    ) -> frozenset[str]:
-        """Providers whose device would be assessed otherwise if no consumer held them."""
-        free = self._assess(devices, tree, let_go=True)
-        keys = {
-            key
-            for each, other in zip(assessed, free, strict=True)
-            if each != other
-            for key in (each.identity.key, identity.serial_key(each.device), identity.port_key(each.device))
-        }
-        return frozenset(
-            uuid
-            for uuid in (provider_uuid(tree.root.uuid, key) for key in keys)
-            if uuid in tree.providers and tree.providers[uuid].allocated
-        )
 
     def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str]) -> Plan:
         def make(known: Collection[str]) -> Plan:
@@ -305,28 +291,13 @@ class Reporter:
                 providers[uuid] = provider
         self._observer.names_exist([action.name for action in look.plan.names])
         look.tree = dataclasses.replace(look.tree, providers=providers)
+        self._sightings = self._sightings.moved(self._state_with(look.tree).is_offered)
+        self._publish(self._state_with(look.tree))
         for error in applied.refused:
             self._observer.forget(error.provider_uuid)
             if isinstance(error, UnknownName):
                 self._observer.forget_names()
         return applied.refused
-
-    def _remember_devices(self, assessed: Sequence[Assessment], tree: ObservedTree) -> None:
-        """Remember who has which key, as far as *tree* bears it out.
-
-        A device leaves its old provider before its new one is written. Until it has, which takes another pass where
-        Placement fails, a claim on the new one is not about it but about the device that was known by it before.
-        """
-        taken = {each.identity.key for each in assessed}
-        for each in assessed:
-            now = _Seen(each.device.sys_name, each.device.serial)
-            others = identity.possible_keys(each.device) - taken
-            to_leave = {key for key in others if self._seen.get(key) in (None, now)}
-            if not any(_is_offered(tree, key) for key in to_leave):
-                # What it was known by before says nothing any more of who will be in that place later.
-                for key in to_leave:
-                    self._seen.pop(key, None)
-                self._seen[each.identity.key] = now
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:
         """Say at DEBUG why each device is offered or not, once until that changes."""
@@ -354,29 +325,6 @@ class Reporter:
         kept = self.settings.rule_traits | (stored & in_use)
         if kept != stored:
             self._store.save(kept)
-
-
-def _is_offered(tree: ObservedTree, key: str) -> bool:
-    """Whether a device still has its place in Placement under *key*, be it held or free."""
-    provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
-    return provider is not None and provider.managed and any(each.schedulable for each in provider.inventories.values())
-
-
-def _held(tree: ObservedTree, seen: Mapping[str, _Seen], *, let_go: bool) -> Callable[[str], Held]:
-    """What *tree* and *seen* say of a key; with *let_go*, as if no consumer held anything."""
-
-    def held(key: str) -> Held:
-        provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
-        last = seen.get(key)
-        return Held(
-            # Also where somebody took our mark away: whoever holds that provider holds the device.
-            allocated=not let_go and provider is not None and provider.allocated,
-            present=provider is not None and provider.managed and not provider.absent,
-            sys_name=last.sys_name if last else None,
-            serial=last.serial if last else None,
-        )
-
-    return held
 
 
 def _refused(error: PlacementConflict) -> Note:

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.agent.reporter import Reporter
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
-from usb_provider.exception import ConfigError
-from usb_provider.model.binding.holding import HostView
+from usb_provider.exception import ConfigError, Conflict
+from usb_provider.model.reporting.host_state import HostView
 
 if TYPE_CHECKING:
     from usb_provider.agent.process import GuestSide
@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     from oslo_log import log
 
     from usb_provider.agent.process import Agent, Timing, hold_signals, launch
-    from usb_provider.agent.reporter import Settings
     from usb_provider.agent.state_report import write
     from usb_provider.cmd.setup import checked, reporter, settings
     from usb_provider.host.udev import UdevHost
+    from usb_provider.model.reporting.host_state import ReportSettings
 
     hold_signals()
     # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     def timing(options: load.Options) -> Timing:
         return Timing(options.agent.resync_interval, options.agent.debounce)
 
-    def reload() -> tuple[Settings, Timing]:
+    def reload() -> tuple[ReportSettings, Timing]:
         # What is wrong must show before anything takes effect: mutating alone would already set the log level.
         checked(load.open_files(words, declare=log.register_options))
         fresh = load.reread(conf)
@@ -136,6 +136,7 @@ def _guest_side(
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.process import GuestSide
     from usb_provider.cmd.setup import WORKERS
+    from usb_provider.model.reporting.tree import Allocations, with_holders
     from usb_provider.openstack.session import connect
     from usb_provider.virt.listener import Listener, ListenOptions
 
@@ -145,16 +146,30 @@ def _guest_side(
     virt = LibvirtHost(options.libvirt.connection_uri, changed)
     stack.callback(virt.close)
 
+    holders: dict[str, tuple[int, Allocations]] = {}
+
     def view() -> HostView | None:
         seen = report.view()
-        return None if seen is None else HostView(*seen)
+        return None if seen is None else HostView(with_holders(seen.tree, holders), seen.devices)
+
+    def confirm(uuids: Collection[str]) -> None:
+        seen = report.view()
+        read = {uuid: quick.allocations(uuid) for uuid in uuids}
+        if seen is None:
+            return
+        if any(generation != seen.tree.providers[uuid].generation for uuid, (generation, _) in read.items()):
+            raise Conflict("A provider changed since the last look.")
+        holders.clear()
+        holders.update(read)
+        if with_holders(seen.tree, read) is not seen.tree:
+            report.doubt(uuids)
 
     binder = Binder(
         virt,
         view,
         quick.consumer,
         lambda uuid: quick.traits(uuid)[1],
-        report.confirm,
+        confirm,
         options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout, in_time),
         executor=stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="guests")),
         askers=stack.enter_context(ThreadPoolExecutor(_ASKERS, thread_name_prefix="answers")),

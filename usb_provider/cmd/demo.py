@@ -252,7 +252,7 @@ def _print_commands(show: Show, place: Files, placement: EmbeddedPlacement, done
 def _stay(show: Show, report: Reporter, host: UdevHost, bed: testbed.Testbed | None) -> None:
     """Follow the hardware until interrupted."""
     changed = threading.Event()
-    watcher = host.watch(changed.set)
+    watcher = host.watch(lambda urgent: changed.set())
     show.heading("Live: changes appear here; Ctrl-C ends it")
     if bed is not None:
         show.say("Type: unplug NAME, plug NAME, or list.")

@@ -258,7 +258,8 @@ class Look:
 
     def _view(self) -> Any:
         from usb_provider.host.udev import UdevHost
-        from usb_provider.model.binding.holding import HostView, holdings
+        from usb_provider.model.binding.holding import holdings
+        from usb_provider.model.reporting.host_state import HostView
 
         with reporter(self._conf, self._options, UdevHost(), timeout=_REQUEST_SECONDS) as report:
             seen = report.preview()

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
 
-from usb_provider.agent.reporter import Reporter, Settings
+from usb_provider.agent.reporter import Reporter
 from usb_provider.agent.store import RuleTraitStore
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
+from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.openstack.session import connect
 from usb_provider.placement.root import RootFinder, RootHints
 
@@ -67,9 +68,9 @@ def checked(conf: cfg.ConfigOpts) -> load.Options:
     return options
 
 
-def settings(options: load.Options) -> Settings:
+def settings(options: load.Options) -> ReportSettings:
     """The reporter's part of *options*."""
-    return Settings(
+    return ReportSettings(
         specs=options.usb.specs,
         junk_serials=options.usb.junk_serials,
         serial_trait=options.usb.report_serial_trait,

@@ -48,18 +48,33 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 
 
 class UdevHost:
-    """This host's USB devices by libudev. Safe to use from several threads: one look is taken at a time."""
+    """This host's USB devices by libudev. Safe to use from several threads: one enumeration is made at a time."""
 
     def __init__(self) -> None:
         self._context = pyudev.Context()
         self._looking = threading.Lock()
+        self._news = _News()
+        self._found: tuple[UsbDevice, ...] = ()
+        self._found_at: int | None = None
 
-    def devices(self) -> tuple[UsbDevice, ...]:
-        """All USB devices now, hubs included; one that goes away while it is read is left out."""
+    def devices(self, *, fresh: bool = False) -> tuple[UsbDevice, ...]:
+        """All USB devices now, hubs included; one that goes away while it is read is left out.
+
+        udev is enumerated when it has told of a change since the last enumeration began, while it is still processing a
+        device, while no watcher listens, and always with *fresh*: a mount, for one, is no event of udev's. Otherwise
+        this gives what it gave last, as the same object.
+        """
         with self._looking:
-            return self._devices()
+            now = self._news.count()
+            is_known = now is not None and now == self._found_at and all(device.settled for device in self._found)
+            if fresh or not is_known:
+                found = self._enumerate()
+                if found != self._found:
+                    self._found = found
+                self._found_at = now
+            return self._found
 
-    def _devices(self) -> tuple[UsbDevice, ...]:
+    def _enumerate(self) -> tuple[UsbDevice, ...]:
         usage = HostUsage.read()
         devices: dict[str, pyudev.Device] = {}
         interfaces: defaultdict[str, list[pyudev.Device]] = defaultdict(list)
@@ -78,22 +93,51 @@ class UdevHost:
         found = (_read(entry, interfaces[path], below[path], usage) for path, entry in devices.items())
         return tuple(device for device in found if device is not None)
 
-    def watch(self, changed: Callable[[], None]) -> "Watcher":
+    def watch(self, changed: Callable[[bool], None]) -> "Watcher":
         """Start listening; *changed* is called, from a thread of its own, whenever it is time to look again.
 
-        Call this before the first :meth:`devices`, so that nothing falls between the two.
+        It is told whether that is urgent: something was removed. Call this before the first :meth:`devices`, so that
+        nothing falls between the two.
         """
-        return Watcher(self._context, changed)
+        return Watcher(self._context, self._news, changed)
+
+
+class _News:
+    """Counts what the watchers of one host hear, for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._listening = 0
+
+    def heard(self) -> None:
+        """Something may have changed."""
+        with self._lock:
+            self._count += 1
+
+    def listen(self, change: int) -> None:
+        """So many watchers more listen, or fewer; what was not listened to may have changed."""
+        with self._lock:
+            self._listening += change
+            self._count += 1
+
+    def count(self) -> int | None:
+        """How often anything was heard; None while no watcher listens, so that nothing can be said."""
+        with self._lock:
+            return self._count if self._listening else None
 
 
 class Watcher:
     """Listens to udev (not to the kernel: udev's events come when its rules have run) until it is stopped."""
 
-    def __init__(self, context: pyudev.Context, changed: Callable[[], None]) -> None:
+    def __init__(self, context: pyudev.Context, news: _News, changed: Callable[[bool], None]) -> None:
         self._context = context
+        self._news = news
         self._changed = changed
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._monitor = self._start()
+        self._hears = False
+        self._set_hears(True)
         self._thread = threading.Thread(target=self._run, name="udev", daemon=True)
         self._thread.start()
 
@@ -114,15 +158,27 @@ class Watcher:
         monitor.start()
         return monitor
 
+    def _set_hears(self, hears: bool) -> None:
+        if hears is not self._hears:
+            self._hears = hears
+            self._news.listen(1 if hears else -1)
+
     def _run(self) -> None:
+        try:
+            self._listen()
+        finally:
+            self._set_hears(False)
+
+    def _listen(self) -> None:
         while True:
             poller = select.poll()
             poller.register(self._monitor.fileno(), select.POLLIN)
             poller.register(self._wake, select.POLLIN)
             if any(fd == self._wake for fd, _ in poller.poll()):
                 return
+            urgent = False
             try:
-                relevant = self._drain()
+                relevant, urgent = self._drain()
             except (OSError, ValueError) as error:
                 # pyudev raises ValueError for EINVAL, and for an error of the socket without saying which it is.
                 if errno.ENOBUFS in (getattr(error, "errno", None), self._socket_error()):
@@ -130,9 +186,12 @@ class Watcher:
                     relevant = True
                 else:
                     LOG.debug("The udev monitor is of no use any more (%s); opening another.", error)
+                    self._set_hears(False)
                     relevant = self._reopen()
             if relevant:
-                self._changed()
+                # First, so that a look that this call leads to is not given what was found before.
+                self._news.heard()
+                self._changed(urgent)
 
     def _socket_error(self) -> int:
         """The number of the error that the monitor's socket has, 0 for none; reading it clears it."""
@@ -153,15 +212,29 @@ class Watcher:
         except OSError as error:
             LOG.warning("The udev monitor cannot be opened again: %s", error)
             return False
+        self._set_hears(True)
         return True
 
-    def _drain(self) -> bool:
-        """Read all waiting events; whether any of them is about USB."""
-        relevant = False
+    def _drain(self) -> tuple[bool, bool]:
+        """Read all waiting events; whether any of them is about USB, and whether any tells of a removal."""
+        relevant = urgent = False
         while (event := self._monitor.poll(timeout=0)) is not None:
             LOG.debug("udev: %s %s", event.action, event.device_path)
-            relevant = relevant or event.subsystem == "usb" or _USB_PATH.search(event.device_path) is not None
-        return relevant
+            if event.subsystem == "usb" or _USB_PATH.search(event.device_path) is not None:
+                relevant = True
+                urgent = urgent or _is_removal(event)
+        return relevant, urgent
+
+
+def _is_removal(event: pyudev.Device) -> bool:
+    """Whether a USB device has gone or is going.
+
+    What hangs below it goes first, and its driver is taken off it before it is removed. A driver that is taken off an
+    interface says nothing: QEMU does that to a device that it opens.
+    """
+    action: str = event.action
+    is_device = event.subsystem == "usb" and event.device_type == "usb_device"
+    return action == "remove" or (action == "unbind" and is_device)
 
 
 def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:

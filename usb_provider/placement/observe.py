@@ -7,6 +7,7 @@ generation and never trusted past it. This module does not decide what should be
 """
 
 import dataclasses
+import threading
 from collections.abc import Collection
 from concurrent.futures import Executor
 
@@ -19,13 +20,18 @@ _TORN_READS = 5
 
 
 class Observer:
-    """Looks at Placement and remembers what it saw, by generation. One thread may use it at a time."""
+    """Looks at Placement and remembers what it saw, by generation. One thread may use it at a time.
+
+    :meth:`doubt` is safe in any thread.
+    """
 
     def __init__(self, client: PlacementClient, executor: Executor) -> None:
         self._client = client
         self._executor = executor
         self._seen: dict[str, ObservedProvider] = {}
         self._fresh: set[str] = set()
+        self._doubted: set[str] = set()
+        self._doubting = threading.Lock()
         self._names: frozenset[str] | None = None
 
     def look(self, root: Root, candidates: Collection[str]) -> ObservedTree:
@@ -34,23 +40,20 @@ class Observer:
         :raises RootMissing: when the root is gone; find it again.
         :raises Conflict: when a provider changes faster than it can be read; look again.
         """
-        records = self._client.tree(root.uuid)
-        top = next((record for record in records if record.uuid == root.uuid), None)
-        if top is None:
-            self._seen.clear()
-            raise RootMissing(f"The compute node provider {root.name} ({root.uuid}) is gone from Placement.")
-        ours = [
-            record
-            for record in records
-            if record is not top
-            and (NAME_MARK in record.name or record.uuid in candidates or record.uuid in self._seen)
-        ]
-        changed = [record for record in ours if not self._is_as_seen(record)]
-        fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
-        self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
-        self._fresh = set(fresh)
-        parents = frozenset(record.parent_uuid for record in records if record.parent_uuid is not None)
-        return ObservedTree(Root(top.uuid, top.name), dict(self._seen), parents)
+        with self._doubting:
+            # First of all: what is doubted from here on may have been read before.
+            doubted, self._doubted = self._doubted, set()
+        try:
+            tree = self._look(root, candidates)
+            return self.confirm(tree, doubted & tree.providers.keys())
+        except BaseException:
+            self.doubt(doubted)
+            raise
+
+    def doubt(self, uuids: Collection[str]) -> None:
+        """Have the next look read again who holds these providers. Safe in any thread."""
+        with self._doubting:
+            self._doubted |= set(uuids)
 
     def confirm(self, tree: ObservedTree, uuids: Collection[str]) -> ObservedTree:
         """*tree*, which the last look gave, with the holders of *uuids* read again unless that look did read them.
@@ -58,17 +61,10 @@ class Observer:
         :raises Conflict: when a provider has moved on meanwhile; look again.
         """
         doubtful = set(uuids) - self._fresh
-        self._fresh |= doubtful
-        return self.holders(tree, doubtful)
-
-    def holders(self, tree: ObservedTree, uuids: Collection[str]) -> ObservedTree:
-        """*tree* with the holders of *uuids* read again.
-
-        :raises Conflict: when a provider has moved on since *tree* was read; look again.
-        """
-        if not uuids:
+        if not doubtful:
             return tree
-        asked = [tree.providers[uuid] for uuid in sorted(uuids)]
+        self._fresh |= doubtful
+        asked = [tree.providers[uuid] for uuid in sorted(doubtful)]
         confirmed = {provider.uuid: provider for provider in self._executor.map(self._holders, asked)}
         self._seen |= confirmed
         return dataclasses.replace(tree, providers={**tree.providers, **confirmed})
@@ -99,6 +95,25 @@ class Observer:
     def forget_names(self) -> None:
         """Ask anew which names exist, since one that was known turned out to be gone."""
         self._names = None
+
+    def _look(self, root: Root, candidates: Collection[str]) -> ObservedTree:
+        records = self._client.tree(root.uuid)
+        top = next((record for record in records if record.uuid == root.uuid), None)
+        if top is None:
+            self._seen.clear()
+            raise RootMissing(f"The compute node provider {root.name} ({root.uuid}) is gone from Placement.")
+        ours = [
+            record
+            for record in records
+            if record is not top
+            and (NAME_MARK in record.name or record.uuid in candidates or record.uuid in self._seen)
+        ]
+        changed = [record for record in ours if not self._is_as_seen(record)]
+        fresh = {provider.uuid: provider for provider in self._executor.map(self._read, changed)}
+        self._seen = {record.uuid: fresh.get(record.uuid) or self._seen[record.uuid] for record in ours}
+        self._fresh = set(fresh)
+        parents = frozenset(record.parent_uuid for record in records if record.parent_uuid is not None)
+        return ObservedTree(Root(top.uuid, top.name), dict(self._seen), parents)
 
     def _is_as_seen(self, record: ProviderRecord) -> bool:
         """By the name too: Placement leaves the generation when that changes, and begins anew when it was deleted."""

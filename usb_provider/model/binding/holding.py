@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
+from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.provider import Assessment
-from usb_provider.model.reporting.tree import ObservedTree
-
-
-@dataclass(frozen=True, slots=True)
-class HostView:
-    """Placement's tree as last read, and every device as it is now."""
-
-    tree: ObservedTree
-    devices: tuple[Assessment, ...]
 
 
 @dataclass(frozen=True, slots=True)

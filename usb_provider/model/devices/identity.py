@@ -62,12 +62,12 @@ class Held:
     """What Placement and the agent's last look say of one key.
 
     *allocated*: a consumer has its provider. *present*: its provider exists and is not marked absent.
-    *sys_name*, *serial*: of the device that had the key when this process last looked; None when it never did.
+    *sys_path*, *serial*: of the device that the agent last saw under the key; *sys_path* is None when it saw none.
     """
 
     allocated: bool = False
     present: bool = False
-    sys_name: str | None = None
+    sys_path: str | None = None
     serial: str | None = None
 
 
@@ -168,10 +168,10 @@ class _Assignment:
             return True
         if by_serial.allocated:
             # Was it the twin of the one that is allocated? Then it must not inherit what its twin holds.
-            return by_serial.sys_name == device.sys_name or not self._was_demoted(device)
+            return by_serial.sys_path == device.sys_path or not self._was_demoted(device)
         if by_port.allocated:
             # Its own claim from when it had a twin, unless another device was seen to make that claim.
-            seen = by_port.sys_name is not None
+            seen = by_port.sys_path is not None
             if by_port.serial == device.serial if seen else by_port.present:
                 return False
         return self.modes.get(device.sys_name) is not IdentityMode.PORT
@@ -182,7 +182,7 @@ class _Assignment:
         if not held.allocated:
             return None
         for device in group:
-            if device.sys_name == held.sys_name:
+            if device.sys_path == held.sys_path:
                 return device
         undemoted = [device for device in group if not self._was_demoted(device)]
         # One that QEMU has open is the one that a guest has.
@@ -198,7 +198,7 @@ class _Assignment:
         The last look may have been at another device in the same port, so the serial number has to be its own.
         """
         held = self.held(key)
-        return held.present if held.sys_name is None else held.serial == device.serial
+        return held.present if held.sys_path is None else held.serial == device.serial
 
     def _port_keys(self) -> dict[str, str]:
         """Port keys, made different where an xHCI controller numbers a USB 2 and a USB 3 port alike."""
@@ -221,7 +221,7 @@ class _Assignment:
         if not held.allocated:
             return next(iter(free), None)
         for device in free:
-            if device.sys_name == held.sys_name:
+            if device.sys_path == held.sys_path:
                 return device
         # After a restart: a device that goes by its serial number is the last that this claim can be about.
         left = [device for device in free if not self._was_known_by(longer[device.sys_name], device)]

@@ -1,11 +1,15 @@
 """What Placement holds below one root: a frozen picture with generations, as it was when it was read."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import placement_traits
 from usb_provider.model.reporting.provider import Root
+
+Allocations = Mapping[str, Mapping[str, int]]
+"""What each consumer, by its UUID, has of one provider: ``{class: amount}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +64,14 @@ class ProviderRecord:
 
 @dataclass(frozen=True, slots=True)
 class ObservedProvider:
-    """One provider in full, consistent at *generation*.
-
-    ``allocations`` maps each consumer's UUID to what it has, ``{class: amount}``.
-    """
+    """One provider in full, consistent at *generation*."""
 
     uuid: str
     name: str
     generation: int
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
-    allocations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    allocations: Allocations = field(default_factory=dict)
 
     @property
     def managed(self) -> bool:
@@ -110,3 +111,19 @@ class ObservedTree:
     root: Root
     providers: Mapping[str, ObservedProvider] = field(default_factory=dict)
     parents: frozenset[str] = frozenset()
+
+
+def with_holders(tree: ObservedTree, holders: Mapping[str, tuple[int, Allocations]]) -> ObservedTree:
+    """*tree* with the allocations in *holders*, ``{provider UUID: (generation, allocations)}``, where they are newer.
+
+    They count where the generation is still the one in *tree*: of a provider that changed more than that, the next
+    look tells all.
+    """
+    changed = {
+        uuid: dataclasses.replace(provider, allocations=allocations)
+        for uuid, (generation, allocations) in holders.items()
+        if (provider := tree.providers.get(uuid)) is not None
+        and provider.generation == generation
+        and provider.allocations != allocations
+    }
+    return dataclasses.replace(tree, providers={**tree.providers, **changed}) if changed else tree

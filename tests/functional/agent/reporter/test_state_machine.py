@@ -41,11 +41,12 @@ from placement import db_api
 
 from tests.fixtures.placement import CUT, CUT_AFTER, PlacementServer
 from usb_provider.agent import reporter as reporter_module
-from usb_provider.agent.reporter import Pass, Reporter, Settings
+from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.agent.store import RuleTraitStore
 from usb_provider.exception import Conflict, RootMissing, Unavailable
 from usb_provider.model.devices.device import HostUse, Speed, UsbDevice, UseKind
 from usb_provider.model.devices.spec import parse_specs
+from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.placement.client import PlacementClient
@@ -491,10 +492,10 @@ class Host(RuleBasedStateMachine):
     def _reload(self) -> None:
         self.reporter.settings = self._settings()
 
-    def _settings(self) -> Settings:
-        return Settings(specs=parse_specs(self.rules.texts()), purge_absent_after=60 if self.purge else 0)
+    def _settings(self) -> ReportSettings:
+        return ReportSettings(specs=parse_specs(self.rules.texts()), purge_absent_after=60 if self.purge else 0)
 
-    def _devices(self) -> Sequence[UsbDevice]:
+    def _devices(self, *, fresh: bool = False) -> Sequence[UsbDevice]:
         self.looked = {port: (each.thing, each.plug) for port, each in self.plugged.items()}
         return [self._device(port, each) for port, each in self.plugged.items()]
 

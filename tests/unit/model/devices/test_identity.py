@@ -60,7 +60,7 @@ holdings = st.builds(
     Held,
     allocated=st.booleans(),
     present=st.booleans(),
-    sys_name=st.sampled_from([None, "1-1", "1-2", "2-1", "3-2.4"]),
+    sys_path=st.sampled_from([None, *(a_device(name).sys_path for name in ("1-1", "1-2", "2-1", "3-2.4"))]),
     serial=serials,
 )
 
@@ -242,29 +242,29 @@ def test_the_usb_2_and_the_usb_3_port_of_one_number_are_two_ports() -> None:
 
 
 def test_a_dongle_that_an_instance_holds_keeps_its_key_when_a_twin_appears() -> None:
-    held = holding(S=Held(allocated=True, present=True, sys_name="1-2", serial="A1"))
+    held = holding(S=Held(allocated=True, present=True, sys_path=B.sys_path, serial="A1"))
     assert keys(A, B, held=held) == [A_PORT, SERIAL_KEY]
 
 
 def test_a_dongle_held_by_its_port_keeps_it_when_its_twin_goes() -> None:
-    held = holding(B=Held(allocated=True, present=True, sys_name="1-2", serial="A1"))
+    held = holding(B=Held(allocated=True, present=True, sys_path=B.sys_path, serial="A1"))
     assert keys(A, B, held=held) == [A_PORT, B_PORT]
     assert keys(B, held=held) == [B_PORT]
 
 
 def test_a_dongle_held_by_its_port_gets_its_serial_back_once_it_is_free() -> None:
-    assert keys(B, held=holding(B=Held(present=True, sys_name="1-2", serial="A1"))) == [SERIAL_KEY]
+    assert keys(B, held=holding(B=Held(present=True, sys_path=B.sys_path, serial="A1"))) == [SERIAL_KEY]
 
 
 def test_a_twin_does_not_inherit_what_the_other_held_when_that_one_goes() -> None:
-    first = Held(allocated=True, present=True, sys_name="1-1", serial="A1")
-    held = holding(S=first, B=Held(present=True, sys_name="1-2", serial="A1"))
+    first = Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1")
+    held = holding(S=first, B=Held(present=True, sys_path=B.sys_path, serial="A1"))
     assert keys(B, held=held) == [B_PORT]
 
 
 def test_a_device_whose_provider_stays_in_a_port_where_another_was_is_not_taken_for_that_one() -> None:
-    first = Held(allocated=True, present=True, sys_name="1-1", serial="A1")
-    held = holding(S=first, B=Held(present=True, sys_name="1-2", serial=None))
+    first = Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1")
+    held = holding(S=first, B=Held(present=True, sys_path=B.sys_path, serial=None))
     assert keys(B, held=held) == [SERIAL_KEY]
 
 
@@ -276,7 +276,10 @@ def test_a_twin_does_not_inherit_after_a_restart_either() -> None:
 
 def test_the_usb_3_half_of_a_socket_does_not_inherit_what_the_usb_2_half_held() -> None:
     fast = plugged((0, True, "1"))
-    known = {A_PORT: Held(allocated=True, present=True, sys_name="1-1"), f"{A_PORT}+usb3": Held(sys_name="2-1")}
+    known = {
+        A_PORT: Held(allocated=True, present=True, sys_path=A.sys_path),
+        f"{A_PORT}+usb3": Held(sys_path=fast.sys_path),
+    }
     # An operator deleted the provider of its longer key, so only the last look tells.
     assert keys(fast, held=lambda key: known.get(key, NOT_HELD)) == [f"{A_PORT}+usb3"]
 
@@ -290,25 +293,25 @@ def test_a_device_that_goes_by_its_serial_does_not_inherit_what_the_other_half_o
 
 def test_a_third_device_at_the_port_of_a_lost_one_does_not_inherit_its_claim() -> None:
     third = a_device("1-2", serial="C3")
-    held = holding(B=Held(allocated=True, present=False, sys_name="1-2", serial="A1"))
+    held = holding(B=Held(allocated=True, present=False, sys_path=B.sys_path, serial="A1"))
     assert keys(third, held=held) == ["1050:0407:C3"]
 
 
 def test_a_dongle_that_comes_back_elsewhere_keeps_its_serial_and_what_holds_it() -> None:
-    held = holding(S=Held(allocated=True, present=False, sys_name="1-1", serial="A1"))
+    held = holding(S=Held(allocated=True, present=False, sys_path=A.sys_path, serial="A1"))
     assert keys(B, held=held) == [SERIAL_KEY]
 
 
 def test_a_rule_that_turns_to_port_waits_until_the_dongle_is_free() -> None:
     rule = {"1-1": IdentityMode.PORT}
-    held = holding(S=Held(allocated=True, present=True, sys_name="1-1", serial="A1"))
+    held = holding(S=Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1"))
     assert assign([A], modes=rule, held=held)["1-1"].key == SERIAL_KEY
     assert assign([A], modes=rule)["1-1"].key == A_PORT
 
 
 def test_a_rule_that_turns_to_serial_waits_until_the_dongle_is_free() -> None:
     rule = {"1-1": IdentityMode.SERIAL}
-    held = holding(A=Held(allocated=True, present=True, sys_name="1-1", serial="A1"))
+    held = holding(A=Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1"))
     assert assign([A], modes=rule, held=held)["1-1"].key == A_PORT
     assert assign([A], modes=rule)["1-1"].key == SERIAL_KEY
 

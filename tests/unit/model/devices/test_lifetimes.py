@@ -70,10 +70,10 @@ class Host:
 
     def held(self, key: str) -> Held:
         provider = self.tree.providers.get(provider_uuid(ROOT.uuid, key))
-        sys_name, serial = self.seen.get(key, (None, None))
+        sys_path, serial = self.seen.get(key, (None, None))
         if provider is None:
-            return Held(sys_name=sys_name, serial=serial)
-        return Held(provider.allocated, not provider.absent, sys_name, serial)
+            return Held(sys_path=sys_path, serial=serial)
+        return Held(provider.allocated, not provider.absent, sys_path, serial)
 
     def make_a_pass(self) -> dict[int, Assessment]:
         """Do as the agent does, and give what it made of each unit."""
@@ -85,7 +85,7 @@ class Host:
         )
         self.tree = applied(plan, self.tree)
         for each in found:
-            self.seen[each.identity.key] = (each.device.sys_name, each.device.serial)
+            self.seen[each.identity.key] = (each.device.sys_path, each.device.serial)
         by_name = {each.device.sys_name: each for each in found}
         return {unit: by_name[place] for unit, place in self.where.items()}
 

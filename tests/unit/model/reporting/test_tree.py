@@ -1,5 +1,6 @@
 """Placement's own words as values."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement_traits import MANAGED, STATE_ABSENT
-from tests.fixtures.builders import KEY, a_consumer, an_observed
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider
+from tests.fixtures.builders import KEY, a_consumer, a_tree, an_observed
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider, with_holders
 
 inventories = st.builds(
     Inventory,
@@ -74,3 +75,42 @@ def test_an_allocation_of_nothing_is_none() -> None:
     nothing = ObservedProvider("u", "n", 1, allocations={a_consumer(): {KEY: 0}})
     assert not nothing.allocated
     assert not nothing.used_classes
+
+
+# Who holds a provider, read later than the rest
+
+
+def test_a_claim_that_was_read_later_is_in_the_tree() -> None:
+    tree, holder = a_tree(an_observed("A"), an_observed("B")), {a_consumer(): {KEY: 1}}
+    uuid = an_observed("A").uuid
+    found = with_holders(tree, {uuid: (3, holder)})
+    assert found.providers[uuid].allocations == holder
+    assert found == a_tree(
+        *(
+            dataclasses.replace(each, allocations=found.providers[each.uuid].allocations)
+            for each in tree.providers.values()
+        )
+    )
+    assert tree == a_tree(an_observed("A"), an_observed("B"))
+
+
+def test_a_release_that_was_read_later_is_in_the_tree() -> None:
+    held = an_observed(held=[KEY])
+    assert with_holders(a_tree(held), {held.uuid: (3, {})}) == a_tree(an_observed())
+
+
+def test_a_claim_on_a_provider_that_changed_since_is_left_to_the_next_look() -> None:
+    tree = a_tree(an_observed(generation=4))
+    assert with_holders(tree, {an_observed().uuid: (5, {a_consumer(): {KEY: 1}})}) is tree
+
+
+def test_a_claim_on_a_provider_that_is_not_in_the_tree_is_left_out() -> None:
+    tree = a_tree(an_observed("A"))
+    assert with_holders(tree, {an_observed("B").uuid: (3, {a_consumer(): {KEY: 1}})}) is tree
+
+
+def test_a_tree_in_which_nothing_changed_is_the_same_object() -> None:
+    held = an_observed(held=[KEY])
+    tree = a_tree(held)
+    assert with_holders(tree, {held.uuid: (3, dict(held.allocations))}) is tree
+    assert with_holders(tree, {}) is tree

@@ -1,0 +1,94 @@
+"""What the reporting loop last knew, as one frozen value that the binding loop reads without waiting. Pure.
+
+It turns the devices of any moment into verdicts, so that both loops, and a command beside them, judge alike.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from usb_provider.model.devices import identity
+from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.identity import Held
+from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.devices.spec import DeviceSpec
+from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
+from usb_provider.model.reporting.tree import ObservedTree
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """What an operator may change while the agent runs. ``purge_absent_after`` is in seconds, 0 for never."""
+
+    specs: tuple[DeviceSpec, ...] = ()
+    junk_serials: frozenset[str] = frozenset(identity.JUNK_SERIALS)
+    serial_trait: bool = False
+    purge_absent_after: int = 0
+
+    @property
+    def rule_traits(self) -> frozenset[str]:
+        """Traits that rules give now."""
+        return frozenset(name for spec in self.specs for name in spec.traits)
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """Placement's tree as last read, and every device as it is now."""
+
+    tree: ObservedTree
+    devices: tuple[Assessment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """Placement's tree as last read, what was seen where, and the settings: all that a verdict on a device rests on."""
+
+    tree: ObservedTree
+    sightings: Sightings = field(default_factory=Sightings)
+    settings: ReportSettings = field(default_factory=ReportSettings)
+
+    def assess(self, devices: Sequence[UsbDevice], *, let_go: bool = False) -> tuple[Assessment, ...]:
+        """The verdict on each of *devices*; with *let_go*, as if no consumer held anything."""
+        return assess(
+            devices,
+            self.settings.specs,
+            root=self.tree.root,
+            junk=self.settings.junk_serials,
+            serial_trait=self.settings.serial_trait,
+            held=self._held(let_go=let_go),
+        )
+
+    def kept_by_holders(self, devices: Sequence[UsbDevice], assessed: Sequence[Assessment]) -> frozenset[str]:
+        """UUIDs of the providers whose device would get another verdict than in *assessed* if no consumer held them."""
+        free = self.assess(devices, let_go=True)
+        keys = {
+            key
+            for each, other in zip(assessed, free, strict=True)
+            if each != other
+            for key in (each.identity.key, identity.serial_key(each.device), identity.port_key(each.device))
+        }
+        providers = self.tree.providers
+        uuids = (provider_uuid(self.tree.root.uuid, key) for key in keys)
+        return frozenset(uuid for uuid in uuids if uuid in providers and providers[uuid].allocated)
+
+    def is_offered(self, key: str) -> bool:
+        """Whether Placement offers a device under *key*, be it held or free."""
+        provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
+        return (
+            provider is not None
+            and provider.managed
+            and any(each.schedulable for each in provider.inventories.values())
+        )
+
+    def _held(self, *, let_go: bool) -> Callable[[str], Held]:
+        def held(key: str) -> Held:
+            provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
+            last = self.sightings.by_key.get(key)
+            return Held(
+                # Also where somebody took our mark away: whoever holds that provider holds the device.
+                allocated=not let_go and provider is not None and provider.allocated,
+                present=provider is not None and provider.managed and not provider.absent,
+                sys_path=last.sys_path if last else None,
+                serial=last.serial if last else None,
+            )
+
+        return held
