@@ -17,7 +17,9 @@ DOCS = ROOT / "docs"
 
 def test_the_page_on_the_python_core_has_every_module_of_it() -> None:
     page = (DOCS / "reference" / "python.rst").read_text(encoding="utf-8")
-    core = {f"usb_provider.model.{path.stem}" for path in (ROOT / "usb_provider" / "model").glob("[!_]*.py")}
+    rooms = (ROOT / "usb_provider" / "model", ROOT / "usb_provider" / "osc" / "model")
+    modules = (path.relative_to(ROOT) for room in rooms for path in room.rglob("[!_]*.py"))
+    core = {".".join(module.with_suffix("").parts) for module in modules}
     listed = re.findall(r"^\.\. automodule:: (\S+)$", page, re.MULTILINE)
     assert sorted(listed) == sorted({*core, "placement_traits", "usb_provider.exception"})
 

@@ -9,11 +9,12 @@ import enum
 from collections.abc import Mapping
 
 from usb_provider import exception
-from usb_provider.model.binding.decision import Obstacle, Why
+from usb_provider.model.binding.decision import Why
+from usb_provider.model.binding.refusals import Obstacle
 from usb_provider.model.reporting.census import Census
 
 
-class Loop(enum.StrEnum):
+class LoopName(enum.StrEnum):
     """The two loops of the agent."""
 
     REPORT = "report"
@@ -52,8 +53,8 @@ _WORDS: tuple[tuple[type[BaseException], Outcome], ...] = (
     (exception.DeviceGone, Outcome.GONE),
 )
 
-PASS_OUTCOMES: Mapping[Loop, tuple[Outcome, ...]] = {
-    Loop.REPORT: (
+PASS_OUTCOMES: Mapping[LoopName, tuple[Outcome, ...]] = {
+    LoopName.REPORT: (
         Outcome.OK,
         Outcome.ACCESS,
         Outcome.ROOT_MISSING,
@@ -63,7 +64,7 @@ PASS_OUTCOMES: Mapping[Loop, tuple[Outcome, ...]] = {
         Outcome.CONFIGURATION,
         Outcome.BUG,
     ),
-    Loop.BIND: (Outcome.OK, Outcome.UNAVAILABLE, Outcome.BUG),
+    LoopName.BIND: (Outcome.OK, Outcome.UNAVAILABLE, Outcome.BUG),
 }
 """How a pass of each loop can end."""
 
@@ -74,7 +75,7 @@ GUEST_FAILURES = (Outcome.REFUSED, Outcome.GONE, Outcome.UNAVAILABLE, Outcome.BU
 class Meter:
     """Is told what happens; this one forgets it. Every method is safe in any thread, quick, and never raises."""
 
-    def passed(self, loop: Loop, outcome: Outcome, seconds: float) -> None:
+    def passed(self, loop: LoopName, outcome: Outcome, seconds: float) -> None:
         """A pass of *loop* has ended after *seconds*, as *outcome* says."""
 
     def counted(self, census: Census) -> None:

@@ -20,9 +20,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, Loop, Meter, Outcome
+from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, LoopName, Meter, Outcome
 from usb_provider.exception import ConfigError
-from usb_provider.model.binding.decision import Obstacle, State, Why
+from usb_provider.model.binding.decision import BindingState, Why
+from usb_provider.model.binding.refusals import Obstacle
 from usb_provider.model.reporting.census import NO_CLASS, Census, DeviceState
 from usb_provider.server import FewAtOnce
 
@@ -105,7 +106,7 @@ class PrometheusMeter(Meter):
             for outcome in outcomes:
                 self._passes.labels(loop.value, outcome.value)
         # Not for the binding loop, which there may be none of: it would look as if it failed.
-        self._last_good.labels(Loop.REPORT.value)
+        self._last_good.labels(LoopName.REPORT.value)
         for failure in GUEST_FAILURES:
             self._attach_failures.labels(failure.value)
             self._detach_failures.labels(failure.value)
@@ -114,7 +115,7 @@ class PrometheusMeter(Meter):
         for obstacle in Obstacle:
             self._refusals.labels(obstacle.value)
 
-    def passed(self, loop: Loop, outcome: Outcome, seconds: float) -> None:
+    def passed(self, loop: LoopName, outcome: Outcome, seconds: float) -> None:
         """Count the pass."""
         self._passes.labels(loop.value, outcome.value).inc()
         self._pass_seconds.labels(loop.value).observe(seconds)
@@ -183,7 +184,7 @@ class _Now(Collector):
             labels=["state"],
         )
         states = self.bindings
-        for binding in State:
+        for binding in BindingState:
             bindings.add_metric([binding.value], states.get(binding.value, 0))
         yield bindings
 

@@ -26,7 +26,7 @@ class Notices:
             self.add(note)
         now = {note.topic for note in notes}
         for topic in [topic for topic in self._standing if topic not in now]:
-            LOG.info("No longer so: %s", self._standing.pop(topic).text)
+            LOG.info("Resolved: %s", self._standing.pop(topic).text)
 
 
 def bug(what: str, error: Exception) -> Note:

@@ -1,13 +1,14 @@
-"""The agent as a service: decides when to make a pass, and keeps going whatever a neighbour does.
+"""The agent as a process: its two loops, signals, systemd, reload, and what is known for a report.
 
-Threads: udev's only sets an event; one worker does all passes, so nothing here is shared but that event. What a pass
-does is reporter.py's. SIGHUP reads the configuration again, SIGUSR2 has a report written, SIGTERM ends without touching
-Placement.
+The report loop brings Placement in line with the devices, the bind loop gives guests what they hold; loop.py says when,
+reporter.py and binder.py what. Neither loop waits for the other, and the main thread waits for neither: it hears
+signals, and tells systemd's watchdog that both loops move. SIGHUP has the configuration read again, SIGUSR2 a report
+written, SIGTERM and SIGINT end the agent without touching Placement.
 """
 
 import contextlib
 import logging
-import math
+import os
 import queue
 import select
 import signal
@@ -15,41 +16,35 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import sdnotify
 import tenacity
 from oslo_service import service
 
+from usb_provider.agent.admission import Admission
 from usb_provider.agent.binder import Binder
-from usb_provider.agent.meter import NO_METER, Loop, Meter, Outcome
+from usb_provider.agent.loop import LONGEST_WAIT, Failing, Loop, Pace
+from usb_provider.agent.meter import NO_METER, LoopName, Meter
 from usb_provider.agent.notices import Notices, bug
 from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
-from usb_provider.model.binding.status import GuestStatus
+from usb_provider.model.binding.status import GuestStatus, guest_statuses
 from usb_provider.model.reporting.census import census
-from usb_provider.model.reporting.host_state import ReportSettings
+from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
 
 LOG = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 60.0
+_HANGS_AFTER = 120.0
+"""Seconds without a sign of life after which a loop's pass counts as hanging, where systemd does not say."""
+
 _LONGEST_LIBVIRT_WAIT = 15.0
 _CONFLICTS_TO_BEAR = 3
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 5.0
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2})
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When to look: after *debounce* seconds of quiet, and every *resync_interval* seconds."""
-
-    resync_interval: float = 60.0
-    debounce: float = 0.2
 
 
 class Stoppable(Protocol):
@@ -67,15 +62,20 @@ class GuestSide:
     """
 
     binder: Binder
+    admission: Admission
     listen: Callable[[], Stoppable]
+
+    def status(self) -> tuple[GuestStatus, ...]:
+        """Every guest that should have a device or was refused, with how it stands. Safe in any thread."""
+        last = self.binder.last
+        return guest_statuses(last.bindings, last.memory, last.running, self.admission.refused())
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the agent knows now, for a report. Times are in seconds since 1970.
 
-    *failure* is what it waits for and since when; *guests* is as :meth:`Binder.status` gives it, None where none are
-    served.
+    *failure* is what it waits for and since when; *guests* is None where none are served.
     """
 
     last: Pass | None
@@ -87,66 +87,101 @@ class Snapshot:
 class Agent(service.ServiceBase):  # type: ignore[misc]
     """The daemon around a :class:`~usb_provider.agent.reporter.Reporter` and, where guests are served, a binder.
 
-    :param watch: starts listening for changes of the hardware; it is called before the first look.
+    :param watch: starts listening for changes of the hardware; it is called before the first look, and tells whether
+        one is urgent, as a removal is.
     :param reload: reads the configuration again; its ConfigError leaves everything as it was.
     :param report: writes a report of what it is given, when SIGUSR2 asks for one.
+    :ivar hangs: whether a pass had not ended when the agent did.
     """
 
     def __init__(
         self,
         reporter: Reporter,
         watch: Callable[[Callable[[bool], None]], Stoppable],
-        timing: Timing,
-        reload: Callable[[], tuple[ReportSettings, Timing]],
+        pace: Pace,
+        reload: Callable[[], tuple[ReportSettings, Pace]],
         *,
         guests: GuestSide | None = None,
         meter: Meter = NO_METER,
         report: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
+        hangs_after = watchdog_seconds(os.environ) or _HANGS_AFTER
         self._reporter = reporter
+        self._watch = watch
+        self._pace = pace
+        self._reload = reload
+        self._guests = guests
         self._meter = meter
         self._write_report = report
-        # Its put() may interrupt itself, which an Event's set() must not: it is all that the signal's handler does.
-        self._reports_wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._last: Pass | None = None
         self._last_at: float | None = None
         self._failure: tuple[str, float] | None = None
-        self._guests = guests
-        self._listener: Stoppable | None = None
-        self._bind_at = math.inf
-        self._bind_failures = 0
-        self._bind_notices = Notices()
-        self._watch = watch
-        self._timing = timing
-        self._reload = reload
-        self._look = threading.Event()
+        self._viewed: HostView | None = None
         self._hang_up = threading.Event()
-        self._stopping = threading.Event()
+        # Its put() may interrupt itself, which an Event's set() must not: it is all that the signals' handlers do.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._reports_wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended = threading.Event()
-        self._notices = Notices()
+        self.hangs = False
         self._watcher: Stoppable | None = None
+        self._listener: Stoppable | None = None
         self._tells: socket.socket | None = None
-        self._worker = threading.Thread(target=self._work, name="reporter", daemon=True)
         self._systemd = sdnotify.SystemdNotifier()
+        self._report_notices = Notices()
+        self._bind_notices = Notices()
+        self._report_loop = Loop(
+            LoopName.REPORT,
+            self._report,
+            lambda: self._pace,
+            Failing(
+                (Unavailable, Conflict, Incompatible, ConfigError),
+                tenacity.wait_random_exponential(multiplier=1, max=LONGEST_WAIT),
+                self._report_failed,
+                lambda error: self._tell_bug(self._report_notices, "A pass", error),
+            ),
+            meter=meter,
+            bound=hangs_after,
+        )
+        self._bind_loop = Loop(
+            LoopName.BIND,
+            self._bind,
+            lambda: self._pace,
+            Failing(
+                (Unavailable,),
+                tenacity.wait_exponential(multiplier=1, max=_LONGEST_LIBVIRT_WAIT),
+                lambda error, attempt: self._bind_notices.replace([*self._listening(), Note("libvirt", str(error))]),
+                lambda error: self._tell_bug(self._bind_notices, "A binding pass", error),
+            ),
+            meter=meter,
+            bound=hangs_after,
+        )
+
+    @property
+    def _loops(self) -> tuple[Loop, ...]:
+        return (self._report_loop,) if self._guests is None else (self._report_loop, self._bind_loop)
 
     def start(self) -> None:
         """Begin. Called in the main thread, by oslo.service."""
-        # oslo.service's own SIGHUP handler ends a process that does not fork (ProcessLauncher._reload_service).
-        signal.signal(signal.SIGHUP, self._hung_up)
-        signal.signal(signal.SIGUSR2, lambda signum, frame: self._reports_wanted.put(None))
+        # oslo.service's own handlers end a process that does not fork at SIGHUP (ProcessLauncher._reload_service), and
+        # some of its releases have none for SIGTERM. These only take note: wait() acts.
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda signum, frame: self._signals.put(signum))
         threading.Thread(target=self._write_reports, name="reports", daemon=True).start()
-        self._watcher = self._watch(lambda urgent: self._look.set())
-        self._look.set()
-        self._worker.start()
+        self._watcher = self._watch(lambda urgent: self.look_again(urgent=urgent))
+        for loop in self._loops:
+            loop.start()
         self._tell("READY=1", "STATUS=Starting")
 
     def stop(self, graceful: bool = False) -> None:
-        """End, at the latest after the request under way. Placement is left as it is."""
+        """End, at the latest after some seconds, whatever hangs. Placement is left as it is."""
         self._tell("STOPPING=1")
-        self._stopping.set()
-        self._look.set()
-        if self._worker.is_alive():
-            self._worker.join(_STOP_SECONDS)
+        for loop in self._loops:
+            loop.stop()
+        latest = time.monotonic() + _STOP_SECONDS
+        for loop in self._loops:
+            if not loop.ended(max(0.0, latest - time.monotonic())):
+                self.hangs = True
+                LOG.warning("A pass still waits for an answer; the agent ends without it.")
         for each in (self._watcher, self._listener):
             if each is not None:
                 each.stop()
@@ -157,9 +192,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._tells.send(b"\0")
 
     def wait(self) -> None:
-        """Return when the agent has ended."""
-        # Waiting for the event alone would sleep through a signal that comes right before the thread falls asleep: its
-        # Python handler runs when the thread does something again. The interpreter writes to this socket at once.
+        """Act on signals, and tell the watchdog that the loops move; return when the agent has ended."""
+        # A signal that comes right before the thread falls asleep would be slept through: its Python handler runs when
+        # the thread does something again. The interpreter writes to this socket at once.
         hears, tells = socket.socketpair()
         with hears, tells:
             for end in (hears, tells):
@@ -167,29 +202,58 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._tells = tells
+            watched = watchdog_seconds(os.environ)
             while not self._ended.is_set():
-                select.select([hears], [], [], _LONGEST_WAIT)
+                # A quarter of what systemd waits; sd_watchdog_enabled(3) recommends half at most.
+                select.select([hears], [], [], watched / 4 if watched else LONGEST_WAIT)
                 with contextlib.suppress(BlockingIOError):
                     hears.recv(4096)
+                self._act_on_signals()
+                if watched and not any(loop.hangs for loop in self._loops):
+                    self._tell("WATCHDOG=1")
             signal.set_wakeup_fd(-1)
 
-    def look_again(self) -> None:
-        """Something may have changed; safe in any thread."""
-        self._look.set()
+    def _act_on_signals(self) -> None:
+        numbers = set()
+        while not self._signals.empty():
+            numbers.add(self._signals.get())
+        if numbers & {signal.SIGTERM, signal.SIGINT}:
+            self.stop()
+            return
+        if signal.SIGHUP in numbers:
+            self.reset()
+        if signal.SIGUSR2 in numbers:
+            self._reports_wanted.put(None)
+
+    def look_again(self, *, urgent: bool = False) -> None:
+        """Something may have changed, and be it libvirt's guests; safe in any thread."""
+        for loop in self._loops:
+            loop.look(urgent=urgent)
+
+    def outdated(self) -> None:
+        """What was read from Placement has changed there; safe in any thread."""
+        self._report_loop.look(urgent=True)
+
+    def operation_ended(self) -> None:
+        """An operation on a guest has ended, so there may be another one to do; safe in any thread."""
+        self._bind_loop.look(urgent=True)
+
+    def sign_of_life(self) -> None:
+        """A request of the reporter's has been answered, or given up; safe in any thread."""
+        self._report_loop.sign_of_life()
 
     def reset(self) -> None:
-        """Read the configuration again, soon; safe in a signal handler."""
+        """Read the configuration again, soon."""
         self._hang_up.set()
-        self._look.set()
+        self._report_loop.look(urgent=True)
 
     def snapshot(self) -> Snapshot:
         """What is known now. Safe in any thread."""
-        guests = None if self._guests is None else self._guests.binder.status()
+        guests = None if self._guests is None else self._guests.status()
         return Snapshot(self._last, self._last_at, self._failure, guests)
 
     def _write_reports(self) -> None:
-        # Not in the signal's handler, which may have interrupted whoever holds a lock that a report wants; and so a
-        # report can be had, and the agent be ended, while any other thread hangs.
+        # In a thread of its own: so a report can be had, and the agent be ended, while any other thread hangs.
         while True:
             self._reports_wanted.get()
             while not self._reports_wanted.empty():
@@ -199,147 +263,64 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             except Exception:
                 LOG.exception("The report that SIGUSR2 asked for could not be written.")
 
-    def _hung_up(self, signum: int, frame: object) -> None:
-        # A SIGTERM in the middle of this would wait for a lock that it holds itself.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self.reset()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-    def _work(self) -> None:
-        due = True
-        while not self._stopping.is_set():
-            if not due:
-                self._wait()
-            # First of all: what is set from here on ends the next wait.
-            self._look.clear()
-            if self._stopping.is_set():
-                return
-            if self._hang_up.is_set():
-                self._read_again()
-            due = not self._pass()
-            self._bind()
-
-    def _wait(self) -> None:
-        """Until something may have changed and been quiet for a moment, or it is time to look anyway."""
-        until = time.monotonic() + self._timing.resync_interval
-        while not self._look.wait(max(0.0, min(until, self._bind_at) - time.monotonic())):
-            if time.monotonic() >= until:
-                return
-            self._bind()
-        self._settle()
-
-    def _settle(self) -> None:
-        """Until no event has come for a moment; a storm of them delays it by ten moments at most."""
-        latest = time.monotonic() + 10 * self._timing.debounce
-        while not self._stopping.is_set() and not self._hang_up.is_set():
-            self._look.clear()
-            left = min(self._timing.debounce, latest - time.monotonic())
-            if left <= 0 or not self._look.wait(left):
-                return
-
-    def _pass(self) -> bool:
-        """One pass, tried until it succeeds; False when it was given up for a reload."""
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((Unavailable, Conflict, Incompatible, ConfigError)),
-            wait=tenacity.wait_random_exponential(multiplier=1, max=_LONGEST_WAIT),
-            stop=tenacity.stop_any(
-                tenacity.stop_when_event_set(self._stopping), tenacity.stop_when_event_set(self._hang_up)
-            ),
-            before_sleep=self._failed_once,
-            sleep=self._sleep,
-        )
-        try:
-            self._succeeded(attempts(self._report))
-        except tenacity.RetryError:
-            return False
-        except Exception as error:
-            self._notices.add(bug("A pass", error), logging.ERROR, exc_info=error)
-            self._sleep(_LONGEST_WAIT)
-        return True
-
-    def _report(self) -> Pass:
-        return self._metered(Loop.REPORT, self._reporter.run)
-
-    def _metered(self, loop: Loop, run: Callable[[], _T]) -> _T:
-        """What *run* gives, once the meter knows how it went."""
-        began, outcome = time.monotonic(), Outcome.OK
-        try:
-            return run()
-        except Exception as error:
-            outcome = Outcome.of(error)
-            raise
-        finally:
-            self._meter.passed(loop, outcome, time.monotonic() - began)
-
-    def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            # Before the flags are asked, and before guests are: what comes between must not be slept through.
-            self._look.clear()
-            if self._stopping.is_set() or self._hang_up.is_set():
-                return
-            # Placement being away is no reason to leave a guest without its device.
-            self._bind()
-            if self._look.wait(min(left, max(0.0, self._bind_at - time.monotonic()))):
-                self._settle()
-
-    def _bind(self) -> None:
-        """One binding pass, if guests are served; a failure says when the next one is due."""
-        if self._guests is None or self._stopping.is_set():
-            return
-        notes: list[Note] = []
-        if self._listener is None:
-            try:
-                self._listener = self._guests.listen()
-            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread is to be had
-                notes.append(Note("hook", f"The starts of guests are not checked: {error}"))
-        again: float | None = _LONGEST_WAIT if notes else None
-        try:
-            due = self._metered(Loop.BIND, self._guests.binder.run)
-            again = min(due or math.inf, again or math.inf)
-            self._bind_failures = 0
-            self._meter.bound(Counter(binding.state.value for binding in self._guests.binder.bindings()))
-        except Unavailable as error:
-            notes.append(Note("libvirt", str(error)))
-            again = min(2.0**self._bind_failures, _LONGEST_LIBVIRT_WAIT)
-            self._bind_failures += 1
-        except Exception as error:
-            note = bug("A binding pass", error)
-            self._bind_notices.add(note, logging.ERROR, exc_info=error)
-            notes.append(note)
-            again = _LONGEST_WAIT
-        self._bind_notices.replace(notes)
-        self._bind_at = time.monotonic() + (again or math.inf)
-
-    def _succeeded(self, done: Pass) -> None:
-        self._notices.replace(done.notes)
+    def _report(self) -> None:
+        """One reporting pass, after the configuration was read again where that is wanted."""
+        if self._hang_up.is_set():
+            self._read_again()
+        done = self._reporter.run()
+        view = self._reporter.view()
+        if view is not self._viewed:
+            self._viewed = view
+            self._bind_loop.look(urgent=True)
+        self._report_notices.replace(done.notes)
         self._meter.counted(census(done.tree, done.devices))
         self._last, self._last_at, self._failure = done, time.time(), None
         offered = sum(each.offered for each in done.devices)
         LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
         self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
 
-    def _failed_once(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, Conflict) and state.attempt_number < _CONFLICTS_TO_BEAR:
+    def _report_failed(self, error: Exception, attempt: int) -> None:
+        if isinstance(error, Conflict) and attempt < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
         self._failure = str(error), self._failure[1] if self._failure else time.time()
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
-        self._notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
+        self._report_notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
         self._tell(f"STATUS=Waiting: {error}")
+
+    def _bind(self) -> float | None:
+        """One binding pass, and a look at the hook's socket."""
+        assert self._guests is not None
+        notes = self._listening()
+        binder = self._guests.binder
+        again = binder.run()
+        self._meter.bound(Counter(binding.state.value for binding in binder.last.bindings))
+        self._bind_notices.replace([*notes, *binder.last.notes])
+        return again
+
+    def _listening(self) -> list[Note]:
+        """What is wrong with the hook's socket, which is opened if need be."""
+        if self._listener is None and self._guests is not None:
+            try:
+                self._listener = self._guests.listen()
+            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread is to be had
+                return [Note("hook", f"The starts of guests are not checked: {error}")]
+        return []
+
+    def _tell_bug(self, notices: Notices, what: str, error: Exception) -> None:
+        notices.add(bug(what, error), logging.ERROR, exc_info=error)
 
     def _read_again(self) -> None:
         self._hang_up.clear()
         problems: tuple[str, ...] = ()
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._reporter.settings, self._timing = self._reload()
+            self._reporter.settings, self._pace = self._reload()
             LOG.info("The configuration was read again.")
         except ConfigError as error:
             problems = error.problems
         except Exception as error:
-            # oslo.log's own, or one that nobody expects: whatever it is, it must not end the passes.
+            # oslo.log's own, or an unexpected one: whatever it is, it must not end the passes.
             problems = (f"{type(error).__name__}: {' '.join(str(error).split())}.",)
         # Not above: oslo.log writes an exception that is being handled behind every message.
         for problem in problems:
@@ -351,11 +332,22 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._systemd.notify(text.encode("ascii", "replace").decode("ascii"))
 
 
+def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
+    """How long systemd's watchdog waits for a sign of life of this process; None where it does not watch it.
+
+    From WATCHDOG_USEC and WATCHDOG_PID, as sd_watchdog_enabled(3) reads them. A loop may stand still for as long.
+    """
+    wanted, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+    if not (wanted.isascii() and wanted.isdigit()) or pid not in ("", str(os.getpid())):
+        return None
+    return int(wanted) / 1e6 or None
+
+
 def hold_signals() -> None:
     """Keep signals for :meth:`Agent.wait`. Call it before any thread is started.
 
     Threads inherit this for good, so every signal comes to the main thread: one that the kernel gave to another
-    thread would not end the main thread's wait, and nobody would act on it.
+    thread would not end the main thread's wait, and no code would act on it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
@@ -367,4 +359,8 @@ def launch(conf: Any, agent: Agent) -> int:
     """
     launcher = service.launch(conf, agent, no_fork=True)
     launcher.wait()
+    if agent.hangs:
+        # The interpreter's own end would wait for threads that wait for a neighbour.
+        logging.shutdown()
+        os._exit(0)
     return 0

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,18 @@ from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.agent.reporter import Reporter
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
-from usb_provider.exception import ConfigError, Conflict
-from usb_provider.model.reporting.host_state import HostView
+from usb_provider.exception import ConfigError
+from usb_provider.model.reporting.host_state import ReportSettings
+from usb_provider.placement.client import PlacementClient
 
 if TYPE_CHECKING:
-    from usb_provider.agent.process import GuestSide
+    from usb_provider.agent.process import Agent, GuestSide
 
 # As many questions of hooks at once as the listener has peers, and as many again for migrations, which ask several.
 _ASKERS = 32
 _ANSWER_SHARE = 0.8
+_CONFIRM_PASSES = 5
+"""So many times resync_interval pass between two questions to Placement about everything that is attached."""
 
 TEXT = """\
 Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug.
@@ -47,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from oslo_log import log
 
-    from usb_provider.agent.process import Agent, Timing, hold_signals, launch
+    from usb_provider.agent.loop import Pace
+    from usb_provider.agent.process import Agent, hold_signals, launch
     from usb_provider.agent.state_report import write
     from usb_provider.cmd.setup import checked, reporter, settings
     from usb_provider.host.udev import UdevHost
-    from usb_provider.model.reporting.host_state import ReportSettings
 
     hold_signals()
     # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
@@ -64,26 +67,31 @@ def run(arguments: argparse.Namespace) -> int:
     options = checked(conf)
     log.setup(conf, load.PROJECT)
 
-    def timing(options: load.Options) -> Timing:
-        return Timing(options.agent.resync_interval, options.agent.debounce)
+    def pace(options: load.Options) -> Pace:
+        return Pace(options.agent.resync_interval, options.agent.debounce)
 
-    def reload() -> tuple[ReportSettings, Timing]:
+    def reload() -> tuple[ReportSettings, Pace]:
         # What is wrong must show before anything takes effect: mutating alone would already set the log level.
         checked(load.open_files(words, declare=log.register_options))
         fresh = load.reread(conf)
-        return settings(fresh), timing(fresh)
+        return settings(fresh), pace(fresh)
 
     host = UdevHost()
     with contextlib.ExitStack() as stack:
         meter = _meter(stack, options)
-        report = stack.enter_context(reporter(conf, options, host, requested=meter.requested))
+
+        def requested(method: str, status: str) -> None:
+            meter.requested(method, status)
+            agent.sign_of_life()
+
+        report = stack.enter_context(reporter(conf, options, host, requested=requested))
         guests: GuestSide | None = None
         if options.libvirt.enabled:
-            guests = _guest_side(stack, conf, options, report, lambda: agent.look_again(), meter=meter)  # noqa: PLW0108 - agent comes next
+            guests = _guest_side(stack, conf, options, report, lambda: agent, meter=meter)
         agent = Agent(
             report,
             host.watch,
-            timing(options),
+            pace(options),
             reload,
             guests=guests,
             meter=meter,
@@ -119,7 +127,7 @@ def _guest_side(
     conf: cfg.ConfigOpts,
     options: load.Options,
     report: Reporter,
-    changed: Callable[[], None],
+    agent: "Callable[[], Agent]",
     *,
     meter: Meter,
 ) -> "GuestSide | None":
@@ -133,50 +141,66 @@ def _guest_side(
             error,
         )
         return None
+    from usb_provider.agent.admission import Admission
     from usb_provider.agent.binder import Binder, BindOptions
+    from usb_provider.agent.operations import GuestThreads
     from usb_provider.agent.process import GuestSide
-    from usb_provider.cmd.setup import WORKERS
-    from usb_provider.model.reporting.tree import Allocations, with_holders
     from usb_provider.openstack.session import connect
     from usb_provider.virt.listener import Listener, ListenOptions
+    from usb_provider.virt.protocol import Answer, Question, StatusAnswer, StatusQuestion
 
     # A hook waits for this answer: what comes too late for it need not be waited for.
     in_time = options.hook.timeout * _ANSWER_SHARE
     quick = connect(conf, timeout=in_time, requested=meter.requested)
-    virt = LibvirtHost(options.libvirt.connection_uri, changed)
+    virt = LibvirtHost(options.libvirt.connection_uri, lambda: agent().look_again())
     stack.callback(virt.close)
-
-    holders: dict[str, tuple[int, Allocations]] = {}
-
-    def view() -> HostView | None:
-        seen = report.view()
-        return None if seen is None else HostView(with_holders(seen.tree, holders), seen.devices)
-
-    def confirm(uuids: Collection[str]) -> None:
-        seen = report.view()
-        read = {uuid: quick.allocations(uuid) for uuid in uuids}
-        if seen is None:
-            return
-        if any(generation != seen.tree.providers[uuid].generation for uuid, (generation, _) in read.items()):
-            raise Conflict("A provider changed since the last look.")
-        holders.clear()
-        holders.update(read)
-        if with_holders(seen.tree, read) is not seen.tree:
-            report.doubt(uuids)
-
+    askers = stack.enter_context(ThreadPoolExecutor(_ASKERS, thread_name_prefix="answers"))
     binder = Binder(
         virt,
-        view,
-        quick.consumer,
-        lambda uuid: quick.traits(uuid)[1],
-        confirm,
-        options=BindOptions(options.libvirt.attach_timeout, options.libvirt.detach_timeout, in_time),
-        executor=stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="guests")),
-        askers=stack.enter_context(ThreadPoolExecutor(_ASKERS, thread_name_prefix="answers")),
-        changed=changed,
+        _Claims(report, quick, lambda: agent().outdated()),
+        options=BindOptions(
+            options.libvirt.attach_timeout,
+            options.libvirt.detach_timeout,
+            in_time,
+            _CONFIRM_PASSES * options.agent.resync_interval,
+        ),
+        operations=GuestThreads(lambda: agent().operation_ended()),
+        askers=askers,
         meter=meter,
     )
+
+    def started(guest_uuid: str) -> None:
+        binder.started(guest_uuid)
+        agent().look_again()
+
+    admission = Admission(
+        lambda: virt.latest,
+        report.view,
+        quick.consumer,
+        lambda uuid: quick.traits(uuid)[1],
+        started,
+        askers=askers,
+        seconds=in_time,
+        meter=meter,
+    )
+
+    def answer(question: Question) -> Answer:
+        if isinstance(question, StatusQuestion):
+            return StatusAnswer(side.status(), admission.called_at)
+        return admission.answer(question)
+
     listen = ListenOptions(
         options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group
     )
-    return GuestSide(binder, lambda: Listener(listen, binder.answer))
+    side = GuestSide(binder, admission, lambda: Listener(listen, answer))
+    return side
+
+
+class _Claims:
+    """Who holds what, for the binder: the reporter's view, and Placement's word on single providers."""
+
+    def __init__(self, report: Reporter, client: PlacementClient, outdated: Callable[[], None]) -> None:
+        self.view = report.view
+        self.doubt = report.doubt
+        self.holders = client.allocations
+        self.outdated = outdated

@@ -13,7 +13,7 @@ from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import read_configuration, reporter, root_hints, settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.devices.offer import guard
 from usb_provider.model.reporting.provider import Assessment, Root, assess
 from usb_provider.openstack.session import is_configured
@@ -160,5 +160,5 @@ def _guests(options: Options) -> dict[str, str]:
         device.provider_uuid: guest.name or guest.uuid
         for guest in guests
         for device in guest.devices
-        if device.state is State.ATTACHED
+        if device.state is BindingState.ATTACHED
     }

@@ -8,7 +8,7 @@ from rich.text import Text
 from usb_provider.cmd import output
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import read_configuration
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.text import printable
 from usb_provider.virt.protocol import guest_json
 
@@ -31,11 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json([guest_json(guest) for guest in guests])
         return 0
-    table = output.table("Guest", "Device", "State", "Since", "Why")
+    table = output.table("Guest", "Device", "BindingState", "Since", "Why")
     for guest in guests:
         name = Text(printable(guest.name or guest.uuid))
         for device in guest.devices:
-            style = "green" if device.state is State.ATTACHED else "yellow"
+            style = "green" if device.state is BindingState.ATTACHED else "yellow"
             table.add_row(
                 name,
                 Text(device.provider_name),

@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from usb_provider.model.binding.decision import decide, refusals
+from usb_provider.model.binding.decision import decide
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.refusals import start_refusals
 from usb_provider.model.reporting.provider import Root
 
 OLDEST_LIBVIRT = (6, 5, 0)
@@ -622,7 +623,7 @@ def controllers(facts: Maybe[GuestFacts]) -> Finding:
         # Only what is about the controller: that a device is missing, others say.
         wanted = [each for each in held if each.provider_uuid not in has and each.device is not None]
         alone = [replace(each, consumers=frozenset({guest.uuid})) for each in wanted]
-        said += [f"Guest {guest.name}: {refusal}" for refusal in refusals(guest, alone, ())]
+        said += [f"Guest {guest.name}: {refusal}" for refusal in start_refusals(guest, alone, ())]
     if said:
         return Finding(
             check,

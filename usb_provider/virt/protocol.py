@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 
 _STATUS = "status"
@@ -184,7 +184,7 @@ def _device(value: object) -> DeviceStatus:
     return DeviceStatus(
         provider_uuid=_text(row.get("provider_uuid"), "provider_uuid"),
         provider_name=_text(row.get("provider_name"), "provider_name"),
-        state=State(_text(row.get("state"), "state")),
+        state=BindingState(_text(row.get("state"), "state")),
         since=_moment(row.get("since"), "since"),
         reason=_or_none(row.get("reason"), _text, "reason"),
     )

@@ -199,7 +199,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
     wait_offered(agent, placement, root, KEY_NAME)
     assert [entry for entry in agent.log if not entry.startswith("INFO")] == agent.logged(refused)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: Resolved: ")) == 1
 
     agent.forget()
     with placement.down():
@@ -208,7 +208,7 @@ def test_it_waits_for_placement_at_start_and_lives_through_its_absence_later(
         time.sleep(0.5)
     wait_offered(agent, placement, root, KEY_NAME, SECOND_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: Resolved: ")) == 1
     assert agent.logged("ERROR") == []
 
 
@@ -227,7 +227,7 @@ def test_it_waits_for_the_compute_node_and_for_the_file_that_names_it(
     name = KEY_NAME.replace("host1", "another-name")
     wait_offered(agent, placement, root, name)
     assert len(agent.logged(missing)) == 1
-    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: Resolved: ")) == 1
 
 
 def test_refused_access_is_said_once_and_repaired_by_itself(
@@ -241,7 +241,7 @@ def test_refused_access_is_said_once_and_repaired_by_itself(
     placement.calm()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged(refused)) == 1
-    assert len(agent.logged("INFO usb_provider.agent.notices: No longer so: ")) == 1
+    assert len(agent.logged("INFO usb_provider.agent.notices: Resolved: ")) == 1
     assert "Traceback" not in agent.output
 
 
@@ -389,10 +389,10 @@ def test_an_allocated_device_that_is_unplugged_is_said_once_and_once_when_it_is_
 
     agent.forget()
     testbed.add(KEY)
-    agent.eventually(lambda: agent.logged("No longer so: "), "it says that this is over")
+    agent.eventually(lambda: agent.logged("Resolved: "), "it says that this is over")
     placement.requests.clear()
     agent.eventually(lambda: passes(placement) >= 2, "two more passes")
-    assert len(agent.logged("No longer so: ")) == 1
+    assert len(agent.logged("Resolved: ")) == 1
     assert agent.logged("WARNING") == []
     assert_usb_view(placement, root, {KEY_NAME: FREE | {"used": 1}})
 
@@ -444,7 +444,7 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_waited_for(
     obstacle.unlink()
     wait_offered(agent, placement, root, KEY_NAME)
     assert len(agent.logged("ERROR")) == 1
-    assert len(agent.logged("No longer so: [agent]state_dir ")) == 1
+    assert len(agent.logged("Resolved: [agent]state_dir ")) == 1
     assert "Traceback" not in agent.output
 
 

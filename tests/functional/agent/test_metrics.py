@@ -21,11 +21,12 @@ import pytest
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
-from usb_provider.agent.meter import Loop, Outcome
+from usb_provider.agent.meter import LoopName, Outcome
 from usb_provider.agent.metrics import Endpoint, PrometheusMeter
 from usb_provider.demo.testbed import Testbed
 from usb_provider.exception import ConfigError
-from usb_provider.model.binding.decision import Obstacle, State, Why
+from usb_provider.model.binding.decision import BindingState, Why
+from usb_provider.model.binding.refusals import Obstacle
 from usb_provider.model.reporting.census import DeviceState
 
 __all__ = ["agents", "placement", "placement_server", "program", "testbed"]
@@ -107,7 +108,7 @@ def test_what_is_known_beforehand_is_there_at_zero(address: str) -> None:
         assert found[f'usb_provider_start_refusals_total{{reason="{obstacle}"}}'] == 0
     for why in Why:
         assert found[f'usb_provider_detaches_total{{reason="{why.name.lower()}"}}'] == 0
-    for state in State:
+    for state in BindingState:
         assert found[f'usb_provider_guest_devices{{state="{state}"}}'] == 0
     assert found['usb_provider_last_good_pass_timestamp_seconds{loop="report"}'] == 0
     # An agent that only reports has no binding loop that could look stuck.
@@ -115,8 +116,8 @@ def test_what_is_known_beforehand_is_there_at_zero(address: str) -> None:
 
 
 def test_what_is_told_is_counted(meter: PrometheusMeter, address: str) -> None:
-    meter.passed(Loop.BIND, Outcome.OK, 0.2)
-    meter.passed(Loop.BIND, Outcome.UNAVAILABLE, 3.0)
+    meter.passed(LoopName.BIND, Outcome.OK, 0.2)
+    meter.passed(LoopName.BIND, Outcome.UNAVAILABLE, 3.0)
     meter.requested("GET", "200")
     meter.attached(1.5)
     meter.attached(None)
@@ -368,7 +369,7 @@ def test_the_page_on_metrics_names_each_of_ours_and_no_other(meter: PrometheusMe
         if name.startswith("usb_provider_")
     }
     assert written == ours
-    for words in (DeviceState, Obstacle, Outcome, State):
+    for words in (DeviceState, Obstacle, Outcome, BindingState):
         assert [word.value for word in words if f"`{word.value}`" not in page] == []
     assert [why.name.lower() for why in Why if f"`{why.name.lower()}`" not in page] == []
 

@@ -57,8 +57,8 @@ def test_the_report_tells_the_last_pass_the_devices_and_why_and_every_thread(
     assert f"done: create provider {KEY_NAME}" in text
     assert "1-2 1050:0407 bus 1 device 9 1050:0407:Y1: Offered by device_spec rule 1." in text
     assert "Guests are not served: [libvirt]enabled is false" in text
-    assert "usb_provider/agent/process.py" in text and "_work" in text
-    for name in ("MainThread", "reporter", "udev", "reports"):
+    assert "usb_provider/agent/loop.py" in text and "_work" in text
+    for name in ("MainThread", "report", "udev", "reports"):
         assert f" {name}\n" in text
     assert "cannot be told" not in text
 

@@ -56,7 +56,7 @@ def host() -> FakeHost:
 
 @pytest.fixture
 def agent(hook: Hook, host: FakeHost) -> Iterator[Listener]:
-    listener = Listener(ListenOptions(hook.socket, TIMEOUT), host.binder.answer)
+    listener = Listener(ListenOptions(hook.socket, TIMEOUT), host.answer)
     yield listener
     listener.stop()
 
@@ -105,7 +105,7 @@ def test_a_start_that_cannot_have_its_device_is_refused_in_one_sentence(
     assert done.stderr.startswith("usb-provider: ")
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
-    assert host.binder.status()[-1].refused.reason in done.stderr
+    assert host.statuses()[-1].refused.reason in done.stderr
 
 
 def test_a_device_that_another_guest_has_is_not_there_for_this_one(hook: Hook, host: FakeHost, agent: Listener) -> None:

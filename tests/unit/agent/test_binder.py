@@ -3,18 +3,18 @@
 import dataclasses
 import json
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from tests.fixtures.fake_host import FakeHost, Never, a_uuid
-from usb_provider.agent import binder as binder_module
+from usb_provider.agent.operations import GuestThreads
 from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.hostdev import Hostdev
 from usb_provider.model.devices.device import HostUse, Speed, UseKind
-from usb_provider.virt.protocol import Allowed, Answer, HookCall, Operation, Refused, Rewritten
 
 
 @pytest.fixture
@@ -22,19 +22,6 @@ def host() -> Iterator[FakeHost]:
     host = FakeHost()
     yield host
     assert host.violations == []
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed is tried again at the next pass; how long it waits has a test of its own."""
-    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 0.0)
-    monkeypatch.setattr(binder_module, "_SUSPECT_SECONDS", 0.0)
-
-
-def refusal(answer: Answer) -> str:
-    """The reason of a refusal."""
-    assert isinstance(answer, Refused)
-    return answer.reason
 
 
 def test_a_guest_that_holds_a_device_has_it_after_one_pass(host: FakeHost) -> None:
@@ -221,7 +208,7 @@ def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trai
     host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    said = refusal(host.asks(operation, "<not-closed>", "instance-1"))
+    said = host.ask(operation, "<not-closed>", "instance-1")["refuse"]
     assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
     assert f"The {what} of guest instance-1 is refused: {said}" in caplog.text
 
@@ -239,14 +226,14 @@ def test_a_refusal_of_yesterday_is_no_longer_in_the_status(host: FakeHost, monke
     host.hold("1-2", "vm")
     host.unplug("1-2")
     host.binder.run()
-    refused = host.asks("prepare", a_domain_xml(name="vm", uuid=a_uuid("vm")))
-    assert "not plugged in" in refusal(refused)
+    refused = host.ask("prepare", a_domain_xml(name="vm", uuid=a_uuid("vm")))
+    assert "not plugged in" in str(refused)
     host.binder.run()
-    assert [row.uuid for row in host.binder.status()] == [a_uuid("vm")]
+    assert [row["uuid"] for row in host.status()] == [a_uuid("vm")]
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
     host.binder.run()
-    assert host.binder.status() == ()
+    assert host.status() == []
 
 
 def test_an_allocation_that_moves_to_a_migration_leaves_the_device_where_it_is(host: FakeHost) -> None:
@@ -340,7 +327,7 @@ def test_hostdevs_that_are_not_ours_are_left_alone(host: FakeHost) -> None:
     host.hold("1-2", "vm")
     host.binder.run()
     assert host.domains["theirs"].hostdevs == [theirs]
-    assert host.binder.status()[0].devices[0].reason == "guest theirs has it"
+    assert host.status()[0]["devices"][0]["reason"] == "guest theirs has it"
 
 
 @pytest.mark.parametrize(
@@ -361,7 +348,7 @@ def test_what_is_not_offered_is_never_attached_even_with_a_forged_allocation(
     host.hold("1-2", "vm")
     host.binder.run()
     assert host.history == []
-    assert why in host.binder.status()[0].devices[0].reason
+    assert why in host.status()[0]["devices"][0]["reason"]
 
 
 def test_a_failing_attach_is_tried_again_and_said_once(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
@@ -377,7 +364,8 @@ def test_a_failing_attach_is_tried_again_and_said_once(host: FakeHost, caplog: p
 
 
 def test_a_failure_is_not_tried_again_at_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    host.options = dataclasses.replace(host.options, first_retry=30.0)
+    host.restart_agent()
     host.plug("1-2")
     host.start("vm")
     host.hold("1-2", "vm")
@@ -399,15 +387,15 @@ def test_status_says_what_each_guest_should_have_and_has(host: FakeHost) -> None
     host.start("vm")
     host.hold("1-2", "vm")
     host.binder.run()
-    (guest,) = host.binder.status()
-    (device,) = guest.devices
-    assert (guest.name, device.state, device.reason) == ("vm", "attached", None)
-    since = device.since
+    (guest,) = host.status()
+    (device,) = guest["devices"]
+    assert (guest["name"], device["state"], device["reason"]) == ("vm", "attached", None)
+    since = device["since"]
     host.binder.run()
-    assert host.binder.status()[0].devices[0].since == since
+    assert host.status()[0]["devices"][0]["since"] == since
     host.unplug("1-2")
     host.binder.run()
-    assert host.binder.status()[0].devices[0].reason == "it is not plugged in"
+    assert host.status()[0]["devices"][0]["reason"] == "it is not plugged in"
 
 
 def _fields(device: object) -> dict[str, object]:
@@ -448,14 +436,15 @@ def test_a_failure_is_warned_of_once_and_once_told_to_be_over(host: FakeHost, ca
     host.binder.run()
     assert host.has("vm") == {"1-2"}
     assert sum("libvirt says: no." in line for line in lines(caplog, logging.WARNING)) == 1
-    assert sum(line.startswith("No longer so: ") and "libvirt says: no." in line for line in lines(caplog)) == 1
+    assert sum(line.startswith("Resolved: ") and "libvirt says: no." in line for line in lines(caplog)) == 1
 
 
 @pytest.mark.parametrize("end", [lambda host: host.stop("vm"), lambda host: host.unplug("1-2")])
 def test_a_failure_that_nobody_tries_to_mend_any_more_is_told_to_be_over(
     host: FakeHost, caplog: pytest.LogCaptureFixture, end: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    host.options = dataclasses.replace(host.options, first_retry=30.0)
+    host.restart_agent()
     caplog.set_level(logging.INFO)
     host.plug("1-2")
     host.start("vm")
@@ -464,14 +453,15 @@ def test_a_failure_that_nobody_tries_to_mend_any_more_is_told_to_be_over(
     host.binder.run()
     end(host)  # type: ignore[operator]
     host.binder.run()
-    assert sum(line.startswith("No longer so: ") for line in lines(caplog)) == 1
+    assert sum(line.startswith("Resolved: ") for line in lines(caplog)) == 1
     assert host.binder.run() is None
 
 
 def test_a_failure_outlives_a_migration_that_keeps_everybody_out(
     host: FakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 30.0)
+    host.options = dataclasses.replace(host.options, first_retry=30.0)
+    host.restart_agent()
     caplog.set_level(logging.INFO)
     host.plug("1-2")
     host.start("vm")
@@ -480,7 +470,7 @@ def test_a_failure_outlives_a_migration_that_keeps_everybody_out(
     host.binder.run()
     host.domains["vm"].busy = True
     host.binder.run()
-    assert not any(line.startswith("No longer so: ") for line in lines(caplog))
+    assert not any(line.startswith("Resolved: ") for line in lines(caplog))
 
 
 def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told_to_be_over(
@@ -495,19 +485,19 @@ def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told
     xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices>{controller}</devices></domain>"
     host.unplug("1-2")
     for _ in range(3):
-        assert refusal(host.asks("prepare", xml))
+        assert "refuse" in host.ask("prepare", xml)
     assert len(lines(caplog, logging.WARNING)) == 1
     assert len([record for record in caplog.records if record.name == "usb_provider.audit"]) == 3
     host.plug("1-2", speed="high")
     for _ in range(2):
-        assert host.asks("prepare", xml) == Allowed()
-    assert len([line for line in lines(caplog) if line.startswith("No longer so: The start of guest vm")]) == 1
+        assert host.ask("prepare", xml) == {}
+    assert len([line for line in lines(caplog) if line.startswith("Resolved: The start of guest vm")]) == 1
 
 
-def arrival(*providers: str) -> HookCall:
+def arrival(*providers: str) -> dict[str, str]:
     """What the hook asks when the guest "vm" arrives with the devices of these providers of another host."""
     devices = [a_hostdev_xml(f"ua-usb-{provider}", device=number) for number, provider in enumerate(providers, start=3)]
-    return HookCall(Operation.MIGRATE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices))
+    return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
 
 
 ASKS = {"resources:CUSTOM_USB_KEY": "1"}
@@ -517,15 +507,13 @@ THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
 def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
     host.hold("1-2", "vm")
-    rewritten = host.binder.answer(arrival(THERE))
-    assert isinstance(rewritten, Rewritten)
-    assert '<address bus="255"' in rewritten.xml
-    assert host.binder.answer(arrival()) == Allowed(), "it brings none"
+    assert '<address bus="255"' in str(host.ask(**arrival(THERE))["xml"])
+    assert host.ask(**arrival()) == {}, "it brings none"
 
 
 def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
-    said = refusal(host.binder.answer(arrival(THERE)))
+    said = host.ask(**arrival(THERE))["refuse"]
     assert said == (
         "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
     )
@@ -538,7 +526,7 @@ def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it
     host.plug("1-2", serial="A1")
     here = host.hold("1-2", "vm")
     host.traits[THERE if whose == "source" else here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    said = refusal(host.binder.answer(arrival(THERE)))
+    said = host.ask(**arrival(THERE))["refuse"]
     verb, name = {"source": ("has", THERE), "destination": ("would get", here)}[whose]
     assert said == (
         f'The instance {verb} USB device {name}, which a rule keeps from live migration ("live_migratable": false); '
@@ -549,26 +537,26 @@ def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it
 
 def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
     host.placement_up = False
-    assert "Placement cannot be asked what this instance holds" in refusal(host.binder.answer(arrival(THERE)))
-    assert host.binder.answer(arrival()) == Allowed()
+    assert "Placement cannot be asked what this instance holds" in host.ask(**arrival(THERE))["refuse"]
+    assert host.ask(**arrival()) == {}
 
 
 def test_a_guest_that_has_just_lost_its_device_is_still_kept_where_a_rule_keeps_it(host: FakeHost) -> None:
     host.plug("1-2", serial="A1")
     here = host.hold("1-2", "vm")
     host.traits[here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    bare = HookCall(Operation.MIGRATE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS))
-    assert "would get USB device" in refusal(host.binder.answer(bare))
+    bare = {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    assert "would get USB device" in host.ask(**bare)["refuse"]
     host.placement_up = False
-    assert host.binder.answer(bare) == Allowed(), "it has nothing that it could lose"
+    assert host.ask(**bare) == {}, "it has nothing that it could lose"
 
 
 def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host: FakeHost) -> None:
     host.askers = Never()
     host.restart_agent()
-    starting = HookCall(Operation.PREPARE, "vm", a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS))
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
     for message in (starting, arrival(THERE)):
-        said = refusal(host.binder.answer(message))
+        said = host.ask(**message)["refuse"]
         assert said == (
             "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
             "that it is not overloaded."
@@ -585,10 +573,10 @@ def test_the_port_of_a_device_that_a_guest_comes_with_is_free_for_the_one_that_i
     tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
     brought = a_hostdev_xml(f"ua-usb-{THERE}", port=2)
     xml = a_domain_xml(name="vm", uuid=a_uuid("vm"), usb_model="piix3-uhci", devices=[tablet, brought])
-    said = host.asks("migrate", xml)
-    assert isinstance(said, Rewritten)
+    said = host.ask("migrate", xml)
     if operation == "prepare":
-        assert host.asks("prepare", said.xml) == Allowed()
+        said = host.ask("prepare", said["xml"])
+    assert "refuse" not in said
 
 
 def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHost) -> None:
@@ -597,10 +585,17 @@ def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHos
     host.hold("1-2", "old")
     host.binder.run()
     host.hold("1-2", "new")
-    starting = HookCall(Operation.PREPARE, "new", a_domain_xml(name="new", uuid=a_uuid("new")))
-    assert "guest old has it" in refusal(host.binder.answer(starting))
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
+    assert "guest old has it" in host.ask(**starting)["refuse"]
     host.stop("old")
-    assert host.binder.answer(starting) == Allowed(), "nobody has looked since, but libvirt has said so"
+    assert host.ask(**starting) == {}, "nobody has looked since, but libvirt has said so"
+
+
+def frozen(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Placement goes on, and the reporter does not look at it."""
+    tree = host.view().tree
+    monkeypatch.setattr(host, "view", lambda: dataclasses.replace(FakeHost.view(host), tree=tree))
+    host.restart_agent()
 
 
 def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_and_not_for_one_after_another(
@@ -609,13 +604,161 @@ def test_a_provider_that_is_gone_while_passes_fail_is_cause_for_one_more_look_an
     def confirm(uuids: object) -> None:
         raise Conflict("A provider is gone.")
 
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
     host.confirm = confirm
-    tree = host.view().tree
-    monkeypatch.setattr(host, "view", lambda: dataclasses.replace(FakeHost.view(host), tree=tree))
-    host.restart_agent()
+    frozen(host, monkeypatch)
     for _ in range(3):
         host.binder.run()
     assert host.changes == 1
+    assert host.history == [], "nothing is attached on the word of a view that is old"
+
+
+def test_a_quiet_pass_asks_placement_nothing(host: FakeHost) -> None:
+    for number in range(5):
+        host.plug(f"1-{number + 1}", serial=f"A{number}")
+        host.start(f"vm{number}")
+        host.hold(f"1-{number + 1}", f"vm{number}")
+    host.binder.run()
+    host.asked.clear()
+    host.binder.run()
+    assert host.asked == []
+
+
+def test_a_device_whose_allocation_was_deleted_since_the_last_look_is_not_attached(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    frozen(host, monkeypatch)
+    del host.allocations[provider]
+    host.binder.run()
+    assert host.history == []
+    assert host.doubts == [provider], "the reporter, too, reads it again"
+
+
+def test_an_allocation_that_was_deleted_behind_a_running_guest_is_noticed_by_a_look_now_and_then(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    host.options = dataclasses.replace(host.options, confirm_interval=60.0)
+    frozen(host, monkeypatch)
+    host.binder.run()
+    del host.allocations[provider]
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    host.binder.run()
+    assert host.has("vm") == set()
+
+
+def test_a_placement_that_hangs_is_waited_for_once_and_the_guest_gets_its_device(host: FakeHost) -> None:
+    host.askers = Never()
+    host.restart_agent()
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    began = time.monotonic()
+    host.binder.run()
+    assert host.has("vm") == {"1-2"}
+    host.plug("1-3")
+    host.hold("1-3", "vm")
+    host.binder.run()
+    assert host.has("vm") == {"1-2", "1-3"}
+    assert time.monotonic() - began < 0.5
+
+
+class Hanging:
+    """Guests that do not let go of a device until they are told to, on top of a host of plain values."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self.host = host
+        self.lets_go = threading.Event()
+        self.hanging = 0
+        self.woken = threading.Event()
+        host.operations = GuestThreads(self.woken.set)
+        self._detach = host.detach
+        host.detach = self.detach  # type: ignore[method-assign]
+        host.restart_agent()
+
+    def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
+        self.hanging += 1
+        self.lets_go.wait(60)
+        self._detach(guest_uuid, alias, timeout)
+
+    def passes_until(self, what: Callable[[], bool], seconds: float = 5.0) -> float:
+        """Make passes as the loop does: at first, and whenever an operation has ended; gives the time it took."""
+        began = time.monotonic()
+        while True:
+            self.woken.clear()
+            self.host.binder.run()
+            if what():
+                return time.monotonic() - began
+            left = seconds - (time.monotonic() - began)
+            assert left > 0, "it takes too long"
+            self.woken.wait(min(left, 0.05))
+
+
+def test_thirty_two_guests_that_do_not_let_go_keep_no_other_guest_waiting(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    ports = [f"1-{number}" for number in range(1, 33)]
+    for port in ports:
+        host.plug(port, serial=port)
+        host.start(port)
+        host.hold(port, port)
+    host.binder.run()
+    hanging = Hanging(host)
+    for port in ports:
+        host.unplug(port)
+    host.binder.run()
+    host.plug("1-40", serial="other")
+    host.start("other")
+    host.hold("1-40", "other")
+    assert hanging.passes_until(lambda: host.has("other") == {"1-40"}) < 1
+    assert hanging.hanging == 32
+    hanging.passes_until(lambda: hanging.hanging == 32)
+    hanging.lets_go.set()
+    hanging.passes_until(lambda: not any(host.domains[port].hostdevs for port in ports))
+    assert hanging.hanging == 32, "none was told twice"
+
+
+def test_an_operation_that_takes_long_is_said_once(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    host.binder.run()
+    host.options = dataclasses.replace(host.options, attach_timeout=0.0)
+    hanging = Hanging(host)
+    host.unplug("1-2")
+    for _ in range(3):
+        host.binder.run()
+        time.sleep(0.01)
+    assert caplog.text.count("takes longer than 0 s") == 1
+    hanging.lets_go.set()
+    hanging.passes_until(lambda: host.domains["vm"].hostdevs == [])
+
+
+def test_a_thread_that_cannot_be_started_is_a_failure_that_is_tried_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hanging = Hanging(host)
+    host.plug("1-2")
+    host.start("vm")
+    host.hold("1-2", "vm")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        host.binder.run()
+    assert caplog.text.count("No thread can be started") == 1
+    hanging.passes_until(lambda: host.has("vm") == {"1-2"})
 
 
 def test_debug_tells_how_each_device_of_a_guest_stands_when_that_changes(

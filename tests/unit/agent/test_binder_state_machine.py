@@ -87,6 +87,11 @@ class OneHostMachine(BinderMachine):
 
             self.host.before_attach.append(replug)
 
+    @rule(late=st.booleans())
+    def the_reporter_is_late(self, late: bool) -> None:
+        """What it does not see of Placement the binder has to ask for where a decision rests on it."""
+        self.host.reporter_is_late = late
+
     @rule()
     def crash(self) -> None:
         self.host.restart_agent()

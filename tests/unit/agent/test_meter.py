@@ -2,14 +2,12 @@
 
 import pytest
 
-from tests.fixtures.fake_host import FakeHost, Now
+from tests.fixtures.fake_host import FakeHost
 from usb_provider import exception
-from usb_provider.agent import binder as binder_module
-from usb_provider.agent.binder import Binder, BindOptions
-from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, Loop, Meter, Outcome
+from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, LoopName, Meter, Outcome
 from usb_provider.exception import AttachRefused, DeviceGone
-from usb_provider.model.binding.decision import Obstacle, Why
-from usb_provider.virt.protocol import Allowed, Refused
+from usb_provider.model.binding.decision import Why
+from usb_provider.model.binding.refusals import Obstacle
 
 
 class Told(Meter):
@@ -40,21 +38,10 @@ def told() -> Told:
 
 
 @pytest.fixture
-def host(told: Told, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    monkeypatch.setattr(binder_module, "_FIRST_RETRY", 0.0)
+def host(told: Told) -> FakeHost:
     host = FakeHost()
-    host.binder = Binder(
-        host,
-        host.view,
-        host._consumer,
-        lambda uuid: frozenset(),
-        lambda uuids: None,
-        options=BindOptions(),
-        executor=Now(),
-        askers=Now(),
-        changed=lambda: None,
-        meter=told,
-    )
+    host.meter = told
+    host.restart_agent()
     return host
 
 
@@ -72,7 +59,7 @@ def host(told: Told, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 )
 def test_every_end_of_a_pass_has_its_word(error: Exception, word: Outcome) -> None:
     assert Outcome.of(error) is word
-    assert word in PASS_OUTCOMES[Loop.REPORT]
+    assert word in PASS_OUTCOMES[LoopName.REPORT]
 
 
 @pytest.mark.parametrize("kind", [AttachRefused, DeviceGone, exception.Unavailable])
@@ -84,7 +71,7 @@ def test_an_attach_after_a_start_is_told_with_its_seconds_and_a_later_one_withou
     host.plug("1-2", serial="A1")
     domain = host.start("vm")
     host.hold("1-2", "vm")
-    host.asks("started", f"<domain><name>vm</name><uuid>{domain.uuid}</uuid></domain>")
+    host.ask("started", f"<domain><name>vm</name><uuid>{domain.uuid}</uuid></domain>")
     host.binder.run()
     host.unplug("1-2")
     host.binder.run()
@@ -123,15 +110,15 @@ def test_a_refused_start_is_told_with_one_word(host: FakeHost, told: Told, spoil
     host.hold("1-2", "vm")
     spoil(host)  # type: ignore[operator]
     xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices/></domain>"
-    assert isinstance(host.asks("prepare", xml), Refused)
+    assert "refuse" in host.ask("prepare", xml)
     assert told.words == [("refused", obstacle)]
 
 
 def test_a_domain_that_is_not_understood_is_a_refusal_too(host: FakeHost, told: Told) -> None:
-    host.asks("prepare", "<not-closed>")
+    host.ask("prepare", "<not-closed>")
     assert told.words == [("refused", Obstacle.UNREADABLE)]
 
 
 def test_a_started_guest_that_is_not_understood_is_no_refused_start(host: FakeHost, told: Told) -> None:
-    assert host.asks("started", "<not-closed>") == Allowed()
+    assert host.ask("started", "<not-closed>") == {}
     assert told.words == []

@@ -16,11 +16,10 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from placement_traits import NOT_LIVE_MIGRATABLE
 from tests.fixtures.binder_machine import BinderMachine, as_often
 from tests.fixtures.builders import ROOT
-from tests.fixtures.fake_host import FakeDomain, FakeHost, a_uuid
+from tests.fixtures.fake_host import Claims, FakeDomain, FakeHost, a_uuid
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.hostdev import parse_guest
 from usb_provider.model.reporting.provider import Root
-from usb_provider.virt.protocol import Refused, Rewritten
 
 PORTS = ["1-1", "1-2", "1-3"]
 NAMES = ["anna", "berta"]
@@ -57,7 +56,7 @@ class MovesMachine(BinderMachine):
     """Hands, users, nova and misfortune against the binders of two hosts."""
 
     def __init__(self) -> None:
-        self.claims: dict[str, str] = {}
+        self.claims = Claims()
         traits: dict[str, frozenset[str]] = {}
         super().__init__(*(FakeHost(root=root, allocations=self.claims, traits=traits) for root in (ROOT, SECOND_ROOT)))
         for host, port in itertools.product(self.hosts, PORTS[:2]):
@@ -133,6 +132,10 @@ class MovesMachine(BinderMachine):
         self.hosts[self.place[name]].stop(name)
         self._start(name, self.place[name])
 
+    @rule(side=sides, late=st.booleans())
+    def a_reporter_is_late(self, side: int, late: bool) -> None:
+        self.hosts[side].reporter_is_late = late
+
     # Live migration
 
     @when("free")
@@ -150,8 +153,8 @@ class MovesMachine(BinderMachine):
         leaving = self.hosts[self.place[name]].domains[name]
         if leaving.hostdevs:
             target = self.hosts[1 - self.place[name]]
-            answer = target.asks("migrate", leaving.xml(), name)
-            assert isinstance(answer, Refused), "it would have no device there"
+            answer = target.ask("migrate", leaving.xml(), name)
+            assert "refuse" in answer, "it would have no device there"
 
     @when("free")
     @rule(data=st.data())
@@ -355,22 +358,23 @@ class MovesMachine(BinderMachine):
     def _start(self, name: str, side: int) -> bool:
         host = self.hosts[side]
         wanted = FakeDomain(a_uuid(name), name)
-        if isinstance(host.asks("prepare", wanted.xml(), name), Refused):
+        if "refuse" in host.ask("prepare", wanted.xml(), name):
             return False
         host.start(name)
         return True
 
     def _asked(self, target: FakeHost, leaving: FakeDomain) -> bool:
         """Whether the destination's hook lets the guest in, with what libvirt then does."""
+        message: dict[str, Any] = {"operation": "migrate", "guest": leaving.name, "xml": leaving.xml()}
         stays = [
             each for each in leaving.hostdevs if NOT_LIVE_MIGRATABLE in target.traits.get(each.provider_uuid or "", ())
         ]
-        answer = target.asks("migrate", leaving.xml(), leaving.name)
-        assert not stays or isinstance(answer, Refused), "a rule keeps it where it is"
-        if isinstance(answer, Refused):
+        answer = target.ask(**message)
+        assert not stays or "refuse" in answer, "a rule keeps it where it is"
+        if "refuse" in answer:
             return False
-        xml = answer.xml if isinstance(answer, Rewritten) else leaving.xml()
-        if isinstance(target.asks("prepare", xml, leaving.name), Refused):
+        xml = answer.get("xml", message["xml"])
+        if "refuse" in target.ask("prepare", xml, leaving.name):
             return False
         hostdevs = parse_guest(xml).hostdevs
         assert all(each.bus == NOWHERE for each in hostdevs), "no device of this host is opened by an old address"

@@ -30,7 +30,7 @@ def test_a_problem_that_stands_is_said_once_and_once_when_it_is_over(said: pytes
     assert [record.getMessage() for record in said.records] == [
         "The disk is full (0).",
         "The fan is loud.",
-        "No longer so: The disk is full (2).",
+        "Resolved: The disk is full (2).",
     ]
 
 
@@ -49,4 +49,4 @@ def test_a_bug_is_told_with_its_traceback_once_whatever_its_message_holds(said: 
     assert said.text.count("Traceback") == 1
     assert said.text.count("A pass failed in a way that is a bug of usb-provider (KeyError); it is tried again.") == 1
     notices.replace([])
-    assert said.text.count("No longer so: A pass failed") == 1
+    assert said.text.count("Resolved: A pass failed") == 1

@@ -3,6 +3,8 @@
 It joins Placement's tree with the assessments of the devices. What to do about it is decision.py's to say.
 """
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from placement_traits import NOT_LIVE_MIGRATABLE
@@ -65,3 +67,9 @@ def holdings(view: HostView) -> list[Holding]:
         for provider in view.tree.providers.values()
         if provider.managed
     ]
+
+
+def held_by(guest_uuid: str, held: Collection[str], view: HostView) -> list[Holding]:
+    """Those of the providers *held* that are this host's, as *guest_uuid*'s, whatever *view* says of who holds them."""
+    mine = frozenset({guest_uuid})
+    return [dataclasses.replace(each, consumers=mine) for each in holdings(view) if each.provider_uuid in held]

@@ -3,9 +3,12 @@
 Pure. The binder makes them; how they travel over the socket is virt/protocol.py's.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import Binding, BindingState
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.retry import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class DeviceStatus:
 
     provider_uuid: str
     provider_name: str
-    state: State
+    state: BindingState
     since: float
     reason: str | None
 
@@ -39,3 +42,35 @@ class GuestStatus:
     name: str | None
     devices: tuple[DeviceStatus, ...] = ()
     refused: RefusedStart | None = None
+
+
+def guest_statuses(
+    bindings: Iterable[Binding],
+    memory: Memory,
+    running: Iterable[RunningGuest],
+    refused: Mapping[str, RefusedStart],
+) -> tuple[GuestStatus, ...]:
+    """Every guest that should have a device, and each that was refused and does not run.
+
+    :param refused: what was refused, by guest.
+    """
+    devices: dict[str, list[DeviceStatus]] = {}
+    names: dict[str, str] = {}
+    for binding in bindings:
+        trouble = memory.retries.troubles.get((binding.guest_uuid, binding.provider_uuid))
+        devices.setdefault(binding.guest_uuid, []).append(
+            DeviceStatus(
+                binding.provider_uuid,
+                binding.provider_name,
+                binding.state,
+                memory.standing.of(binding),
+                trouble.reason if trouble and binding.state is not BindingState.ATTACHED else binding.reason,
+            )
+        )
+        names[binding.guest_uuid] = binding.guest_name
+    up = {each.guest.uuid for each in running}
+    down = {uuid: each for uuid, each in refused.items() if uuid not in up}
+    return (
+        *(GuestStatus(uuid, names[uuid], tuple(rows), down.get(uuid)) for uuid, rows in devices.items()),
+        *(GuestStatus(uuid, None, (), each) for uuid, each in down.items() if uuid not in devices),
+    )

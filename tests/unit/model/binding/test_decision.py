@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.builders import KEY, ROOT, a_device, a_spec, a_tree, an_observed
-from usb_provider.model.binding.decision import Decision, RunningGuest, State, Why, decide
-from usb_provider.model.binding.holding import HostView, holdings
+from usb_provider.model.binding.decision import BindingState, Decision, Why, decide
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.hostdev import Guest, Hostdev, alias
 from usb_provider.model.devices.device import HostUse, UsbDevice, UseKind
 from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
+from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.provider import assess, provider_uuid
 
 DEVICE = a_device(busnum=1, devnum=5, serial="A1")
@@ -38,7 +40,7 @@ def reasons(decision: Decision) -> list[Why]:
 def test_a_device_that_udev_processes_again_stays_with_its_guest() -> None:
     decision = look(replace(DEVICE, settled=False))
     assert reasons(decision) == []
-    assert [each.state for each in decision.bindings] == [State.ATTACHED]
+    assert [each.state for each in decision.bindings] == [BindingState.ATTACHED]
 
 
 def test_a_device_that_was_plugged_in_anew_and_is_not_settled_leaves_its_old_address() -> None:

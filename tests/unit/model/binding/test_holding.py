@@ -4,10 +4,11 @@ import pytest
 
 from placement_traits import MANAGED, NOT_LIVE_MIGRATABLE
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_device, a_spec, a_tree, an_observed
-from usb_provider.model.binding.holding import Holding, HostView, holdings
+from usb_provider.model.binding.holding import Holding, holdings
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.spec import DeviceSpec
+from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.provider import assess
 from usb_provider.model.reporting.tree import ObservedProvider
 

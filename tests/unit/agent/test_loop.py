@@ -1,0 +1,213 @@
+"""When a loop of the agent makes its passes: at an event, in time, after a failure, and that it can always be ended."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from usb_provider.agent.loop import Failing, Loop, Pace
+from usb_provider.agent.meter import LoopName, Meter, Outcome
+from usb_provider.exception import Unavailable
+
+
+class Counting(Meter):
+    """Keeps how passes ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def passed(self, loop: LoopName, outcome: Outcome, seconds: float) -> None:
+        self.outcomes.append(outcome)
+
+
+class Passes:
+    """A loop whose passes are told what to do, and when each began."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.work: Callable[[], float | None] = lambda: None
+        self.pace = Pace(60.0, 0.1)
+        self.pause = 30.0
+        self.meter = Counting()
+        self.told: list[tuple[str, int]] = []
+        self.bugs: list[Exception] = []
+        self.changed = threading.Event()
+        self.loop = Loop(
+            LoopName.REPORT,
+            self._run,
+            lambda: self.pace,
+            Failing(
+                (Unavailable,),
+                lambda state: self.pause,
+                lambda error, attempt: self.told.append((str(error), attempt)),
+                self.bugs.append,
+            ),
+            meter=self.meter,
+            bound=0.2,
+        )
+
+    def _run(self) -> float | None:
+        self.began.append(time.monotonic())
+        self.changed.set()
+        return self.work()
+
+    def wait(self, number: int, seconds: float = 5.0) -> None:
+        """Return when so many passes have begun."""
+        latest = time.monotonic() + seconds
+        while len(self.began) < number:
+            self.changed.clear()
+            if len(self.began) < number:
+                assert self.changed.wait(max(0.0, latest - time.monotonic())), f"{len(self.began)} passes"
+
+
+@pytest.fixture
+def passes() -> Iterator[Passes]:
+    passes = Passes()
+    yield passes
+    passes.loop.stop()
+    assert passes.loop.ended(5)
+
+
+def test_it_begins_with_a_pass_and_makes_the_next_when_it_is_time(passes: Passes) -> None:
+    passes.pace = Pace(0.05, 0.0)
+    passes.loop.start()
+    passes.wait(3)
+
+
+def test_a_pass_that_wants_another_soon_gets_it(passes: Passes) -> None:
+    passes.work = lambda: 0.05
+    passes.loop.start()
+    passes.wait(3)
+
+
+def test_events_that_come_together_are_one_pass_after_a_moment_of_quiet(passes: Passes) -> None:
+    passes.loop.start()
+    passes.wait(1)
+    for _ in range(5):
+        passes.loop.look()
+        time.sleep(0.02)
+    last = time.monotonic()
+    passes.wait(2)
+    assert passes.began[1] - last >= 0.05
+    time.sleep(0.2)
+    assert len(passes.began) == 2
+
+
+def test_an_urgent_event_is_acted_on_at_once_even_in_the_middle_of_others(passes: Passes) -> None:
+    passes.pace = Pace(60.0, 3.0)
+    passes.loop.start()
+    passes.wait(1)
+    passes.loop.look()
+    time.sleep(0.05)
+    began = time.monotonic()
+    passes.loop.look(urgent=True)
+    passes.wait(2)
+    assert passes.began[1] - began < 0.1
+
+
+def test_a_storm_of_events_delays_a_pass_by_ten_moments_at_most(passes: Passes) -> None:
+    passes.pace = Pace(60.0, 0.03)
+    passes.loop.start()
+    passes.wait(1)
+    began = time.monotonic()
+    while len(passes.began) == 1 and time.monotonic() - began < 5:
+        passes.loop.look()
+        time.sleep(0.001)
+    assert passes.began[1] - began < 1
+
+
+def test_an_event_during_a_pass_is_not_lost(passes: Passes) -> None:
+    def work() -> None:
+        if len(passes.began) == 1:
+            passes.loop.look()
+
+    passes.work = work
+    passes.loop.start()
+    passes.wait(2)
+
+
+def test_a_failure_is_tried_again_after_its_pause_and_each_attempt_is_told(passes: Passes) -> None:
+    def work() -> None:
+        if len(passes.began) < 3:
+            raise Unavailable("Placement does not answer.")
+
+    passes.pause = 0.02
+    passes.work = work
+    passes.loop.start()
+    passes.wait(3)
+    assert passes.told == [("Placement does not answer.", 1), ("Placement does not answer.", 2)]
+    assert passes.meter.outcomes[:2] == [Outcome.UNAVAILABLE, Outcome.UNAVAILABLE]
+
+
+def test_an_event_cuts_the_pause_after_a_failure_short(passes: Passes) -> None:
+    def work() -> None:
+        raise Unavailable("Placement does not answer.")
+
+    passes.work = work
+    passes.loop.start()
+    passes.wait(1)
+    passes.loop.look()
+    passes.wait(2, seconds=2)
+
+
+def test_a_bug_is_told_and_does_not_end_the_loop(passes: Passes) -> None:
+    def work() -> None:
+        if len(passes.began) == 1:
+            raise ZeroDivisionError
+
+    passes.work = work
+    passes.loop.start()
+    passes.wait(1)
+    passes.loop.look(urgent=True)
+    passes.wait(2)
+    assert [type(error) for error in passes.bugs] == [ZeroDivisionError]
+    assert passes.meter.outcomes[0] is Outcome.BUG
+
+
+def test_a_pass_that_stands_still_past_its_bound_hangs_and_one_that_comes_forward_does_not(passes: Passes) -> None:
+    goes_on, ends = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while not goes_on.wait(0.02):
+            passes.loop.sign_of_life()
+        ends.wait(10)
+
+    passes.work = work
+    passes.loop.start()
+    passes.wait(1)
+    time.sleep(0.4)
+    assert not passes.loop.hangs
+    goes_on.set()
+    time.sleep(0.4)
+    assert passes.loop.hangs
+    ends.set()
+    passes.work = lambda: None
+    latest = time.monotonic() + 2
+    while passes.loop.hangs and time.monotonic() < latest:
+        time.sleep(0.01)
+    assert not passes.loop.hangs
+
+
+def test_it_ends_while_it_waits_for_an_event_and_while_it_pauses(passes: Passes) -> None:
+    passes.loop.start()
+    passes.wait(1)
+    began = time.monotonic()
+    passes.loop.stop()
+    assert passes.loop.ended(5)
+    assert time.monotonic() - began < 1
+    assert not passes.loop.hangs, "it was told to end"
+
+
+def test_a_pass_that_hangs_does_not_keep_its_caller_from_ending(passes: Passes) -> None:
+    ends = threading.Event()
+
+    def work() -> None:
+        ends.wait(10)
+
+    passes.work = work
+    passes.loop.start()
+    passes.wait(1)
+    passes.loop.stop()
+    assert not passes.loop.ended(0.05)
+    ends.set()

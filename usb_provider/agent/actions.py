@@ -1,0 +1,130 @@
+"""Carries out what is to be done to one guest: attach, see that it was the right device, detach, and say so.
+
+What is to be done is decided by the binder, in another thread; what became of it is told to it as a value. Nothing is
+tried again here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from usb_provider.agent.audit import AuditLine, record
+from usb_provider.agent.meter import Meter
+from usb_provider.exception import DeviceGone
+from usb_provider.model.binding.decision import Attach, Detach, Why
+from usb_provider.model.binding.hostdev import alias, hostdev_xml
+from usb_provider.model.devices.device import UsbDevice
+
+Action = Detach | Attach
+
+
+class GuestDoor(Protocol):
+    """The two things that are done to a guest; virt/domain.py does them."""
+
+    def attach(self, guest_uuid: str, xml: str) -> None:
+        """Attach a hostdev."""
+
+    def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
+        """Detach a hostdev, and wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one action: all is well, or the *error* with which it failed."""
+
+    action: Action
+    error: Exception | None = None
+
+
+class ActionRunner:
+    """Attaches and detaches. Safe in several threads, one for each guest.
+
+    :param device_of: the device of a provider as it is now, None where it is not plugged in.
+    :param seconds_since_start: how long ago a guest was started, None where that is not why it gets a device.
+    :param detach_timeout: seconds that a guest has to let go of a device.
+    """
+
+    def __init__(
+        self,
+        guests: GuestDoor,
+        device_of: Callable[[str], UsbDevice | None],
+        seconds_since_start: Callable[[str], float | None],
+        *,
+        detach_timeout: float,
+        meter: Meter,
+    ) -> None:
+        self._guests = guests
+        self._device_of = device_of
+        self._seconds_since_start = seconds_since_start
+        self._detach_timeout = detach_timeout
+        self._meter = meter
+
+    def run(self, actions: Sequence[Action], done: Callable[[Done], None]) -> None:
+        """Carry out *actions* on one guest in order, up to the first that fails; *done* is told of each."""
+        for action in actions:
+            try:
+                if isinstance(action, Detach):
+                    self._detach(action)
+                else:
+                    self._attach(action)
+            except Exception as error:
+                # An unexpected one as well: the binder, which reads this, is the only one to say it.
+                done(Done(action, error))
+                return
+            done(Done(action))
+
+    def _detach(self, action: Detach) -> None:
+        self._guests.detach(action.guest_uuid, action.hostdev.alias or "", self._detach_timeout)
+        record(
+            AuditLine(
+                event="detach",
+                guest_uuid=action.guest_uuid,
+                guest=action.guest_name,
+                provider_uuid=action.provider_uuid,
+                bus=action.hostdev.bus,
+                device=action.hostdev.device,
+                reason=action.why.value,
+            )
+        )
+        self._meter.detached(action.why)
+
+    def _attach(self, action: Attach) -> None:
+        device = action.device
+        self._guests.attach(action.guest_uuid, hostdev_xml(action.provider_uuid, device))
+        seconds = self._seconds_since_start(action.guest_uuid)
+        record(
+            AuditLine(
+                event="attach",
+                guest_uuid=action.guest_uuid,
+                guest=action.guest_name,
+                provider_uuid=action.provider_uuid,
+                provider=action.provider_name,
+                seconds=seconds,
+                port=device.sys_name,
+                usb_id=device.usb_id,
+                bus=device.busnum,
+                device=device.devnum,
+            )
+        )
+        self._meter.attached(seconds)
+        now = self._device_of(action.provider_uuid)
+        if now is None or (now.busnum, now.devnum) != (device.busnum, device.devnum):
+            self._take_back(action)
+
+    def _take_back(self, action: Attach) -> None:
+        """Detach at once what may be another device: it may have taken the number between the look and the attach.
+
+        :raises DeviceGone: always, when it is detached.
+        """
+        self._guests.detach(action.guest_uuid, alias(action.provider_uuid), self._detach_timeout)
+        record(
+            AuditLine(
+                event="detach",
+                guest_uuid=action.guest_uuid,
+                guest=action.guest_name,
+                provider_uuid=action.provider_uuid,
+                reason="the device was plugged in anew while it was being attached",
+            )
+        )
+        self._meter.detached(Why.MOVED)
+        raise DeviceGone(f"{action.provider_name} was plugged in anew while it was being attached.")

@@ -1,0 +1,206 @@
+"""The answers to libvirt's hook: whether a guest may start, arrive or be restored, and with which XML.
+
+The reasons are model/binding's to find; this module asks Placement what the guest holds, in time for the hook, and says
+a refusal once in the log. It attaches nothing. :meth:`Admission.answer` may be called from any thread, while the
+binder's own pass waits for libvirt.
+"""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, wait
+
+from placement_traits import NOT_LIVE_MIGRATABLE
+from usb_provider.agent.audit import AuditLine, record
+from usb_provider.agent.meter import NO_METER, Meter
+from usb_provider.exception import Conflict, Unavailable, UsbProviderError
+from usb_provider.model.binding.guests import GuestsNow
+from usb_provider.model.binding.holding import held_by, holdings
+from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest, with_placeholders
+from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refusals, start_refusals
+from usb_provider.model.binding.status import RefusedStart
+from usb_provider.model.reporting.host_state import HostView
+from usb_provider.model.text import printable
+from usb_provider.virt.protocol import Allowed, Answer, HookCall, Operation, Refused, Rewritten
+
+LOG = logging.getLogger(__name__)
+
+_REFUSAL_SECONDS = 24 * 3600.0
+"""How long a refusal is shown by "usb-provider status"."""
+
+_WHAT = {
+    Operation.PREPARE: "start",
+    Operation.STARTED: "start",
+    Operation.MIGRATE: "live migration",
+    Operation.RESTORE: "restore",
+}
+"""What the hook asks for, in the words of a refusal."""
+
+_NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
+
+
+class Admission:
+    """Answers the hook.
+
+    :param guests: the guests as libvirt last told of them, without asking it: it waits for this very answer.
+    :param view: the tree as last read, with the devices as they are now; None while Placement was never read.
+    :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
+    :param traits: the traits of any provider, one of another host too.
+    :param started: is told the UUID of a guest that is starting.
+    :param askers: for what an answer wants to know of Placement.
+    :param seconds: how long Placement may take for one answer.
+    """
+
+    def __init__(
+        self,
+        guests: Callable[[], GuestsNow],
+        view: Callable[[], HostView | None],
+        consumer: Callable[[str], Collection[str]],
+        traits: Callable[[str], Collection[str]],
+        started: Callable[[str], None],
+        *,
+        askers: Executor,
+        seconds: float,
+        meter: Meter = NO_METER,
+    ) -> None:
+        self._guests = guests
+        self._view = view
+        self._consumer = consumer
+        self._traits = traits
+        self._started = started
+        self._askers = askers
+        self._seconds = seconds
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._refused: dict[str, RefusedStart] = {}
+        self._said: dict[str, str] = {}
+        self._called_at: float | None = None
+
+    @property
+    def called_at(self) -> float | None:
+        """When the hook last called, in seconds since 1970; None when it never did."""
+        return self._called_at
+
+    def refused(self) -> Mapping[str, RefusedStart]:
+        """What was refused in the last day and has not been allowed since, by guest."""
+        oldest = time.time() - _REFUSAL_SECONDS
+        with self._lock:
+            self._refused = {uuid: each for uuid, each in self._refused.items() if each.since > oldest}
+            self._said = {uuid: said for uuid, said in self._said.items() if uuid in self._refused}
+            return dict(self._refused)
+
+    def answer(self, call: HookCall) -> Answer:
+        """What the hook is told."""
+        self._called_at = time.time()
+        try:
+            match call.operation:
+                case Operation.STARTED:
+                    self._started(parse_guest(call.xml).uuid)
+                    return Allowed()
+                case Operation.MIGRATE:
+                    return self._arrive(parse_guest(call.xml)) or _rewritten(call.xml)
+                case Operation.RESTORE:
+                    return _rewritten(call.xml)
+                case Operation.PREPARE:
+                    return self._prepare(parse_guest(call.xml))
+        except UnreadableDomain as error:
+            return self._not_understood(call, error)
+
+    def _not_understood(self, call: HookCall, error: UnreadableDomain) -> Answer:
+        if call.operation is Operation.STARTED:  # too late to refuse
+            LOG.debug("The start of guest %s is not understood: %s", printable(call.guest, 200), error)
+            return Allowed()
+        reason = f"the domain is not understood: {error}"
+        LOG.warning("The %s of guest %s is refused: %s", _WHAT[call.operation], printable(call.guest, 200), reason)
+        record(AuditLine(event="refuse", guest=call.guest, reason=reason))
+        self._meter.refused(Obstacle.UNREADABLE)
+        return Refused(reason)
+
+    def _prepare(self, guest: Guest) -> Answer:
+        """Whether *guest* may start: everything that it holds on this host must be there for it."""
+        try:
+            (held,) = self._asked(lambda: self._consumer(guest.uuid))
+        except UsbProviderError as error:
+            if guest.asks_for or self._held_before(guest.uuid):
+                return self._refuse(guest, [_cannot_be_asked(error)], Operation.PREPARE)
+            return Allowed()
+        view = self._view()
+        if view is None:
+            return self._refuse(guest, [_NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
+        ours = held_by(guest.uuid, held, view)
+        said = start_refusals(guest, ours, self._guests().running)
+        if said:
+            return self._refuse(guest, said, Operation.PREPARE)
+        with self._lock:
+            self._refused.pop(guest.uuid, None)
+            before = self._said.pop(guest.uuid, None)
+        if before is not None:
+            LOG.info("Resolved: %s", before)
+        LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
+        return Allowed()
+
+    def _arrive(self, guest: Guest) -> Refused | None:
+        """A refusal, if *guest* may not be handed over live; None if it may. Its start here is checked later."""
+        brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
+        if not brings and not guest.asks_for:
+            return None
+        view = self._view()
+        if view is None:
+            return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
+        try:
+            held, *traits = self._asked(
+                lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)
+            )
+        except UsbProviderError as error:
+            if not brings:  # nothing that it has could be lost
+                return None
+            return self._refuse(guest, [_cannot_be_asked(error)], Operation.MIGRATE)
+        staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
+        said = arrival_refusals(guest, held_by(guest.uuid, held, view), staying)
+        return self._refuse(guest, said, Operation.MIGRATE) if said else None
+
+    def _traits_of(self, provider_uuid: str) -> Collection[str]:
+        try:
+            return self._traits(provider_uuid)
+        except Conflict:  # the provider has been deleted, and with it what its rule said
+            return ()
+
+    def _asked(self, *questions: Callable[[], Collection[str]]) -> list[Collection[str]]:
+        """The answers of Placement, asked side by side: a hook waits, so they come, or fail, before it gives up.
+
+        :raises Unavailable: when one takes too long; it is left to end by itself.
+        """
+        futures = [self._askers.submit(question) for question in questions]
+        if wait(futures, timeout=self._seconds).not_done:
+            raise Unavailable(
+                f"Placement has not answered within {self._seconds:.1f} s; see that it is not overloaded."
+            )
+        return [future.result() for future in futures]
+
+    def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: Operation) -> Refused:
+        reason = " ".join(each.text for each in why)
+        said = f"The {_WHAT[operation]} of guest {guest.name} is refused: {reason}"
+        with self._lock:
+            before = self._said.get(guest.uuid)
+            self._said[guest.uuid] = said
+            self._refused[guest.uuid] = RefusedStart(reason, time.time())
+        # The user who starts the guest again and again sees the reason each time; the log has it once.
+        LOG.log(logging.WARNING if before != said else logging.DEBUG, "%s", said)
+        record(AuditLine(event="refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason))
+        self._meter.refused(why[0].obstacle)
+        return Refused(reason)
+
+    def _held_before(self, guest_uuid: str) -> bool:
+        view = self._view()
+        return view is not None and any(guest_uuid in each.consumers for each in holdings(view))
+
+
+def _cannot_be_asked(error: UsbProviderError) -> Refusal:
+    return Refusal(Obstacle.PLACEMENT, f"Placement cannot be asked what this instance holds: {error}")
+
+
+def _rewritten(text: str) -> Answer:
+    rewritten = with_placeholders(text)
+    return Allowed() if rewritten is None else Rewritten(rewritten)

@@ -1,0 +1,105 @@
+"""The audit trail: which device came, went, was attached, detached or refused, one line of JSON each, as values.
+
+What happened is decided by the caller; this module only says it, on the logger ``usb_provider.audit``.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from usb_provider.model.binding.holding import Holding
+from usb_provider.model.devices.device import UsbDevice
+
+AUDIT = logging.getLogger("usb_provider.audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One event and what it was about; what is None is left out of the line.
+
+    ``event`` is attach, detach, plug, replug, unplug or refuse. ``seconds`` is the time from the guest's start to the
+    attach. ``bus`` and ``device`` are the kernel's numbers.
+    """
+
+    event: str
+    guest_uuid: str | None = None
+    guest: str | None = None
+    provider_uuid: str | None = None
+    provider: str | None = None
+    seconds: float | None = None
+    port: str | None = None
+    usb_id: str | None = None
+    bus: int | None = None
+    device: int | None = None
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+
+def record(*lines: AuditLine) -> None:
+    """Write *lines* to the audit trail."""
+    for line in lines:
+        AUDIT.info("%s", line)
+
+
+Plugged = Mapping[str, UsbDevice | None]
+"""By provider, one that may be made later included: its device, or None where it is not plugged in."""
+
+
+def plug_changes(
+    before: Plugged | None,
+    devices: Mapping[str, UsbDevice],
+    held: Sequence[Holding],
+    guests: Mapping[str, str],
+) -> tuple[tuple[AuditLine, ...], Plugged]:
+    """What hands did since the last look, and what to compare the next look with.
+
+    :param before: what the last look gave, None at the first look, which cannot tell what was done before it.
+    :param devices: the devices that are plugged in, by provider.
+    :param held: every provider of ours.
+    :param guests: names of running guests, by UUID.
+    """
+    # A device without a provider may get one later, by a rule or because an operator had deleted it: no hand did that.
+    stayed = {
+        uuid: device for uuid, device in devices.items() if before is None or _is_where_it_was(before.get(uuid), device)
+    }
+    now: Plugged = {**stayed, **{each.provider_uuid: devices.get(each.provider_uuid) for each in held}}
+    if before is None:
+        return (), now
+    lines: list[AuditLine] = []
+    for holding in held:
+        was, device = before.get(holding.provider_uuid), devices.get(holding.provider_uuid)
+        if device is not None and _is_where_it_was(was, device):
+            continue
+        if was is not None:
+            lines.append(_hand("unplug", was, holding, guests))
+        if device is not None:
+            event = "replug" if holding.provider_uuid in before else "plug"
+            lines.append(_hand(event, device, holding, guests))
+    return tuple(lines), now
+
+
+def _hand(event: str, device: UsbDevice, holding: Holding, guests: Mapping[str, str]) -> AuditLine:
+    consumer = min(holding.consumers, default=None)
+    return AuditLine(
+        event=event,
+        guest_uuid=consumer,
+        guest=guests.get(consumer or ""),
+        provider_uuid=holding.provider_uuid,
+        provider=holding.name,
+        port=device.sys_name,
+        usb_id=device.usb_id,
+        bus=device.busnum,
+        device=device.devnum,
+    )
+
+
+def _is_where_it_was(was: UsbDevice | None, device: UsbDevice) -> bool:
+    return was is not None and (was.sys_name, was.usb_id, was.busnum, was.devnum) == (
+        device.sys_name,
+        device.usb_id,
+        device.busnum,
+        device.devnum,
+    )

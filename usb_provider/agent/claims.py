@@ -1,0 +1,128 @@
+"""What guests hold, as Placement says now: the reporter's view, put right where a decision rests on it.
+
+Placement raises no generation when an allocation is deleted, so the reporter's view may be wrong about who holds a
+device until the agent asks. What follows from it is the binder's to decide; nothing is written here.
+"""
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor, Future, wait
+from typing import Protocol
+
+from usb_provider.exception import Conflict, UsbProviderError
+from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.reporting.host_state import HostView
+from usb_provider.model.reporting.tree import Allocations, ObservedTree, with_holders
+
+LOG = logging.getLogger(__name__)
+
+_AWAY_SECONDS = 15.0
+"""How long Placement is not asked again after it has not answered."""
+
+
+class Claims(Protocol):
+    """What the binder needs of Placement and of the reporter, which shares its view with it."""
+
+    def view(self) -> HostView | None:
+        """The tree as last read, with the devices as they are now; None while Placement was never read."""
+
+    def holders(self, provider_uuid: str) -> tuple[int, Allocations]:
+        """The provider's generation and who holds it, read now. :raises Conflict: when it is gone."""
+
+    def doubt(self, provider_uuids: Collection[str]) -> None:
+        """Who holds these providers has changed without a new generation: they should be read again."""
+
+    def outdated(self) -> None:
+        """The view is older than what Placement has: a reporting pass should be made at once."""
+
+
+class ConfirmedClaims:
+    """The view that the binder decides on. One thread may use it.
+
+    :param seconds: how long Placement may take to say who holds what.
+    :param interval: seconds after which it is asked that of everything that is attached, though nothing has changed.
+    """
+
+    def __init__(self, claims: Claims, askers: Executor, *, seconds: float, interval: float) -> None:
+        self._claims = claims
+        self._askers = askers
+        self._seconds = seconds
+        self._interval = interval
+        self._tree: ObservedTree | None = None
+        self._corrections: dict[str, tuple[int, Allocations]] = {}
+        self._outdated: ObservedTree | None = None
+        self._all_asked_at = time.monotonic()
+        self._away_until = 0.0
+
+    def view(self) -> HostView | None:
+        """The tree as last read, put right, with the devices as they are now; None while Placement was never read."""
+        view = self._claims.view()
+        if view is None:
+            return None
+        if view.tree is not self._tree:  # it was read after what we know better, or is asked about again
+            self._tree, self._corrections = view.tree, {}
+        return dataclasses.replace(view, tree=with_holders(view.tree, self._corrections))
+
+    def doubtful(self, decided: Collection[str], attached: Collection[str]) -> frozenset[str]:
+        """Providers to ask about: those that something is *decided* for, and now and then all that are *attached*."""
+        now = time.monotonic()
+        if now - self._all_asked_at < self._interval:
+            return frozenset(decided)
+        self._all_asked_at = now
+        return frozenset(decided) | frozenset(attached)
+
+    def confirm(self, view: HostView, provider_uuids: Collection[str]) -> tuple[frozenset[str], bool]:
+        """Ask who holds these providers: those of which *view* is too old to decide anything, and whether
+        :meth:`view` gives another answer now.
+
+        Where Placement does not answer, what is known stays true.
+        """
+        asked = sorted(frozenset(provider_uuids) & view.tree.providers.keys())
+        if not asked or time.monotonic() < self._away_until:
+            return frozenset(), False
+        old: set[str] = set()
+        is_corrected = False
+        for uuid, answer in zip(asked, self._ask(asked), strict=True):
+            known = view.tree.providers[uuid]
+            if isinstance(answer, Conflict) or (answer is not None and answer[0] != known.generation):
+                old.add(uuid)
+            elif answer is not None and answer[1] != known.allocations:
+                self._corrections[uuid] = answer
+                self._claims.doubt([uuid])
+                is_corrected = True
+        if old and self._tree is not self._outdated:  # said once: while passes fail, the tree stays as it is
+            self._outdated = self._tree
+            self._claims.outdated()
+        return frozenset(old), is_corrected
+
+    def device_of(self, provider_uuid: str) -> UsbDevice | None:
+        """The device of a provider as it is now; None where it is not plugged in. Safe in any thread."""
+        view = self._claims.view()
+        devices = () if view is None else view.devices
+        return next((each.device for each in devices if each.provider_uuid == provider_uuid), None)
+
+    def _ask(self, uuids: Sequence[str]) -> "list[_Answer]":
+        """Who holds each of *uuids*, asked side by side: a Conflict when it is gone, None when it is not known."""
+        futures = [self._askers.submit(functools.partial(self._claims.holders, uuid)) for uuid in uuids]
+        wait(futures, timeout=self._seconds)
+        answers = [_answer(future) for future in futures]
+        if None in answers:
+            LOG.debug("Placement does not say who holds what; the last look counts.")
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+        return answers
+
+
+_Answer = tuple[int, Allocations] | Conflict | None
+
+
+def _answer(future: "Future[tuple[int, Allocations]]") -> _Answer:
+    try:
+        return future.result() if future.done() else None
+    except Conflict as error:
+        return error
+    except UsbProviderError as error:
+        LOG.debug("%s", error)
+        return None

@@ -1,0 +1,172 @@
+"""One loop of the agent: when to make the next pass, and what happens when a pass fails.
+
+The agent runs it twice, for reporting and for binding, each in a thread of its own, and neither waits for the other.
+An event (:meth:`Loop.look`) makes a pass come soon, time makes it come anyway, and a failure makes it come again after
+a pause that grows. The process reads :attr:`Loop.hangs` to tell systemd's watchdog whether the loop still moves. What a
+pass does is its caller's.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+
+from usb_provider.agent.meter import LoopName, Meter, Outcome
+
+LOG = logging.getLogger(__name__)
+
+LONGEST_WAIT = 60.0
+"""Seconds after which a pass that failed is tried again at the latest."""
+
+Wait = Callable[[tenacity.RetryCallState], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a loop looks, in seconds: after *debounce* without another event, and every *interval* anyway."""
+
+    interval: float = 60.0
+    debounce: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What a loop does about a pass that fails.
+
+    *bearable* are the errors after which it tries again, *wait* gives the pause before each further attempt, and
+    *tell* is told of each failed attempt and how many there were. Any other error is a bug: *tell_bug* is told of it,
+    and the loop makes its next pass after :data:`LONGEST_WAIT`.
+    """
+
+    bearable: tuple[type[Exception], ...]
+    wait: Wait
+    tell: Callable[[Exception, int], None]
+    tell_bug: Callable[[Exception], None]
+
+
+class Loop:
+    """Makes passes in a thread of its own until it is stopped.
+
+    :param run: makes one pass, and gives the seconds after which another one is due though nothing happens, or None.
+    :param pace: asked anew before each wait, since a reload may change it.
+    :param bound: seconds that may go by in a pass without a sign of life before the loop counts as hanging.
+    """
+
+    def __init__(
+        self,
+        name: LoopName,
+        run: Callable[[], float | None],
+        pace: Callable[[], Pace],
+        failing: Failing,
+        *,
+        meter: Meter,
+        bound: float,
+    ) -> None:
+        self._name = name
+        self._run = run
+        self._pace = pace
+        self._failing = failing
+        self._meter = meter
+        self._bound = bound
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._stopping = threading.Event()
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name=name.value, daemon=True)
+
+    def start(self) -> None:
+        """Begin with a pass."""
+        self._thread.start()
+
+    def look(self, *, urgent: bool = False) -> None:
+        """Something may have changed: make a pass when it has been quiet for a moment, or at once when *urgent*.
+
+        Safe in any thread. A pause after a failure ends as well.
+        """
+        if urgent:
+            self._urgent.set()
+        self._wake.set()
+
+    def sign_of_life(self) -> None:
+        """The pass under way has come forward; safe in any thread."""
+        if self._busy_since is not None:
+            self._busy_since = time.monotonic()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the pass under way has given no sign of life for longer than the bound, or the thread has died."""
+        since = self._busy_since
+        died = self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set()
+        return died or (since is not None and time.monotonic() - since > self._bound)
+
+    def stop(self) -> None:
+        """Begin to end: no further pass is begun. Returns at once."""
+        self._stopping.set()
+        self.look(urgent=True)
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it has ended, after waiting for that for *seconds* at most."""
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._rest(self._pass())
+
+    def _pass(self) -> float:
+        """Make one pass, tried until it succeeds; gives the seconds until the next one."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(self._failing.bearable),
+            wait=self._failing.wait,
+            stop=tenacity.stop_when_event_set(self._stopping),
+            before_sleep=self._failed,
+            sleep=self._rest,
+        )
+        try:
+            again = attempts(self._attempt)
+        except tenacity.RetryError:
+            return 0.0  # it is being stopped
+        except Exception as error:
+            self._failing.tell_bug(error)
+            return LONGEST_WAIT
+        interval = self._pace().interval
+        return interval if again is None else min(again, interval)
+
+    def _attempt(self) -> float | None:
+        # First of all: an event that comes from here on ends the next rest.
+        self._wake.clear()
+        self._urgent.clear()
+        began = self._busy_since = time.monotonic()
+        outcome = Outcome.OK
+        try:
+            return self._run()
+        except Exception as error:
+            outcome = Outcome.of(error)
+            raise
+        finally:
+            self._busy_since = None
+            self._meter.passed(self._name, outcome, time.monotonic() - began)
+
+    def _failed(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Exception):
+            self._failing.tell(error, state.attempt_number)
+
+    def _rest(self, seconds: float) -> None:
+        """Until *seconds* are over, or something may have changed and no event has come for a moment."""
+        if self._wake.wait(seconds):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Until no event has come for a moment; a storm of them delays it by ten moments at most."""
+        debounce = self._pace().debounce
+        latest = time.monotonic() + 10 * debounce
+        while not self._urgent.is_set() and not self._stopping.is_set():
+            self._wake.clear()
+            left = min(debounce, latest - time.monotonic())
+            if left <= 0 or not self._wake.wait(left):
+                return

@@ -1,0 +1,131 @@
+"""Why a guest may not start or arrive: each reason as a word for figures and a sentence for its operator. Pure.
+
+What is attached to a guest that runs is decision.py's.
+"""
+
+import enum
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from usb_provider.model.binding.decision import holder
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.hostdev import Guest
+from usb_provider.model.devices.device import UsbDevice
+
+
+class Obstacle(enum.StrEnum):
+    """Why a start or an arrival is refused, in a word."""
+
+    UNPLUGGED = "unplugged"
+    NOT_OFFERED = "not_offered"
+    TAKEN = "taken"
+    NO_CONTROLLER = "no_controller"
+    TOO_FAST = "too_fast"
+    NO_PORT = "no_port"
+    PLACEMENT = "placement"
+    NOT_READ_YET = "not_read_yet"
+    NOT_LIVE_MIGRATABLE = "not_live_migratable"
+    NOT_CLAIMED = "not_claimed"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why a guest may not start or arrive: a word, and the sentence for whoever wanted it to."""
+
+    obstacle: Obstacle
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:
+    """Why *guest*, which is about to start, cannot have what it holds: a refusal each, or none when it can.
+
+    Each says what to do in words of flavors and images, since it ends in the server's fault for its owner's operator.
+    """
+    held = [holding for holding in sorted(holdings, key=lambda each: each.name) if guest.uuid in holding.consumers]
+    said: list[Refusal] = []
+    wanted: list[tuple[Holding, UsbDevice]] = []
+    for holding in held:
+        if holding.device is None:
+            obstacle = Obstacle.NOT_OFFERED if holding.present is not None else Obstacle.UNPLUGGED
+            text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
+            said.append(Refusal(obstacle, text))
+            continue
+        other = holder(holding.device, guests, besides=guest.uuid)
+        if other is not None:
+            text = f"USB device {holding.name} is allocated to this instance, but guest {other} has it."
+            said.append(Refusal(Obstacle.TAKEN, text))
+            continue
+        wanted.append((holding, holding.device))
+    return (*said, *_controller_refusals(guest, wanted))
+
+
+def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:
+    """Why *guest*, which another host wants to hand over live, may not come: a refusal each, or none.
+
+    Whether what it holds here is there for it, its start here will ask (:func:`start_refusals`).
+
+    :param holdings: what it holds here.
+    :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule there
+        does not let go.
+    """
+    brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
+    said: list[Refusal] = []
+    kept = {(uuid, "has") for uuid in brings if uuid in staying}
+    kept |= {(each.name, "would get") for each in holdings if each.stays}
+    for name, verb in sorted(kept):
+        text = (
+            f"The instance {verb} USB device {name}, which a rule keeps from live migration "
+            f'("live_migratable": false); migrate it cold.'
+        )
+        said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
+    if len(holdings) < len(brings):
+        text = (
+            f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
+            f"{len(holdings) or 'none'} on this host; let nova choose the host, which claims them there."
+        )
+        said.append(Refusal(Obstacle.NOT_CLAIMED, text))
+    return tuple(said)
+
+
+_REMEDY = (
+    "set hw:usb_model=qemu-xhci in the flavor (nova 32 or newer) and, where VNC or another console is on, "
+    "hw_input_bus=virtio in the image"
+)
+
+
+def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice]]) -> list[Refusal]:
+    if not wanted:
+        return []
+    if not guest.controllers:
+        text = f"The instance has no USB controller for {_names(wanted)}; {_REMEDY}."
+        return [Refusal(Obstacle.NO_CONTROLLER, text)]
+    free = [controller.free_ports for controller in guest.controllers]
+    said: list[Refusal] = []
+    for holding, device in wanted:
+        able = [index for index, controller in enumerate(guest.controllers) if controller.takes(device.speed)]
+        port = next((index for index in able if free[index] > 0), None)
+        if not able:
+            models = ", ".join(controller.model for controller in guest.controllers)
+            text = (
+                f"USB device {holding.name} is a {device.speed}-speed device, too fast for the instance's USB "
+                f"controller ({models}); {_REMEDY}."
+            )
+            said.append(Refusal(Obstacle.TOO_FAST, text))
+        elif port is None:
+            text = (
+                f"The instance has no free USB port for {holding.name}; {_REMEDY}, ask for fewer devices, or lower "
+                f"hw:redirected_usb_ports."
+            )
+            said.append(Refusal(Obstacle.NO_PORT, text))
+        else:
+            free[port] -= 1
+    return said
+
+
+def _names(wanted: Sequence[tuple[Holding, UsbDevice]]) -> str:
+    return " and ".join(holding.name for holding, _ in wanted)

@@ -1,0 +1,114 @@
+"""What the binder remembers between two passes: what failed and when to try again, since when a device is as it is, and
+which hostdevs are suspected to be dead. Pure: frozen values, and the time is an argument.
+
+Times named *now* and *again* are in seconds of a monotonic clock; *since* is in seconds since 1970, for people.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from usb_provider.model.binding.decision import Binding, BindingState
+
+LONGEST_RETRY = 60.0
+"""Seconds after which an attach or a detach that failed is tried again at the latest."""
+
+Key = tuple[str, str]
+"""Guest and provider, by UUID; for suspects guest and alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An attach or a detach that failed: why, the sentence that was logged, how often, and when it is tried *again*."""
+
+    reason: str
+    said: str
+    attempts: int
+    again: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """What failed and has not succeeded since, by guest and provider."""
+
+    troubles: Mapping[Key, Trouble] = field(default_factory=dict)
+
+    def failed(self, key: Key, reason: str, said: str, now: float, first: float) -> "Retries":
+        """With one more failure of *key*, tried again after *first* seconds; each further failure doubles that pause,
+        up to :data:`LONGEST_RETRY`.
+        """
+        before = self.troubles.get(key)
+        attempts = before.attempts + 1 if before else 1
+        pause = min(first * 2 ** (attempts - 1), LONGEST_RETRY)
+        return Retries({**self.troubles, key: Trouble(reason, said, attempts, now + pause)})
+
+    def without(self, keys: Collection[Key]) -> "Retries":
+        """Without *keys*, which have succeeded or have nothing to be tried again for."""
+        if not self.troubles.keys() & set(keys):
+            return self
+        return Retries({key: trouble for key, trouble in self.troubles.items() if key not in keys})
+
+    def over(self, trying: Collection[str]) -> tuple[Key, ...]:
+        """Keys of guests that are not among *trying*: there is nothing to be tried again for them."""
+        return tuple(key for key in self.troubles if key[0] not in trying)
+
+    def is_due(self, key: Key, now: float) -> bool:
+        """Whether *key* may be tried now."""
+        trouble = self.troubles.get(key)
+        return trouble is None or trouble.again <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Hostdevs on whose device the host has a driver, by guest and alias: since when, in monotonic seconds."""
+
+    since: Mapping[Key, float] = field(default_factory=dict)
+
+    def seen(self, keys: Iterable[Key], now: float) -> "Suspects":
+        """*keys* are those that look dead now; what was suspected before keeps its time."""
+        return Suspects({key: self.since.get(key, now) for key in keys})
+
+    def dead(self, now: float, after: float) -> frozenset[Key]:
+        """Those that have looked dead for *after* seconds."""
+        return frozenset(key for key, since in self.since.items() if now - since >= after)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How each device of each guest stands, and since when."""
+
+    since: Mapping[Key, tuple[BindingState, float]] = field(default_factory=dict)
+
+    def now(self, bindings: Iterable[Binding], now: float) -> "Standing":
+        """As *bindings* say at *now* (seconds since 1970); what has not changed keeps its time."""
+        return Standing({_key(each): self._since(each, now) for each in bindings})
+
+    def changed(self, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+        """Those of *bindings* that stand otherwise than before."""
+        return tuple(each for each in bindings if self.since.get(_key(each), (None, 0.0))[0] is not each.state)
+
+    def of(self, binding: Binding) -> float:
+        """Since when *binding* is as it is, in seconds since 1970; 0 where it was not looked at yet."""
+        return self.since.get(_key(binding), (binding.state, 0.0))[1]
+
+    def _since(self, binding: Binding, now: float) -> tuple[BindingState, float]:
+        known = self.since.get(_key(binding))
+        return known if known is not None and known[0] is binding.state else (binding.state, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All of it, replaced whole at the end of each pass."""
+
+    retries: Retries = field(default_factory=Retries)
+    suspects: Suspects = field(default_factory=Suspects)
+    standing: Standing = field(default_factory=Standing)
+
+    def next_look(self, suspect_seconds: float) -> float | None:
+        """When there is something to be tried or judged again, in monotonic seconds; None when there is nothing."""
+        times = [trouble.again for trouble in self.retries.troubles.values()]
+        times += [since + suspect_seconds for since in self.suspects.since.values()]
+        return min(times, default=None)
+
+
+def _key(binding: Binding) -> Key:
+    return (binding.guest_uuid, binding.provider_uuid)
