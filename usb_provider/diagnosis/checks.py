@@ -613,15 +613,23 @@ def controllers(facts: Maybe[GuestFacts]) -> Finding:
         return _unknown(check, facts)
     said: list[str] = []
     holders = 0
+    detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
+    leaving = {(each.guest_uuid, each.hostdev) for each in detaches}
     for running in facts.guests:
         guest = running.guest
         held = [holding for holding in facts.holdings if guest.uuid in holding.consumers]
         holders += bool(held)
         has = {hostdev.provider_uuid for hostdev in guest.ours}
         # Only what is about the controller: that a device is missing, others say.
-        wanted = [each for each in held if each.provider_uuid not in has and each.device is not None]
+        there = [each for each in held if each.device is not None]
+        wanted = [each for each in there if each.provider_uuid not in has]
         alone = [replace(each, consumers=frozenset({guest.uuid})) for each in wanted]
-        said += [f"Guest {guest.name}: {refusal}" for refusal in refusals(guest, alone, ())]
+        # A device that the agent detaches and attaches again, since its address is another one, needs a port still.
+        again = {each.provider_uuid for each in there}
+        now = guest.with_ports_taken_by(
+            each for each in guest.ours if (guest.uuid, each) not in leaving or each.provider_uuid in again
+        )
+        said += [f"Guest {guest.name}: {refusal}" for refusal in refusals(now, alone, ())]
     if said:
         return Finding(
             check,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.builders import ROOT, a_device, a_spec
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from usb_provider.diagnosis import checks as diagnosis
 from usb_provider.diagnosis.checks import (
     AuthorizationFacts,
@@ -381,3 +382,58 @@ def test_many_of_a_kind_are_cut_short() -> None:
     row = finding("stale hostdevs", guests=GuestFacts(guests, (), frozenset()))
     assert "vm2" in row.found and "vm3" not in row.found
     assert row.found.endswith("And 2 more.")
+
+
+# Ports that hostdevs of ours take
+
+SECOND = Holding(
+    "e1a7c5d2-3f0b-5c64-9d0e-0c5b8f2f4a11",
+    "compute1_usb_dongle",
+    frozenset({VM}),
+    *assess([a_device("1-3", busnum=1, devnum=10)], [a_spec()]),
+)
+
+
+def two_ports(*hostdevs: str) -> RunningGuest:
+    """A guest as libvirt shows it while it runs: a controller with two ports, of which its tablet has one."""
+    tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
+    return RunningGuest(parse_guest(a_domain_xml("vm", VM, ports=2, devices=(tablet, *hostdevs))))
+
+
+def attached(holding: Holding, *, number: int | None = None) -> str:
+    """The hostdev of *holding*'s device in a live domain; *number* is another address on the host's bus."""
+    device = holding.device
+    assert device is not None and device.busnum is not None and device.devnum is not None
+    usb_id = f"{device.vendor_id}:{device.product_id}"
+    return a_hostdev_xml(f"ua-usb-{holding.provider_uuid}", device.busnum, number or device.devnum, usb_id, port=2)
+
+
+def test_a_running_guest_whose_ports_our_own_devices_take_has_none_for_one_more() -> None:
+    row = finding("controller models", guests=GuestFacts((two_ports(attached(HELD)),), (HELD, SECOND), frozenset({VM})))
+    assert row.verdict is WRONG
+    assert row.found.startswith("Guest vm: The instance has no free USB port for compute1_usb_dongle;")
+
+
+def test_a_running_guest_that_has_all_that_it_holds_needs_no_free_port() -> None:
+    row = finding("controller models", guests=GuestFacts((two_ports(attached(HELD)),), (HELD,), frozenset({VM})))
+    assert row.verdict is OK
+
+
+def test_a_port_that_the_agent_is_about_to_free_counts_as_free() -> None:
+    released = dataclasses.replace(HELD, consumers=frozenset())
+    unplugged = dataclasses.replace(HELD, assessment=None)
+    for held in (released, unplugged):
+        guests = GuestFacts((two_ports(attached(HELD)),), (held, SECOND), frozenset({VM}))
+        assert finding("controller models", guests=guests).verdict is OK
+
+
+def test_a_port_is_still_taken_when_its_device_has_another_address_now() -> None:
+    guests = GuestFacts((two_ports(attached(HELD, number=7)),), (HELD, SECOND), frozenset({VM}))
+    row = finding("controller models", guests=guests)
+    assert (row.verdict, "no free USB port" in row.found) == (WRONG, True)
+
+
+def test_a_device_of_ours_behind_the_guests_hub_takes_no_port_of_the_controller() -> None:
+    behind = attached(HELD).replace("port='2'", "port='1.2'")
+    row = finding("controller models", guests=GuestFacts((two_ports(behind),), (HELD, SECOND), frozenset({VM})))
+    assert row.verdict is OK
