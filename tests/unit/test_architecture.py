@@ -22,13 +22,13 @@ INWARD: dict[str, frozenset[str]] = {
     "exception": frozenset(),
     "model": frozenset({"exception", "placement_traits"}),
     "conf": _EDGE,
-    "host": _EDGE | {"diagnosis"},
+    "host": _EDGE,
     "openstack": _EDGE | {"placement"},
     "placement": _EDGE | {"openstack"},
     "server": frozenset(),
     "virt": _EDGE | {"server"},
     "agent": _EDGE | {"host", "placement", "virt", "server"},
-    "diagnosis": _EDGE,
+    "diagnosis": _EDGE | {"conf", "host", "placement", "virt"},
     "demo": _EDGE | {"host", "placement", "agent"},
 }
 COMPOSITION_ROOTS = frozenset({"cmd", "osc", "__main__"})

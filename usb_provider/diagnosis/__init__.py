@@ -1,1 +1,1 @@
-"""What is wrong on a compute node: one check a file, with its facts and its judgement."""
+"""What is wrong on a compute node, and what to do about it: one class for each check, and what runs them."""

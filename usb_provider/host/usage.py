@@ -110,9 +110,10 @@ def parse_mountinfo(text: str) -> dict[str, str]:
     mounts: dict[str, str] = {}
     # Not splitlines(): the kernel escapes only the newline, and a label may put any other separator into a path.
     for line in text.split("\n"):
-        left, _, right = line.partition(" - ")
-        fields, source = left.split(" "), right.split(" ")
-        if len(fields) < 6 or len(source) < 2 or not re.fullmatch(r"\d+:\d+", fields[2]):
+        fields = line.split(" ")
+        # Six fields, then any number of optional ones, and "-" after these (proc(5)).
+        source = fields[fields.index("-", 6) + 1 :] if "-" in fields[6:] else []
+        if len(source) < 2 or not re.fullmatch(r"\d+:\d+", fields[2]):
             continue
         where = _unescape(fields[4])
         # The first mount of a device is the one to name: bind mounts of parts of it come later.

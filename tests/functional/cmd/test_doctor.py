@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -23,15 +24,20 @@ from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_RULE, Program, Result, program
 from tests.fixtures.testbed import needs_umockdev, testbed
-from usb_provider.cmd import doctor
-from usb_provider.cmd.doctor import Look, placement_facts, read_configuration
+from usb_provider.cmd.doctor import make_context
 from usb_provider.cmd.install_hook import hook_text
 from usb_provider.conf import load
 from usb_provider.demo.testbed import Testbed
-from usb_provider.diagnosis.checks import Finding, Kind, Trouble, Unknown, Verdict, diagnose
+from usb_provider.diagnosis import compute_node, hook, libvirt
+from usb_provider.diagnosis.check import Finding, Verdict, diagnose
+from usb_provider.diagnosis.checks import CHECKS
+from usb_provider.diagnosis.compute_node import ComputeNodeNameCheck
+from usb_provider.diagnosis.context import Places
+from usb_provider.diagnosis.hook import hook_since
+from usb_provider.diagnosis.placement import MicroversionCheck, PlacementCheck, ask_placement
+from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.exception import Unavailable
-from usb_provider.host import installation
-from usb_provider.host.installation import Places
+from usb_provider.host.daemons import daemons
 from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.openstack.session import connect
 from usb_provider.placement.root import RootFinder, RootHints
@@ -99,10 +105,10 @@ class HostWithLibvirt:
 
     def look(self, seconds: float = 20.0) -> dict[str, Finding]:
         """What the doctor finds."""
-        conf, configuration = read_configuration(["--config-file", str(self.program.write())])
+        words = ["--config-file", str(self.program.write())]
         places = Places(proc=self.proc, run=self.run)
-        looked = Look(conf, configuration, hooks=self.hooks, places=places, seconds=seconds)
-        return {each.check: each for each in diagnose(looked.facts())}
+        context = make_context(words, hooks=self.hooks, places=places, seconds=seconds)
+        return {each.check: each for each in diagnose(CHECKS, context)}
 
 
 @pytest.fixture
@@ -136,7 +142,7 @@ def host(
     module = types.ModuleType("usb_provider.virt.domain")
     module.LibvirtHost = LibvirtHost  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "usb_provider.virt.domain", module)
-    listener = Listener(ListenOptions(made.socket), made.libvirt.binder.answer)
+    listener = Listener(ListenOptions(made.socket), made.libvirt.answer)
     yield made
     listener.stop()
 
@@ -205,11 +211,11 @@ def test_a_hook_that_install_hook_has_brought_up_to_date_is_no_new_one(host: Hos
 def test_another_hook_that_was_there_before_makes_libvirt_look_for_ours(host: HostWithLibvirt) -> None:
     (host.hooks.parent / "qemu").write_text("#!/bin/sh\n")
     (host.hooks.parent / "qemu").chmod(0o755)
-    since = installation.hook_since(host.hooks)
+    since = hook_since(host.hooks)
     assert since is not None
     assert since[0] == min(path.stat().st_ctime for path in (host.hook, host.hooks.parent / "qemu"))
     (host.hooks.parent / "qemu").chmod(0o644)
-    assert installation.hook_since(host.hooks) == (host.hook.stat().st_ctime, host.hook.stat().st_mtime)
+    assert hook_since(host.hooks) == (host.hook.stat().st_ctime, host.hook.stat().st_mtime)
 
 
 def test_the_modular_daemon_is_known_as_well(host: HostWithLibvirt) -> None:
@@ -267,29 +273,28 @@ def test_a_libvirt_that_has_another_name_for_the_host_is_a_warning(host: HostWit
     assert row.found == "The compute node is called host1, and libvirt calls this host host1.example.org."
 
 
-def test_a_hostdev_that_nobody_should_have_is_told(host: HostWithLibvirt) -> None:
+def test_a_hostdev_that_the_guest_should_not_have_is_told(host: HostWithLibvirt) -> None:
     fake = host.libvirt
     fake.plug("1-9", serial="Z")
     fake.start("vm")
     fake.hold("1-9", "vm")
     fake.binder.run()
-    # To the real Placement nobody holds anything.
+    # In the real Placement the guest holds nothing.
     found = host.look()
     assert wrong(found) == ["stale hostdevs"]
     assert "Guest vm has ua-usb-" in found["stale hostdevs"].found
 
 
-def test_a_check_that_fails_in_a_way_that_nobody_thought_of_hides_no_other(
-    host: HostWithLibvirt, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_fails_for_a_bug_hides_no_other(host: HostWithLibvirt, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise KeyError("a bug")
 
-    for name in ("daemons", "hook_since", "hook_file"):
-        monkeypatch.setattr(installation, name, fail)
+    monkeypatch.setattr(libvirt, "daemons", fail)
+    for name in ("hook_since", "hook_file"):
+        monkeypatch.setattr(hook, name, fail)
     found = host.look()
     assert found["hook"].verdict is found["hook loaded"].verdict is Verdict.NOT_CHECKED
-    assert found["hook"].found == "This cannot be told (KeyError: 'a bug')."
+    assert found["hook"].found == "This could not be checked (KeyError: 'a bug')."
     assert found["libvirt"].verdict is found["socket"].verdict is found["role"].verdict is Verdict.OK
 
 
@@ -299,9 +304,9 @@ def test_a_directory_that_is_for_root_alone_is_not_checked(
     def denied(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied", str(host.hook))
 
-    monkeypatch.setattr(installation, "hook_file", denied)
+    monkeypatch.setattr(hook, "hook_file", denied)
     row = host.look()["hook"]
-    assert (row.verdict, row.found) == (Verdict.NOT_CHECKED, f"{host.hook} is not for this user: run this as root.")
+    assert (row.verdict, row.found) == (Verdict.NOT_CHECKED, f"This user may not read {host.hook}: run this as root.")
 
 
 def test_it_changes_nothing(host: HostWithLibvirt, placement: PlacementServer, tmp_path: Path) -> None:
@@ -317,7 +322,7 @@ def test_a_process_of_that_name_is_found_with_its_time(tmp_path: Path) -> None:
     with subprocess.Popen([tmp_path / "libvirtd", "60"]) as process:
         try:
             started = time.time()
-            found = {each.pid: each for each in installation.daemons(Places())}
+            found = {each.pid: each for each in daemons()}
             assert found[process.pid].name == "libvirtd"
             assert abs(found[process.pid].started - started) < 5
         finally:
@@ -390,13 +395,11 @@ def test_a_placement_that_is_too_old_is_told(tmp_path: Path) -> None:
         version = {"id": "v1.0", "min_version": "1.0", "max_version": "1.10", "status": "CURRENT", "links": []}
         http.get("http://old.test/", json={"versions": [version]})
         http.get("http://old.test/resource_providers", status_code=406, json={"errors": [{"detail": "Not acceptable"}]})
-        facts = placement_facts(client, RootFinder(client, RootHints(name="host1")))
+        facts = ask_placement(client, RootFinder(client, RootHints(name="host1")))
     assert facts.versions == ("1.0", "1.10")
-    assert isinstance(facts.root, Trouble) and facts.root.kind is Kind.INCOMPATIBLE
-    from usb_provider.diagnosis import checks as diagnosis
-
-    found = {each.check: each for each in diagnosis.placement(facts)}
-    assert [check for check, row in found.items() if row.verdict is Verdict.WRONG] == ["microversion"]
+    assert isinstance(facts.root, Trouble) and facts.root.kind is TroubleKind.INCOMPATIBLE
+    assert MicroversionCheck().judge(facts).verdict is Verdict.WRONG
+    assert PlacementCheck().judge(facts).verdict is Verdict.OK
 
 
 def test_what_is_no_placement_is_told(placement: PlacementServer, program: Program) -> None:
@@ -478,25 +481,19 @@ def test_a_keystone_that_never_answers_holds_it_up_for_less_than_a_minute(progra
     assert found["configuration"]["result"] == "warning"
 
 
-def test_the_threads_that_wait_are_few_and_named() -> None:
-    conf, configuration = load.defaults(), doctor.ConfigurationFacts((), (), 0)
-    looked = Look(conf, configuration, hooks=Path("/nonexistent"), seconds=0.2)
-    found = looked._gather({"slow": lambda: time.sleep(1)}, {})
-    assert found == {"slow": Unknown("Nobody answered in 0 s.")}
-    assert looked.unfinished
-
-
-def test_a_resolver_that_never_answers_holds_it_up_no_longer_than_anybody_else(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_resolver_that_never_answers_holds_it_up_no_longer_than_anything_else(
+    program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answers = threading.Event()
+
     def hangs() -> tuple[str, ...]:
-        time.sleep(4.0)
+        answers.wait(30.0)
         return ("host1.example.org", "host1")
 
-    monkeypatch.setattr(doctor, "hypervisor_hostnames", hangs)
-    conf, configuration = load.defaults(), doctor.ConfigurationFacts((), (), 0)
-    looked = Look(conf, configuration, hooks=Path("/nonexistent"), seconds=0.5)
+    monkeypatch.setattr(compute_node, "hypervisor_hostnames", hangs)
+    context = make_context(["--config-file", str(program.write())], hooks=Path("/nonexistent"), seconds=0.5)
     began = time.monotonic()
-    assert looked.facts().hostnames == (socket.gethostname(),)
+    assert ComputeNodeNameCheck().read(context).hostnames == (socket.gethostname(),)
     assert time.monotonic() - began < 3.0
-    assert looked.unfinished
+    assert context.threads.unfinished
+    answers.set()

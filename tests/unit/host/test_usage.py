@@ -82,6 +82,7 @@ def escaped(path: str) -> str:
 @example("/media/\u2028label\x85\r\x0b\x0c\x1c")
 @example("/media/a - b")
 @example("/media/\\040")
+@example("-")
 def test_a_disk_is_found_mounted_whatever_its_label_put_into_the_mount_point(where: str) -> None:
     line = f"36 35 8:17 / {escaped(where)} rw shared:1 - vfat /dev/sdb1 rw\n"
     assert parse_mountinfo(line)["8:17"] == where

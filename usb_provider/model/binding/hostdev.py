@@ -6,8 +6,9 @@ binding.py's; talking to libvirt is virt/domain.py's.
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from usb_provider.model.devices.device import Speed, UsbDevice
 
@@ -32,7 +33,10 @@ class UnreadableDomain(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hostdev:
-    """One USB hostdev of a domain; what its XML leaves out is None. ``missing``: libvirt has no device behind it."""
+    """One USB hostdev of a domain; what its XML leaves out is None. ``missing``: libvirt has no device behind it.
+
+    ``controller`` is the index of the guest's USB controller that has it on a port of its own.
+    """
 
     alias: str | None
     vendor_id: str | None
@@ -40,6 +44,7 @@ class Hostdev:
     bus: int | None
     device: int | None
     missing: bool = False
+    controller: int | None = None
 
     @property
     def provider_uuid(self) -> str | None:
@@ -59,11 +64,15 @@ class Hostdev:
 
 @dataclass(frozen=True, slots=True)
 class UsbController:
-    """One USB controller of a guest: how fast a device it takes, and how many of its ports are free."""
+    """One USB controller of a guest: how fast a device it takes, and how many of its ports are free.
+
+    A hostdev of ours counts as taking no port (:meth:`Guest.with_ports_taken_by`).
+    """
 
     model: str
     fastest: Speed
     free_ports: int
+    index: int = 0
 
     def takes(self, speed: Speed) -> bool:
         """Whether a device of *speed* works on it; one of unknown speed is taken for the slowest."""
@@ -88,6 +97,12 @@ class Guest:
     def ours(self) -> tuple[Hostdev, ...]:
         """The hostdevs that carry our alias."""
         return tuple(hostdev for hostdev in self.hostdevs if hostdev.provider_uuid is not None)
+
+    def with_ports_taken_by(self, hostdevs: Iterable[Hostdev]) -> "Guest":
+        """This guest where *hostdevs*, some of ours, keep the ports that they have."""
+        taken = Counter(hostdev.controller for hostdev in hostdevs)
+        controllers = (replace(each, free_ports=each.free_ports - taken[each.index]) for each in self.controllers)
+        return replace(self, controllers=tuple(controllers))
 
 
 def alias(provider_uuid: str) -> str:
@@ -176,6 +191,7 @@ def _hostdev(element: ET.Element) -> Hostdev:
         bus=_number(where, "bus"),
         device=_number(where, "device"),
         missing=source is not None and source.get("missing") == "yes",
+        controller=_controller_of(element),
     )
 
 
@@ -190,23 +206,27 @@ def _number(element: ET.Element | None, name: str) -> int | None:
     return int(value, 10) if value.isascii() and value.isdigit() else None
 
 
+def _controller_of(element: ET.Element) -> int | None:
+    """The index of the guest's USB controller of which a device takes a port; None where it takes none."""
+    address = element.find("address")
+    # A port of a guest's hub ("1.2") does not take one of the controller's own.
+    if address is None or address.get("type") != "usb" or "." in address.get("port", ""):
+        return None
+    return _number(address, "bus") or 0
+
+
 def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
     """The USB controllers, companions counted with the one that they belong to (they share its index).
 
-    A hostdev of ours takes no port of them: what a guest comes with from a save file or another host is detached before
-    anything is attached.
+    A hostdev of ours takes no port of them: at a start or an arrival, what a guest comes with from a save file or
+    another host is detached before anything is attached.
     """
-    used: dict[int, int] = {}
-    for element in devices:
-        address = element.find("address")
-        if element.tag == "controller" or address is None or address.get("type") != "usb":
-            continue
-        if element.tag == "hostdev" and _hostdev(element).provider_uuid is not None:
-            continue
-        # A port of a guest's hub ("1.2") does not take one of the controller's own.
-        if "." not in address.get("port", ""):
-            index = _number(address, "bus") or 0
-            used[index] = used.get(index, 0) + 1
+    used = Counter(
+        _controller_of(element)
+        for element in devices
+        if element.tag != "controller"
+        and not (element.tag == "hostdev" and _hostdev(element).provider_uuid is not None)
+    )
     found: dict[int, UsbController] = {}
     for element in devices.findall("controller"):
         model = element.get("model", "")
@@ -217,7 +237,7 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
         ports = _number(element, "ports") or _MODEL_PORTS[kind]
         known = found.get(index)
         if known is None or _RANK[_MODEL_SPEED[kind]] > _RANK[known.fastest]:
-            found[index] = UsbController(model or "piix3-uhci", _MODEL_SPEED[kind], ports - used.get(index, 0))
+            found[index] = UsbController(model or "piix3-uhci", _MODEL_SPEED[kind], ports - used[index], index)
     return tuple(found[index] for index in sorted(found))
 
 

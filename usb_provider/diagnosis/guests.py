@@ -1,0 +1,101 @@
+"""The checks of guests: whether each can take what it holds, and whether one has a hostdev that it should not have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from usb_provider.diagnosis.check import SHOWN, Check, Finding, count
+from usb_provider.diagnosis.context import Context, Maybe, Reading, Unknown
+from usb_provider.diagnosis.libvirt import LIBVIRT
+from usb_provider.diagnosis.trouble import Trouble
+from usb_provider.model.binding.decision import decide
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.refusals import start_refusals
+
+_HOLDINGS = Reading("holdings", lambda context: context.neighbours.holdings())
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts:
+    """Guests as libvirt has them, and what consumers hold, as Placement and udev have it."""
+
+    guests: tuple[RunningGuest, ...]
+    holdings: tuple[Holding, ...]
+    known: frozenset[str]
+
+
+class _GuestsCheck(Check[GuestFacts]):
+    of_guests = True
+
+    def read(self, context: Context) -> Maybe[GuestFacts]:
+        """What libvirt, Placement and udev say."""
+        context.begin(LIBVIRT, _HOLDINGS)
+        hypervisor, holdings = context.get(LIBVIRT), context.get(_HOLDINGS)
+        if isinstance(hypervisor, Unknown):
+            return hypervisor
+        if isinstance(hypervisor, Trouble):
+            return Unknown("libvirt could not be asked for its guests.")
+        if isinstance(holdings, Unknown):
+            return Unknown(f"The allocations could not be read: {holdings.why}")
+        return GuestFacts(hypervisor.running, holdings, hypervisor.known)
+
+
+class ControllersCheck(_GuestsCheck):
+    """Whether each running guest can take what it holds and does not have yet."""
+
+    name = "controller models"
+
+    def judge(self, facts: GuestFacts) -> Finding:
+        """By the rules by which the hook refuses a start; the ports that our hostdevs keep are taken."""
+        said: list[str] = []
+        holders = 0
+        detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
+        leaving = {(each.guest_uuid, each.hostdev) for each in detaches}
+        for running in facts.guests:
+            guest = running.guest
+            held = [holding for holding in facts.holdings if guest.uuid in holding.consumers]
+            holders += bool(held)
+            has = {hostdev.provider_uuid for hostdev in guest.ours}
+            # Only what is about the controller: that a device is missing, others say.
+            there = [each for each in held if each.device is not None]
+            wanted = [each for each in there if each.provider_uuid not in has]
+            alone = [replace(each, consumers=frozenset({guest.uuid})) for each in wanted]
+            # A device that the agent detaches and attaches again, since its address is another one, needs a port still.
+            again = {each.provider_uuid for each in there}
+            now = guest.with_ports_taken_by(
+                each for each in guest.ours if (guest.uuid, each) not in leaving or each.provider_uuid in again
+            )
+            said += [f"Guest {guest.name}: {refusal}" for refusal in start_refusals(now, alone, ())]
+        if said:
+            return self.wrong(
+                _sentences(said),
+                "Change flavor and image as the sentence says, then resize or rebuild the server: a controller cannot "
+                "be added to a guest that runs.",
+            )
+        if not holders:
+            return self.ok("No running guest holds a USB device.")
+        return self.ok(
+            f"{count(holders, 'running guest')} can take what {'it holds' if holders == 1 else 'they hold'}."
+        )
+
+
+class StaleHostdevsCheck(_GuestsCheck):
+    """Whether a guest has a hostdev of ours that it should not have any more."""
+
+    name = "stale hostdevs"
+
+    def judge(self, facts: GuestFacts) -> Finding:
+        """What the agent would detach."""
+        detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
+        if not detaches:
+            return self.ok("Every hostdev that the agent attached is where it should be.")
+        return self.wrong(
+            _sentences(
+                [f"Guest {each.guest_name} has {each.hostdev.alias}, and {each.why.value}." for each in detaches]
+            ),
+            "A running agent detaches it within moments; if it stays, usb-provider status says why.",
+        )
+
+
+def _sentences(said: Sequence[str]) -> str:
+    return " ".join(said[:SHOWN]) + (f" And {len(said) - SHOWN} more." if len(said) > SHOWN else "")

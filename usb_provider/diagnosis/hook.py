@@ -1,0 +1,185 @@
+"""The checks of the hook: whether its file is right, and whether the libvirt that runs knows it (docs/adr/0011)."""
+
+import contextlib
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from usb_provider.diagnosis.agent_socket import hook_called_at
+from usb_provider.diagnosis.check import Check, Finding
+from usb_provider.diagnosis.context import Context, Maybe, Unknown
+from usb_provider.diagnosis.libvirt import DAEMONS
+from usb_provider.host.daemons import Daemon
+
+_MARGIN = 2.0
+"""Seconds by which the kernel's and the file system's clocks may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookFacts:
+    """The hook's file. *current*: it is what this version installs; *socket* is the one that it asks at, and
+    *agents_socket* the one at which the agent answers.
+    """
+
+    path: str
+    exists: bool
+    executable: bool = False
+    current: bool = False
+    socket: str | None = None
+    has_python: bool = True
+    agents_socket: str = ""
+
+
+class HookCheck(Check[HookFacts]):
+    """Whether the hook is there, can run, and asks where the agent answers."""
+
+    name = "hook"
+    of_guests = True
+
+    def read(self, context: Context) -> HookFacts:
+        """What is at the hook's path."""
+        return read_hook(context)
+
+    def judge(self, facts: HookFacts) -> Finding:
+        """What keeps it from running before what it does when it runs."""
+        install = 'Run "usb-provider install-hook" as root.'
+        if not facts.exists:
+            return self.wrong(
+                f"{facts.path} is not there, so libvirt starts guests without asking the agent for their devices.",
+                'Run "usb-provider install-hook" as root, then restart libvirtd (or virtqemud); guests go on running.',
+            )
+        if not facts.executable:
+            return self.wrong(
+                f"{facts.path} is not executable, so libvirt leaves it out.",
+                f"chmod 0755 {facts.path}, then restart libvirtd (or virtqemud); guests go on running.",
+            )
+        if not facts.has_python:
+            return self.wrong(
+                "The hook needs python3, which is not in the path.", "Install python3 where libvirt runs."
+            )
+        if facts.socket is not None and facts.agents_socket and facts.socket != facts.agents_socket:
+            return self.wrong(
+                f"{facts.path} asks at {facts.socket}, and [hook]socket is {facts.agents_socket}.", install
+            )
+        if not facts.current:
+            return self.warning(f"{facts.path} is not the one that this version of usb-provider installs.", install)
+        return self.ok(f"{facts.path} is installed, executable and up to date.")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFacts:
+    """What tells whether libvirt knows the hook. Times are in seconds since 1970.
+
+    *unchanged* is since when an executable hook has been as it is now; *dated* is its date, which "install-hook" keeps
+    when it writes a newer one, and which others may set as they like; both are None where no hook is. *called* is when
+    a hook last asked the agent, None when never or when no agent answers.
+    """
+
+    daemons: tuple[Daemon, ...]
+    unchanged: float | None
+    dated: float | None
+    called: float | None
+
+
+class HookLoadedCheck(Check[LoadedFacts]):
+    """Whether the libvirt that runs knows that there is a hook.
+
+    libvirt looks for hooks when it starts and when it is told to reload, and remembers only whether it found any that
+    is executable; if it did, it runs all that are there at each call (virHookInitialize, virHookCall in its
+    src/util/virhook.c).
+    """
+
+    name = "hook loaded"
+    of_guests = True
+
+    def read(self, context: Context) -> Maybe[LoadedFacts]:
+        """Processes, files, and what the agent says."""
+        daemons = context.get(DAEMONS)
+        if isinstance(daemons, Unknown):
+            return daemons
+        # Another hook makes libvirt look for all of them, but ours has to be there.
+        since = hook_since(context.hook_path.parent) if read_hook(context).executable else None
+        unchanged, dated = since or (None, None)
+        return LoadedFacts(daemons, unchanged, dated, hook_called_at(context))
+
+    def judge(self, facts: LoadedFacts) -> Finding:
+        """The best evidence first."""
+        if not facts.daemons:
+            return self.not_checked(
+                "Neither virtqemud nor libvirtd runs, as far as this process can see; each looks for hooks when it "
+                "starts."
+            )
+        if facts.unchanged is None:
+            return self.not_checked("There is no hook that libvirt could have loaded.")
+        daemon = max(facts.daemons, key=lambda each: each.started)
+        who = f"{daemon.name} (process {daemon.pid})"
+        if facts.called is not None and facts.called > daemon.started:
+            return self.ok(f"{who} has called the hook since it started.")
+        if facts.unchanged <= daemon.started + _MARGIN:
+            return self.ok(f"{who} started when the hook was already there.")
+        restart = f"systemctl restart {daemon.name}; guests go on running."
+        if facts.dated is not None and facts.dated <= daemon.started:
+            return self.warning(
+                f"The hook was changed after {who} started; by its date it had been there before. No call of it is "
+                f"known since.",
+                f"Start a guest and run this again, or restart it: {restart}",
+            )
+        return self.wrong(
+            f"{who} started before the hook was last written, and no call of the hook is known since.",
+            f"Restart it: {restart}",
+        )
+
+
+def read_hook(context: Context) -> HookFacts:
+    """The hook's file, compared with what this version would install.
+
+    :raises OSError: when this user may not look.
+    """
+    return hook_file(context.hook_path, context.hook_text, str(context.options.hook.socket))
+
+
+def hook_file(path: Path, wanted: str, agents_socket: str) -> HookFacts:
+    """The hook at *path*, compared with the text that it should have.
+
+    :raises OSError: when this user may not look.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return HookFacts(str(path), exists=False)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    socket = re.search(r'^SOCKET = "((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
+    return HookFacts(
+        str(path),
+        exists=True,
+        executable=stat.S_ISREG(mode) and bool(mode & 0o111),
+        current=text == wanted,
+        socket=re.sub(r"\\(.)", r"\1", socket[1]) if socket else None,
+        has_python=shutil.which("python3") is not None,
+        agents_socket=agents_socket,
+    )
+
+
+def hook_since(directory: Path) -> tuple[float, float] | None:
+    """Since when the oldest of the hooks that libvirt would run has been as it is, and the oldest date of one.
+
+    In seconds since 1970; None where there is no hook. *directory* is qemu.d; libvirt's other hook, the file qemu, is
+    beside it.
+
+    :raises OSError: when this user may not look.
+    """
+    found = []
+    candidates = [directory.with_suffix("")]
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        candidates += directory.iterdir()
+    for path in candidates:
+        try:
+            entry = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISREG(entry.st_mode) and entry.st_mode & 0o111:
+            # ctime also moves when the mode changes, and no program can set it.
+            found.append((entry.st_ctime, entry.st_mtime))
+    return (min(changed for changed, _ in found), min(dated for _, dated in found)) if found else None
