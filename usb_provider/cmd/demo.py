@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.cmd import output
-from usb_provider.demo import recording, testbed
+from usb_provider.demo import recording, testbed, umockdev
 from usb_provider.demo import scheduler as stand_in
 from usb_provider.demo.embedded import EmbeddedPlacement
 from usb_provider.exception import ConfigError, UsbProviderError
@@ -75,7 +75,7 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show everything; stay until interrupted unless --once."""
     source = arguments.recording or (None if _has_devices() else recording.bundled())
-    if source is not None and not testbed.is_active():
+    if source is not None and not umockdev.is_active():
         _again_under_umockdev()
     with contextlib.ExitStack() as stack:
         show = Show(output.console())
@@ -349,7 +349,7 @@ def _has_devices() -> bool:
 
 def _again_under_umockdev() -> None:
     """Run this very command again, with umockdev's library loaded before any other."""
-    words = testbed.wrap([sys.executable, "-m", "usb_provider.cmd.main", *sys.argv[1:]])
+    words = umockdev.wrap([sys.executable, "-m", "usb_provider.cmd.main", *sys.argv[1:]])
     os.execvp(words[0], words)
 
 
