@@ -7,10 +7,12 @@ only when this command runs: no other command, and no agent, loads it.
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from usb_provider.exception import ConfigError
 
@@ -47,7 +49,7 @@ def declare(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show everything; stay until interrupted unless --once."""
+    """Show everything; stay until a signal ends it, unless --once."""
     from usb_provider.cmd import output
     from usb_provider.demo import live, show, umockdev
     from usb_provider.demo.configuration import RECORDED_RULES, ROOT_NAME, rules_for, write_files
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = arguments.recording or (None if _has_devices() else bundled())
     if source is not None and not umockdev.is_active():
         _again_under_umockdev()
+    _end_in_order()
     with contextlib.ExitStack() as stack:
         screen = show.Show(output.console(), output.device_table)
         bed = stack.enter_context(_recorded(source)) if source is not None else None
@@ -79,6 +82,20 @@ def run(arguments: argparse.Namespace) -> int:
                 live.stay(screen, report, host, bed)
             screen.say("The demo has ended, and its Placement with it.")
     return 0
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with its Placement, and with the files of its devices."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        for each in signals:  # a shell that ends may send a second SIGHUP, and that must not stop the cleaning up
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in signals:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # nohup ignores SIGHUP for the demo
+            signal.signal(each, end)
 
 
 @contextlib.contextmanager
