@@ -20,7 +20,17 @@ import pytest
 
 from tests.fixtures.keystone import Keystone, keystone
 from tests.fixtures.placement import PlacementServer, assert_usb_view, placement, placement_server, usb_view
-from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, KEY_TRAITS, PROGRAM, Program, environment, program
+from tests.fixtures.processes import (
+    KEY,
+    KEY_NAME,
+    KEY_RULE,
+    KEY_TRAITS,
+    PROGRAM,
+    Program,
+    as_at_a_terminal,
+    environment,
+    program,
+)
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
 from usb_provider.demo import recording
 from usb_provider.demo.description import usb_device
@@ -628,13 +638,14 @@ def test_an_interrupt_ends_a_command_without_a_word(
         go_on.wait(20)
 
     placement.before("GET", hold)
-    process = program.start("plan", stdout=subprocess.PIPE)
+    with as_at_a_terminal():
+        process = program.start("plan", stdout=subprocess.PIPE)
     eventually(asked.is_set)
     process.send_signal(signal.SIGINT)
     try:
         out, err = process.communicate(timeout=5)
     except subprocess.TimeoutExpired:
-        # CPython sleeps through a signal that comes right before it waits for the answer; whoever typed it types again.
+        # CPython sleeps through a signal that comes right before it waits for the answer; the user types it again.
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=5)
     finally:

@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.processes import PROGRAM, environment, interruptible
+from tests.fixtures.processes import PROGRAM, as_at_a_terminal, environment
 from tests.fixtures.testbed import eventually, needs_umockdev
 
 pytestmark = needs_umockdev
@@ -18,12 +19,13 @@ pytestmark = needs_umockdev
 class Demo:
     """A demo that stays; its output goes to a file, and its standard input stays open."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, start: AbstractContextManager[None]) -> None:
+        """Start it in the context of *start*, where the signals are as it shall find them."""
         self.state_dir = directory / "state"
         self._output = directory / "output"
         outside = environment()
         outside.pop("UMOCKDEV_DIR", None)
-        with self._output.open("wb") as output, interruptible():
+        with self._output.open("wb") as output, start:
             self.process = subprocess.Popen(
                 [*PROGRAM, "demo", "--state-dir", self.state_dir],
                 stdin=subprocess.PIPE,
@@ -64,13 +66,30 @@ def _content(path: Path) -> bytes:
         return b""
 
 
+@contextmanager
+def _as_by_nohup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def started(directory: Path, start: AbstractContextManager[None]) -> Iterator[Demo]:
+    """A demo that is killed at the end, should it still run."""
+    demo = Demo(directory, start)
+    with demo.process:
+        try:
+            yield demo
+        finally:
+            demo.process.kill()
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    made = Demo(tmp_path)
-    with made.process:
+    with started(tmp_path, as_at_a_terminal()) as made:
         yield made
-        if made.process.poll() is None:
-            made.process.kill()
 
 
 def test_a_show_that_ends_gives_no_commands_for_a_placement_that_is_gone(tmp_path: Path) -> None:
@@ -105,13 +124,8 @@ def test_a_demo_that_is_ended_while_its_placement_starts_takes_it_along(demo: De
 
 
 def test_a_demo_that_nohup_started_outlives_its_terminal(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        made = Demo(tmp_path)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with made.process:
-        made.wait_for("Live:")
-        made.process.send_signal(signal.SIGHUP)
-        made.process.send_signal(signal.SIGTERM)
-        assert made.process.wait(20) == 143, made.output
+    with started(tmp_path, _as_by_nohup()) as demo:
+        demo.wait_for("Live:")
+        demo.process.send_signal(signal.SIGHUP)
+        demo.process.send_signal(signal.SIGTERM)
+        assert demo.process.wait(20) == 143, demo.output
