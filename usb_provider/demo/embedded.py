@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from keystoneauth1 import adapter, session, token_endpoint
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -43,6 +43,21 @@ ROOT_TRAITS = (
     "COMPUTE_VOLUME_MULTI_ATTACH",
     "HW_ARCH_X86_64",
 )
+
+
+class EmbeddedAnswer(Protocol):
+    """What Placement answers, as requests has it."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+
+    def json(self) -> Any:
+        """The body, decoded."""
 
 
 class EmbeddedPlacement:
@@ -189,13 +204,15 @@ class EmbeddedPlacement:
         *,
         params: Mapping[str, str] | None = None,
         accept: Sequence[int] = (),
-    ) -> Any:
-        """Give the response when its status is 2xx or in *accept*; else raise EmbeddedError."""
-        more: dict[str, Any] = {} if body is None else {"json": body}
-        if params is not None:
-            more["params"] = params
+    ) -> EmbeddedAnswer:
+        """Give what Placement answers when the status is 2xx or in *accept*.
+
+        :raises EmbeddedError: when Placement does not answer, or with another status.
+        """
         try:
-            answer = self._adapter.request(path, method, microversion=MICROVERSION, **more)
+            answer: EmbeddedAnswer = self._adapter.request(
+                path, method, microversion=MICROVERSION, json=body, params=params
+            )
         except ksa_exceptions.ClientException as error:
             raise EmbeddedError(
                 "the embedded Placement does not answer; its log ends: " + _last_line(self.directory / LOG_NAME)

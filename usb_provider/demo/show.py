@@ -111,7 +111,7 @@ def show_all(show: Show, report: Reporter, placement: EmbeddedPlacement, bed: Te
     show.heading("Instances claim devices until none is left")
     held = _claim_all(show, placement, wanted, names)
     if bed is not None:
-        show.heading("Unplug and replug: one device that an instance holds, and one that nobody holds")
+        show.heading("Unplug and replug: one device that an instance holds, and one that is free")
         _unplug_and_replug(show, report, bed, found, held)
 
 

@@ -66,7 +66,7 @@ def settled(bell: Bell) -> None:
 
 @contextlib.contextmanager
 def overrun_socket() -> Iterator[tuple[socket.socket, Callable[[], None]]]:
-    """A netlink socket that has lost messages, since nobody read it (its error is ENOBUFS), and what sends one more."""
+    """A netlink socket that has lost messages, since it was not read (error ENOBUFS), and what sends one more."""
     usersock, group = 2, 1
     with (
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, usersock) as slow,

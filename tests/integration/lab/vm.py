@@ -223,7 +223,7 @@ class Vm:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody is there any more: the kernel has panicked, or stands still though no test wanted it to."""
+        """Whether the host is of no more use: its kernel has panicked, or stands still though no test wanted it to."""
         if self.is_frozen:
             return False
         if self.has_panicked:
@@ -265,7 +265,7 @@ class Vm:
         """Give what root's *command* prints on standard output.
 
         :raises CommandFailed: when it ends with another code than 0 (and *check*), or not within *timeout* seconds.
-        :raises HostPanicked: when there is nobody any more to run it; trying again is of no use.
+        :raises HostPanicked: when the kernel has panicked, so that trying again is of no use.
         """
         words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:

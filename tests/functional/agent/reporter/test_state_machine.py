@@ -300,7 +300,7 @@ class Host(RuleBasedStateMachine):
             assert offered == {uuid for uuid in expected if rc in rows[uuid].inventory}
 
     def _check_what_it_asked(self, last: Pass) -> None:
-        """A quiet pass asks for the tree, and who holds those providers that would be otherwise if nobody did."""
+        """A quiet pass asks for the tree, and for the holders of those providers that claims keep as they are."""
         assert {each.method for each in self.server.requests} == {"GET"}, self.server.requests
         assert last.requests == len(self.server.requests) <= 1 + len(self.world.story.claims)
         there = {port: THINGS[each.thing] for port, each in self.world.plugged.items()}
@@ -347,7 +347,7 @@ class Host(RuleBasedStateMachine):
         assert required <= row.traits <= required | allowed, (port, row.traits ^ required)
 
     def _check_gone(self, row: Row, state: str) -> None:
-        """What is left of a device that is not offered can be had by nobody, and says why."""
+        """What is left of a device that is not offered cannot be allocated, and says why."""
         assert not any(reserved < total for total, reserved in row.inventory.values()), row
         assert row.traits & {ABSENT, WITHDRAWN} == {state}, row
         keeps = row.allocations or row.uuid in self.world.story.reserved | self.world.story.drained
