@@ -34,7 +34,7 @@ from usb_provider.agent.store import RuleTraitStore
 from usb_provider.cmd.setup import WORKERS
 from usb_provider.conf import load
 from usb_provider.demo.embedded import EmbeddedPlacement
-from usb_provider.demo.testbed import UMOCKDEV_PACKAGES, wrap
+from usb_provider.demo.umockdev import UMOCKDEV_PACKAGES, wrap
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.host_state import ReportSettings

@@ -1,6 +1,7 @@
 """Imports point inward, and each neighbour has one door."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -123,6 +124,20 @@ def test_only_one_file_makes_reports() -> None:
 def test_only_the_openstack_commands_know_of_the_openstack_client(package: str) -> None:
     assert importers(package)
     assert {name for name in importers(package) if not name.startswith("usb_provider/osc/")} == set()
+
+
+def test_only_the_demo_imports_the_simulated_host_and_the_embedded_placement() -> None:
+    found = {name for name in importers("usb_provider.demo") if not name.startswith("usb_provider/demo/")}
+    assert found == {"usb_provider/cmd/demo.py"}
+
+
+def test_no_other_command_loads_the_demo() -> None:
+    words = (
+        "import sys; from usb_provider.cmd.main import parser; parser(); "
+        "print(*(name for name in sys.modules if name.startswith('usb_provider.demo')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert loaded.split() == []
 
 
 def test_the_hook_runs_on_the_standard_library_alone() -> None:

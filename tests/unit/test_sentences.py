@@ -20,7 +20,7 @@ PAGES = ("troubleshooting", "binding", "moves", "device_spec")
 ITS_OWN_ADVICE = {"model/flavor.py", "model/verdict.py", "model/audit.py", "cmd/doctor.py"}
 DOCTOR = "usb_provider/diagnosis/"
 # The demo's plugging by hand and the tests' replayed hosts say what is to be done as well.
-FOR_DEVELOPERS = {"host/description.py", "host/recording.py", "host/testbed.py"}
+FOR_DEVELOPERS = {"demo/description.py", "demo/recording.py", "demo/testbed.py", "demo/umockdev.py"}
 
 ERRORS = {name for name, kind in vars(exception).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 SAY = ERRORS | {"EmbeddedError", "Note", "Offer", "Refusal"}

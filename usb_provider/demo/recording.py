@@ -130,6 +130,13 @@ class Recording:
         }
         return cls(folder, tuple(platform), MappingProxyType(devices), MappingProxyType(contents))
 
+    def file_of(self, path: str) -> Path | None:
+        """The file that describes the node at *path*; None when there is none."""
+        for file in sorted(self.directory.glob("*.umockdev")):
+            if f"P: {path}\n" in file.read_text(encoding="utf-8", errors="surrogateescape"):
+                return file
+        return None
+
 
 def bundled() -> Path:
     """The folder of the recording that is installed with this package: a host with many devices."""

@@ -30,7 +30,7 @@ def candidates(placement: EmbeddedPlacement, resource_class: str) -> tuple[Candi
 
 
 def claim(placement: EmbeddedPlacement, consumer: str, candidate: Candidate) -> bool:
-    """Allocate *candidate* to *consumer*; False when somebody was quicker."""
+    """Allocate *candidate* to *consumer*; False when another claim came first."""
     body = {
         "allocations": {provider: {"resources": resources} for provider, resources in candidate.allocations.items()},
         "consumer_generation": None,
@@ -38,4 +38,4 @@ def claim(placement: EmbeddedPlacement, consumer: str, candidate: Candidate) -> 
         "project_id": "usb-demo",
         "user_id": "usb-demo",
     }
-    return bool(placement.request("PUT", f"/allocations/{consumer}", body, accept=(409,)).status_code == 204)
+    return placement.request("PUT", f"/allocations/{consumer}", body, accept=(409,)).status_code == 204

@@ -35,7 +35,7 @@ RULES = (
 
 @pytest.fixture
 def page_host(testbed: Testbed, program: Program, placement: PlacementServer) -> Program:
-    """The recorded host, reported already, from which somebody has pulled the camera since."""
+    """The recorded host, which was reported already."""
     testbed.load(Recording.read(bundled()))
     placement.create_root("compute1.example.org", ROOT_UUID)
     program.use(placement)

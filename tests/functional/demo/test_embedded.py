@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from usb_provider.demo import embedded
-from usb_provider.demo.embedded import EmbeddedError, EmbeddedPlacement
+from usb_provider.demo import embedded, embedded_service
+from usb_provider.demo.embedded import EmbeddedPlacement
+from usb_provider.demo.embedded_service import EmbeddedError
 
 ROOT = "8c6ec88c-8bc9-4331-accd-1a968514fa28"
 
@@ -164,7 +165,7 @@ def test_a_start_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(embedded_service.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match=r"pip install usb-provider\[demo\]$"):
         EmbeddedPlacement.start(tmp_path)
 
@@ -212,7 +213,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path):
 
 def test_by_hand_it_prints_its_endpoint_alone_and_ends_on_sigterm(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-m", embedded.MODULE, "--directory", str(tmp_path)],
+        [sys.executable, "-m", embedded_service.MODULE, "--directory", str(tmp_path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -230,7 +231,7 @@ def test_by_hand_it_prints_its_endpoint_alone_and_ends_on_sigterm(tmp_path):
 def test_by_hand_a_failure_before_the_log_exists_goes_to_stderr(tmp_path):
     (tmp_path / "file").touch()
     run = subprocess.run(
-        [sys.executable, "-m", embedded.MODULE, "--directory", str(tmp_path / "file")],
+        [sys.executable, "-m", embedded_service.MODULE, "--directory", str(tmp_path / "file")],
         capture_output=True,
         text=True,
         check=False,

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import pyudev
 
-from usb_provider.demo import testbed as umockdev
+from usb_provider.demo import umockdev
 from usb_provider.demo.description import usb_device
 from usb_provider.demo.recording import Recording, RecordingError, bundled
-from usb_provider.demo.testbed import Testbed, wrap
+from usb_provider.demo.testbed import Testbed
+from usb_provider.demo.umockdev import wrap
 
 needs_umockdev = pytest.mark.skipif(
     not umockdev.is_active() and "CI" not in os.environ,

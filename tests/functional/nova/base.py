@@ -34,7 +34,7 @@ from placement import deploy
 
 from tests.fixtures.placement import PlacementServer, WsgiApp
 from tests.functional.nova.hands import Hands, environment
-from usb_provider.demo import testbed as umockdev
+from usb_provider.demo import umockdev
 
 # Importing nova's tests sets logging up for the whole process; other tests are to be as quiet as before.
 log = logging.getLogger()

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from usb_provider.demo import testbed as umockdev
+from usb_provider.demo import umockdev
 from usb_provider.demo.recording import Recording, RecordingError
 from usb_provider.demo.testbed import Testbed
 

@@ -12,188 +12,27 @@ To look around in one: ``python -m tests.integration.lab.vm``.
 """
 
 import fcntl
-import hashlib
-import json
-import os
 import shlex
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
 from tests.integration.lab import child
+from tests.integration.lab.errors import CommandFailed, HostPanicked, LabError, QmpError
+from tests.integration.lab.machine import JOIN_LAN, LAN, MACHINE, MAKE_READY, PORTS, Image, host_name
+from tests.integration.lab.qmp import Qmp
 
 LOOPBACK = "10.0.2.2"
 """The address at which the test host reaches what listens on 127.0.0.1 of the machine that runs the tests."""
-LAN = {1: "10.9.0.1", 2: "10.9.0.2"}
-"""Addresses of the test hosts on the wire between them, by number."""
-CONTROLLERS = ("xhci", "xhci2")
-"""The host's USB controllers by QEMU's id; each is two buses of eight ports, USB 2 and USB 3."""
-PORTS = 8
-
-# Emulated throughout, so that no /dev/kvm is needed; the processor that QEMU emulates virtualizes in turn (AMD's SVM),
-# so the guests inside run under KVM. Without la57 there is one level of page tables less to emulate.
-_MACHINE = [
-    *shlex.split(
-        "-machine q35,usb=off,vmport=off -accel tcg,thread=multi,tb-size=1024 -cpu max,la57=off -smp 2 -m 3072 "
-        "-nodefaults -no-user-config -display none -rtc base=utc -device virtio-rng-pci "
-        "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile="
-    ),
-    # The documents name a device by the first controller's place, 00:04.0; what is new comes after the controllers.
-    *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={PORTS},p3={PORTS}")),
-    *("-device", "virtio-net-pci,netdev=lan,romfile="),
-    "-append",
-    # The clock is the HPET: a TSC that was measured while the machine is busy would be wrong by far, and be saved so.
-    "console=ttyS0 quiet rw mitigations=off nokaslr random.trust_cpu=on no_timer_check tsc=reliable clocksource=hpet "
-    "net.ifnames=0 systemd.show_status=0 selinux=0 apparmor=0",
-]
-# What is slow the first time is done before the host is saved: libvirt finds out what its QEMU can do, and the files of
-# the product's dependencies are read.
-_MAKE_READY = """\
-until virsh list >/dev/null 2>&1; do sleep 0.3; done
-virsh domcapabilities --virttype qemu >/dev/null && virsh domcapabilities --virttype kvm >/dev/null
-/opt/usb-provider/bin/python -c 'import keystoneauth1.loading, libvirt, oslo_config.cfg, oslo_log.log, pyudev'
-udevadm settle
-until [ "$(systemctl is-system-running)" != starting ]; do sleep 0.3; done
-sync
-"""
-# Both hosts go on from the same saved one: what libvirt and the wire tell them apart by is set here, for good.
-# The sockets stop too: an agent that asks for libvirt would start it again, and it takes no new socket while it runs.
-_JOIN_LAN = """\
-set -e
-cat > /etc/systemd/system/lan.service <<'UNIT'
-[Unit]
-Before=libvirtd.service
-[Service]
-Type=oneshot
-ExecStart=/bin/ip link set eth1 address 52:54:00:00:09:0{number}
-ExecStart=/bin/ip address replace {address}/24 dev eth1
-ExecStart=/bin/ip link set eth1 up
-[Install]
-WantedBy=multi-user.target
-UNIT
-echo {name} > /etc/hostname && hostname {name}
-printf '%s\\n' '127.0.0.1 localhost' {hosts} > /etc/hosts
-sed -i '/^host_uuid\\|^auth_tcp/d' /etc/libvirt/libvirtd.conf
-echo 'host_uuid = "00000000-0000-4000-8000-00000000000{number}"' >> /etc/libvirt/libvirtd.conf
-echo 'auth_tcp = "none"' >> /etc/libvirt/libvirtd.conf
-systemctl daemon-reload
-systemctl enable --quiet --now lan
-systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
-systemctl enable --now libvirtd-tcp.socket
-systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
-until virsh list >/dev/null 2>&1; do sleep 0.3; done
-sync
-"""
 _BOOT_SECONDS = 300
 _ANSWER_SECONDS = 90
 """A host that has not answered for so long hangs: emulated as it is, it may be slow, but not so slow."""
 _NO_CONNECTION = 255
 """What ssh ends with when it was not the command that failed."""
-
-
-class LabError(Exception):
-    """The test host did not do what the laboratory itself needs; the sentence says what."""
-
-
-class CommandFailed(LabError):
-    """A command in the test host ended with another code than 0, or not in time (code None)."""
-
-    def __init__(self, command: str, code: int | None, output: str) -> None:
-        super().__init__(f"{command!r} gave {'no answer in time' if code is None else code}: {output.strip()}")
-        self.code = code
-        self.output = output
-
-
-class HostPanicked(LabError):
-    """The test host's kernel has panicked; :meth:`Vm.revive` makes it usable again."""
-
-
-class QmpError(LabError):
-    """QEMU refused a command."""
-
-
-class Qmp:
-    """One connection to QEMU's monitor, and the events that it has sent since."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(60)
-        self._socket.connect(str(path))
-        self._stream: IO[bytes] = self._socket.makefile("rb")
-        self._events: list[dict[str, Any]] = []
-        self._read()
-        self("qmp_capabilities")
-
-    def _read(self) -> dict[str, Any]:
-        line = self._stream.readline()
-        if not line:
-            raise LabError("QEMU has ended")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def __call__(self, execute: str, **arguments: Any) -> Any:
-        """Give what QEMU returns for the command; an underscore in an argument's name stands for a dash."""
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._socket.sendall(json.dumps({"execute": execute, "arguments": named}).encode() + b"\n")
-        while True:
-            message = self._read()
-            if "error" in message:
-                raise QmpError(f"{execute} {named}: {message['error']['desc']}")
-            if "return" in message:
-                return message["return"]
-            self._events.append(message)
-
-    def hmp(self, command: str) -> str:
-        """Give what the human monitor prints for *command*."""
-        return str(self("human-monitor-command", command_line=command))
-
-    def wait_for(self, event: str, **data: Any) -> None:
-        """Return when *event* with *data* has come, now or before; such a one counts once."""
-        while True:
-            for message in self._events:
-                if message["event"] == event and data.items() <= message.get("data", {}).items():
-                    self._events.remove(message)
-                    return
-            self._events.append(self._read())
-
-    def close(self) -> None:
-        """Hang up."""
-        self._stream.close()
-        self._socket.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What build.sh made: a directory with the disk, the kernel and the key."""
-
-    directory: Path
-
-    @classmethod
-    def build(cls) -> Self:
-        """Give the image for the recipe and the dependencies as they are now, built if there is none yet.
-
-        :raises LabError: when it cannot be built; build.sh has said why on standard error.
-        """
-        script = Path(__file__).with_name("build.sh")
-        environment = os.environ | {"PYTHON": sys.executable}
-        environment.pop("LD_PRELOAD", None)
-        done = subprocess.run([script], stdout=subprocess.PIPE, env=environment, text=True, check=False)
-        if done.returncode:
-            raise LabError(f"{script} failed with {done.returncode}")
-        return cls(Path(done.stdout.splitlines()[-1]))
-
-    def saved(self) -> Path:
-        """The directory for the booted host as this QEMU and this module would save it."""
-        version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
-        words = json.dumps([_MACHINE, _MAKE_READY]).encode()
-        return self.directory / f"ready-{hashlib.sha256(version + words).hexdigest()[:16]}"
 
 
 class Vm:
@@ -250,7 +89,7 @@ class Vm:
             else:
                 vm._run(image.directory / "host.ext4", "raw")
                 vm._connect(_BOOT_SECONDS)
-                vm.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
+                vm.ssh(MAKE_READY, timeout=_BOOT_SECONDS)
         except BaseException:
             vm.stop()
             raise
@@ -261,7 +100,7 @@ class Vm:
         try:
             self._run(self.image.directory / "host.ext4", "raw")
             self._connect(_BOOT_SECONDS)
-            self.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
+            self.ssh(MAKE_READY, timeout=_BOOT_SECONDS)
             self._disconnect()
             part = saved.with_suffix(".part")
             part.mkdir(exist_ok=True)
@@ -299,7 +138,7 @@ class Vm:
         log = self.directory / "qemu.log"
         self._qemu = child.start(
             [
-                *("qemu-system-x86_64", "-name", "testhost", *_MACHINE),
+                *("qemu-system-x86_64", "-name", "testhost", *MACHINE),
                 *("-kernel", str(files / "vmlinux"), "-initrd", str(files / "initrd")),
                 *("-drive", f"file={self._disk},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
                 *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22"),
@@ -370,7 +209,7 @@ class Vm:
     def join_lan(self) -> None:
         """Give the host its name, and its address on the wire to the other one; libvirtd restarts, guests go on."""
         hosts = shlex.join(f"{address} {host_name(number)}" for number, address in LAN.items())
-        self.ssh(_JOIN_LAN.format(number=self.number, name=self.name, address=LAN[self.number], hosts=hosts))
+        self.ssh(JOIN_LAN.format(number=self.number, name=self.name, address=LAN[self.number], hosts=hosts))
 
     def _note_start(self) -> None:
         self._booted_at = self.console.stat().st_size if self.console.exists() else 0
@@ -384,7 +223,7 @@ class Vm:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody is there any more: the kernel has panicked, or stands still though no test wanted it to."""
+        """Whether the host is of no more use: its kernel has panicked, or stands still though no test wanted it to."""
         if self.is_frozen:
             return False
         if self.has_panicked:
@@ -418,7 +257,7 @@ class Vm:
             self._disconnect()
         self.is_frozen = False
         self._connect(_BOOT_SECONDS)
-        self.ssh(_MAKE_READY, timeout=_BOOT_SECONDS)
+        self.ssh(MAKE_READY, timeout=_BOOT_SECONDS)
 
     # Commands
 
@@ -426,7 +265,7 @@ class Vm:
         """Give what root's *command* prints on standard output.
 
         :raises CommandFailed: when it ends with another code than 0 (and *check*), or not within *timeout* seconds.
-        :raises HostPanicked: when there is nobody any more to run it; trying again is of no use.
+        :raises HostPanicked: when the kernel has panicked, so that trying again is of no use.
         """
         words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:
@@ -574,11 +413,6 @@ class Vm:
             self.unplug(id)
         for disk in self.directory.glob("*.img"):
             disk.unlink()
-
-
-def host_name(number: int) -> str:
-    """Give the name of the test host with this number."""
-    return "testhost" if number == 1 else f"testhost{number}"
 
 
 def _end(which: str, path: Path) -> str:
