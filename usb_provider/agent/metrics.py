@@ -25,13 +25,16 @@ from usb_provider.exception import ConfigError
 from usb_provider.model.binding.decision import BindingState, Why
 from usb_provider.model.binding.refusals import Obstacle
 from usb_provider.model.reporting.census import NO_CLASS, Census, DeviceState
-from usb_provider.server import FewAtOnce
+from usb_provider.server import BoundedThreadingMixIn
 
 LOG = logging.getLogger(__name__)
 
 Address = tuple[str, int]
 
-_SCRAPE_SECONDS = 5.0
+# Prometheus gives a scrape up after ten seconds, unless it is told otherwise.
+_SCRAPE_SECONDS = 10.0
+# A scrape takes some milliseconds. A peer that says nothing, or a byte now and then, does not keep its turn.
+_TURN_SECONDS = 2.0
 _PASS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _ATTACH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40, 60, 120)
 
@@ -239,8 +242,10 @@ def _listening(address: Address, handler: type["_Handler"]) -> Iterator["_Server
         yield server
 
 
-class _Server(FewAtOnce, http.server.HTTPServer):
+class _Server(BoundedThreadingMixIn, http.server.HTTPServer):
     at_once = 8
+    seconds = _SCRAPE_SECONDS
+    turn_seconds = _TURN_SECONDS
 
     def __init__(self, address: Address, handler: type["_Handler"]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -255,7 +260,7 @@ class _Server(FewAtOnce, http.server.HTTPServer):
 
     def turned_away(self) -> None:
         """Nothing is lost: the next scrape has it all."""
-        LOG.debug("More than %d scrapes at once; one is dropped.", self.at_once)
+        LOG.debug("More than %d scrapes wait; one is dropped.", self.most_waiting)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A peer that went away or was too slow is its own affair."""
@@ -263,9 +268,6 @@ class _Server(FewAtOnce, http.server.HTTPServer):
 
 
 class _Handler(MetricsHandler):
-    # For each read and write: a peer that says nothing does not keep its slot.
-    timeout = _SCRAPE_SECONDS
-
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         """Answer at /metrics, and nowhere else."""
         if self.path.partition("?")[0] not in ("/metrics", "/metrics/"):

@@ -13,20 +13,22 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from usb_provider.agent.process import Snapshot
 from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.text import printable
+
+if TYPE_CHECKING:
+    from usb_provider.agent.process import Snapshot
 
 LOG = logging.getLogger(__name__)
 
 _LONGEST = 400
 
 
-def write(conf: cfg.ConfigOpts, snapshot: Snapshot) -> None:
+def write(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> None:
     """Make a report and write it to a file in [oslo_reports]log_dir or [DEFAULT]log_dir, else to standard error."""
     text = report(conf, snapshot)
     directory = conf.oslo_reports.log_dir or conf.log_dir
@@ -51,7 +53,7 @@ def write(conf: cfg.ConfigOpts, snapshot: Snapshot) -> None:
     sys.stderr.flush()
 
 
-def report(conf: cfg.ConfigOpts, snapshot: Snapshot) -> str:
+def report(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> str:
     """The whole report: the package, our own sections, every thread's stack, the process, the configuration.
 
     Options that hold secrets are left out.
@@ -106,7 +108,7 @@ class _Version:
         return metadata.version("usb-provider")
 
 
-def _last_pass(snapshot: Snapshot) -> Iterator[str]:
+def _last_pass(snapshot: "Snapshot") -> Iterator[str]:
     done = snapshot.last
     if snapshot.failure is not None:
         text, when = snapshot.failure
@@ -129,7 +131,7 @@ def _last_pass(snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _devices(snapshot: Snapshot) -> Iterator[str]:
+def _devices(snapshot: "Snapshot") -> Iterator[str]:
     devices: Sequence[Assessment] = snapshot.last.devices if snapshot.last is not None else ()
     for each in devices:
         device = each.device
@@ -141,7 +143,7 @@ def _devices(snapshot: Snapshot) -> Iterator[str]:
         yield "none"
 
 
-def _guests(snapshot: Snapshot) -> Iterator[str]:
+def _guests(snapshot: "Snapshot") -> Iterator[str]:
     if snapshot.guests is None:
         yield "Guests are not served: [libvirt]enabled is false, or libvirt's Python module is missing."
         return

@@ -44,12 +44,12 @@ Possible values:
     cfg.StrOpt(
         "socket_group",
         help="""
-Group of the socket, whose mode is 0660.
+Group of the socket, whose mode is 0660. Its members may ask on it, too, whether it is their primary group or not.
 
 Possible values:
 
 * The name of a group, such as ``libvirt``.
-* Unset: the agent's group.
+* Unset: the socket has the agent's group, whose members are not answered.
 """,
     ),
 ]

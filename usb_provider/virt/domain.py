@@ -3,14 +3,17 @@
 The only module that imports libvirt. Events only say "look again"; a connection that is lost is opened anew at the
 next look, since an event connection does not notice a restart of libvirtd by itself (hence keepalive and the close
 callback). Nothing is decided here.
+
+Guests are read and events come on one connection. Each attach and each detach has another one to itself: a guest that
+hangs keeps its call, and libvirtd reads nothing more from a connection with five calls under way
+(max_client_requests in libvirtd.conf), not even its keepalive.
 """
 
 import contextlib
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
 
 import libvirt
 
@@ -18,12 +21,16 @@ from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
 from usb_provider.model.reporting.plan import Note
+from usb_provider.virt.connection import Connections, Connector, NotOpened
 from usb_provider.virt.picture import Happened, Picture
+from usb_provider.virt.removals import Removals
 
 LOG = logging.getLogger(__name__)
 
 _KEEPALIVE_SECONDS = 5
 _KEEPALIVE_COUNT = 3
+_OPEN_SECONDS = 10.0
+_CLOSE_SECONDS = 1.5
 
 # A domain in one of these pauses is on its way in: libvirt holds its job lock, and QEMU drops every host device that
 # it would get (docs/binding.md).
@@ -39,16 +46,13 @@ _INCOMING = frozenset(
 # A monitor that has not answered for longer is stuck: whatever wants the guest's job lock then waits 30 s for it.
 _STUCK_MILLISECONDS = 1000
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID})
-_LOST = frozenset(
-    {
-        libvirt.VIR_ERR_SYSTEM_ERROR,
-        libvirt.VIR_ERR_NO_CONNECT,
-        libvirt.VIR_ERR_INTERNAL_ERROR,
-        libvirt.VIR_ERR_RPC,
-        libvirt.VIR_ERR_AUTH_FAILED,
-        libvirt.VIR_ERR_INVALID_CONN,
-    }
-)
+_ALSO_OF_GUESTS = frozenset({libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR})
+_LOST = _ALSO_OF_GUESTS | {
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_RPC,
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_INVALID_CONN,
+}
 
 
 # By event and detail; None is any other detail.
@@ -66,26 +70,25 @@ _HAPPENED: dict[tuple[int, int | None], Happened] = {
 class LibvirtHost:
     """This host's guests by libvirt. Safe to use from several threads.
 
-    :param changed: called from libvirt's event thread whenever it is time to look again.
+    No call hangs with libvirtd: opening a connection takes 10 s at most, and a call on an open one ends when keepalive
+    gives the connection up, after 20 s. A call that changes a guest may wait for that guest without an end.
+
+    :param changed: called, mostly from libvirt's event thread, whenever it is time to look again.
     """
 
     def __init__(self, uri: str, changed: Callable[[], None]) -> None:
         self._uri = uri
         self._changed = changed
-        self._lock = threading.Lock()
-        self._connection: libvirt.virConnect | None = None
-        self._removed: defaultdict[tuple[str, str], threading.Event] = defaultdict(threading.Event)
+        self._connections = Connections(self._open_reader, self._open, Connector[_Connection](_OPEN_SECONDS, changed))
         self._reading = threading.Lock()
         self._picture = Picture()
+        self._removals = Removals()
         _run_event_loop()
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.close()
+        """Close every connection, for good. Returns within 2 s, whatever libvirtd does."""
+        self._removals.lose()
+        self._connections.close(_CLOSE_SECONDS)
 
     def guests(self) -> GuestsNow:
         """Every guest now, by one read that merges the events which come meanwhile.
@@ -97,7 +100,7 @@ class LibvirtHost:
             running: list[RunningGuest] = []
             cancelled: list[str] = []
             notes: list[Note] = []
-            with self._libvirt() as connection:
+            with self._for_reading() as connection:
                 domains = connection.listAllDomains()
                 for domain in domains:
                     try:
@@ -124,97 +127,161 @@ class LibvirtHost:
         """Attach the hostdev *xml* to the running guest, which is done when this returns.
 
         :raises AttachRefused: when libvirt does not do it. :raises DeviceGone: when the guest has ended.
+        :raises Unavailable: when libvirt does not answer; whether the hostdev is attached is then not known.
         """
-        with self._libvirt() as connection:
-            try:
-                connection.lookupByUUIDString(guest_uuid).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            except libvirt.libvirtError as error:
-                raise _refused(error) from error
+        with self._for_changing() as connection:
+            connection.lookupByUUIDString(guest_uuid).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
         """Detach the hostdev *alias*, and return when the guest has let go of it; one that is gone is fine.
 
         :raises AttachRefused: when libvirt does not do it, or the guest does not let go in *timeout* seconds.
         :raises DeviceGone: when the guest has ended.
+        :raises Unavailable: when libvirt does not answer; whether the hostdev is gone is then not known.
         """
-        removed = threading.Event()
-        self._removed[guest_uuid, alias] = removed
-        try:
-            with self._libvirt() as connection:
-                try:
-                    domain = connection.lookupByUUIDString(guest_uuid)
-                    domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-                except libvirt.libvirtError as error:
-                    if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
-                        return
-                    raise _refused(error) from error
-                if not removed.wait(timeout) and _has(domain, alias):
-                    raise AttachRefused(f"The guest has not let go of {alias} in {timeout:.0f} s.")
-        finally:
-            self._removed.pop((guest_uuid, alias), None)
+        with self._for_reading():
+            pass  # the connection on which libvirt tells that the device is gone
+        with self._removals.expected(guest_uuid, alias) as removal, self._for_changing() as connection:
+            domain = connection.lookupByUUIDString(guest_uuid)
+            try:
+                domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
+                    return
+                raise
+            removal.wait(timeout)
+            if removal.seen or not _has(domain, alias):
+                return
+            if removal.lost:
+                raise self._unavailable("it went away while a guest was to let go of a device")
+            raise AttachRefused(f"The guest has not let go of {alias} in {timeout:.0f} s.")
 
     def version(self) -> tuple[int, int, int]:
         """The version of libvirt's daemon. :raises Unavailable: when it does not answer."""
-        with self._libvirt() as connection:
+        with self._for_reading() as connection:
             number = connection.getLibVersion()
         return number // 1000000, number // 1000 % 1000, number % 1000
 
     def hostname(self) -> str:
         """What libvirt calls this host, and nova its compute node. :raises Unavailable: when it does not answer."""
-        with self._libvirt() as connection:
+        with self._for_reading() as connection:
             return str(connection.getHostname())
 
     @contextlib.contextmanager
-    def _libvirt(self) -> Iterator[libvirt.virConnect]:
-        try:
-            yield self._open()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in _LOST:
-                self.close()
-            raise Unavailable(f"libvirt at {self._uri} does not answer: {_line(error)}.") from error
+    def _for_reading(self) -> Iterator[libvirt.virConnect]:
+        with self._as_unavailable(), self._connections.reading() as connection:
+            try:
+                yield connection.libvirt
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in _LOST or not connection.is_alive():
+                    self._lose(connection)
+                raise
 
-    def _open(self) -> libvirt.virConnect:
-        with self._lock:
-            if self._connection is not None:
-                if self._connection.isAlive():
-                    return self._connection
-                self._connection = None
-            connection = libvirt.open(self._uri)
-            connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
-            connection.registerCloseCallback(self._closed, None)
+    @contextlib.contextmanager
+    def _for_changing(self) -> Iterator[libvirt.virConnect]:
+        with self._as_unavailable():
+            connection = self._connections.take()
+        lost = False
+        try:
+            yield connection.libvirt
+        except libvirt.libvirtError as error:
+            lost = _is_lost(error) or not connection.is_alive()
+            raise (self._unavailable(_line(error)) if lost else _refused(error)) from error
+        finally:
+            self._connections.give_back(connection, lost=lost)
+
+    @contextlib.contextmanager
+    def _as_unavailable(self) -> Iterator[None]:
+        """Raise what libvirt or its connection raises as Unavailable."""
+        try:
+            yield
+        except NotOpened as error:
+            raise Unavailable(f"libvirt at {self._uri} {error}.") from error
+        except libvirt.libvirtError as error:
+            raise self._unavailable(_line(error)) from error
+
+    def _open(self) -> "_Connection":
+        connection = _Connection(libvirt.open(self._uri))
+        try:
+            connection.libvirt.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+        except libvirt.libvirtError:
+            connection.close()
+            raise
+        return connection
+
+    def _open_reader(self) -> "_Connection":
+        connection = self._open()
+        try:
+            connection.libvirt.registerCloseCallback(self._closed_by_libvirt, connection)
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._device_removed),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._device_changed),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._device_changed),
             ):
-                connection.domainEventRegisterAny(None, event, callback, None)
-            LOG.info("Connected to libvirt at %s.", self._uri)
-            self._connection = connection
-            return connection
+                connection.callbacks.append(connection.libvirt.domainEventRegisterAny(None, event, callback, None))
+        except libvirt.libvirtError:
+            connection.close()
+            raise
+        LOG.info("Connected to libvirt at %s.", self._uri)
+        return connection
 
-    def _closed(self, connection: Any, reason: int, opaque: Any) -> None:
+    def _lose(self, connection: "_Connection") -> None:
+        if self._connections.lose(connection):
+            self._removals.lose()
+
+    def _unavailable(self, why: str) -> Unavailable:
+        return Unavailable(f"libvirt at {self._uri} does not answer: {why}.")
+
+    def _closed_by_libvirt(self, connection: libvirt.virConnect, reason: int, opened: "_Connection") -> None:
         LOG.info("libvirt at %s has closed the connection.", self._uri)
-        with self._lock:
-            if self._connection is connection:
-                self._connection = None
+        self._lose(opened)
         self._changed()
 
-    def _lifecycle(self, connection: Any, domain: Any, event: int, detail: int, opaque: Any) -> None:
+    def _lifecycle(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, opaque: object
+    ) -> None:
         LOG.debug("libvirt: %s event %d detail %d", domain.name(), event, detail)
         happened = _HAPPENED.get((event, detail)) or _HAPPENED.get((event, None))
         if happened is not None:
             self._picture.happened(happened, domain.UUIDString().lower())
         self._changed()
 
-    def _device_removed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
-        waiting = self._removed.get((domain.UUIDString().lower(), alias))
-        if waiting is not None:
-            waiting.set()
+    def _device_removed(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
+    ) -> None:
+        self._removals.seen(domain.UUIDString().lower(), alias)
         self._changed()
 
-    def _device_changed(self, connection: Any, domain: Any, alias: str, opaque: Any) -> None:
+    def _device_changed(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
+    ) -> None:
         LOG.debug("libvirt: %s, device %s added or not removed", domain.name(), alias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Connection:
+    """One connection, with the numbers of the callbacks that are registered on it."""
+
+    libvirt: libvirt.virConnect
+    callbacks: list[int] = field(default_factory=list)
+
+    def is_alive(self) -> bool:
+        """Whether it is open, as far as this side knows."""
+        try:
+            return bool(self.libvirt.isAlive())
+        except libvirt.libvirtError:
+            return False
+
+    def close(self) -> None:
+        """Close it. A callback that stayed registered would keep it open (libvirt: virObjectEventCallbackListAddID)."""
+        for callback in self.callbacks:
+            with contextlib.suppress(libvirt.libvirtError):
+                self.libvirt.domainEventDeregisterAny(callback)
+        with contextlib.suppress(libvirt.libvirtError):
+            self.libvirt.unregisterCloseCallback()
+        with contextlib.suppress(libvirt.libvirtError):
+            self.libvirt.close()
 
 
 _event_loop: list[threading.Thread] = []
@@ -235,8 +302,8 @@ def _run_event_loop() -> None:
                 LOG.exception("libvirt's event loop failed; it goes on.")
 
     thread = threading.Thread(target=run, name="libvirt-events", daemon=True)
-    _event_loop.append(thread)
     thread.start()
+    _event_loop.append(thread)
 
 
 def _read(domain: libvirt.virDomain) -> tuple[RunningGuest, bool] | None:
@@ -273,17 +340,21 @@ def _has_job(domain: libvirt.virDomain) -> bool:
 def _has(domain: libvirt.virDomain, alias: str) -> bool:
     try:
         return any(hostdev.alias == alias for hostdev in parse_guest(domain.XMLDesc()).hostdevs)
-    except (libvirt.libvirtError, UnreadableDomain):
-        return False
+    except UnreadableDomain as error:
+        raise AttachRefused(f"Whether the guest has let go of {alias} cannot be seen: {error}.") from error
 
 
-def _refused(error: libvirt.libvirtError) -> BaseException:
+def _is_lost(error: libvirt.libvirtError) -> bool:
+    """Whether *error* says that the connection is of no use; a guest's own trouble is an internal error as well."""
     code = error.get_error_code()
-    if code in _GONE:
+    return code in _LOST - _ALSO_OF_GUESTS or (
+        code in _ALSO_OF_GUESTS and error.get_error_domain() == libvirt.VIR_FROM_RPC
+    )
+
+
+def _refused(error: libvirt.libvirtError) -> AttachRefused | DeviceGone:
+    if error.get_error_code() in _GONE:
         return DeviceGone(f"The guest has ended: {_line(error)}.")
-    if code in _LOST - {libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR}:
-        assert isinstance(error, BaseException)
-        return error
     return AttachRefused(f"libvirt says: {_line(error)}.")
 
 

@@ -40,7 +40,14 @@ def ask(message: dict[str, str], deadline: float) -> dict[str, object]:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.settimeout(max(0.05, deadline - time.monotonic()))
-        agent.connect(SOCKET)
+        while True:
+            try:
+                agent.connect(SOCKET)
+                break
+            except BlockingIOError:  # more calls than the agent's socket holds
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         agent.sendall(json.dumps(message).encode())
         agent.shutdown(socket.SHUT_WR)
         answer = b""
@@ -71,7 +78,8 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usb-provider: " + str(answer["refuse"]) + "\n")
         return 1 if operation in ("prepare", "migrate", "restore") else 0
     if answer.get("xml") and operation in ("migrate", "restore"):
-        sys.stdout.write(str(answer["xml"]))
+        # Not by the locale: what came was read as UTF-8.
+        sys.stdout.buffer.write(str(answer["xml"]).encode())
     return 0
 
 

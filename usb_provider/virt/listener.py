@@ -21,12 +21,16 @@ from typing import Any
 
 from usb_provider.exception import ConfigError
 from usb_provider.model.text import printable
-from usb_provider.server import FewAtOnce
+from usb_provider.server import BoundedThreadingMixIn
 from usb_provider.virt.protocol import Allowed, Answer, Question, encode_answer, parse_question
 
 LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
+
+# From asm-generic/socket.h; Python has no name for it.
+_SO_PEERGROUPS = 59
+_MOST_GROUPS = 256
 
 Answerer = Callable[[Question], Answer]
 
@@ -41,6 +45,22 @@ class ListenOptions:
     group: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """Who may ask: these users, and the members of these groups."""
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """A process that asks: its user, and its groups."""
+
+    uid: int
+    gids: frozenset[int]
+
+
 class Listener:
     """Answers on the socket until it is stopped, each peer in a thread of its own."""
 
@@ -48,10 +68,14 @@ class Listener:
         """Listen at once.
 
         :raises ConfigError: when the socket cannot be made where *options* say.
+        :raises RuntimeError: when no thread can be started; the caller should try again later.
         """
         self._path = options.path
         uid, gid = _owner(options)
-        allowed = frozenset({0, os.geteuid(), *({uid} if uid is not None else ())})
+        allowed = _Allowed(
+            uids=frozenset({0, os.geteuid(), *([] if uid is None else [uid])}),
+            gids=frozenset([] if gid is None else [gid]),
+        )
         try:
             options.path.parent.mkdir(parents=True, exist_ok=True)
             _remove_dead(options.path)
@@ -73,7 +97,13 @@ class Listener:
                 ]
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hook", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # Else the next attempt would find the socket in use.
+            self._server.server_close()
+            options.path.unlink(missing_ok=True)
+            raise
 
     def stop(self) -> None:
         """Stop listening and remove the socket."""
@@ -84,15 +114,16 @@ class Listener:
             self._path.unlink()
 
 
-class _Server(FewAtOnce, socketserver.UnixStreamServer):
+class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
     at_once = 16
-    request_queue_size = 64
+    # A call that finds this queue full fails at once; further ones wait in ours.
+    request_queue_size = 256
 
-    def __init__(self, options: ListenOptions, allowed: frozenset[int], answer: Answerer) -> None:
-        self.timeout_seconds = options.timeout
-        self.allowed = allowed
+    def __init__(self, options: ListenOptions, allowed: _Allowed, answer: Answerer) -> None:
+        self.seconds = options.timeout
         self.answer = answer
-        self.strangers: set[int] = set()
+        self._allowed = allowed
+        self._strangers: set[int] = set()
         # The mode is set before anybody can connect: it would be 0755 for a moment otherwise.
         old = os.umask(0o117)
         try:
@@ -100,9 +131,27 @@ class _Server(FewAtOnce, socketserver.UnixStreamServer):
         finally:
             os.umask(old)
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether the peer may ask; one that may not takes no other's turn."""
+        try:
+            peer = _peer(request)
+        except OSError as error:
+            LOG.warning("A process asked on the hook's socket, and the kernel does not say which: %s", error.strerror)
+            return False
+        if peer.uid in self._allowed.uids or self._allowed.gids & peer.gids:
+            return True
+        level = logging.DEBUG if peer.uid in self._strangers else logging.WARNING
+        self._strangers.add(peer.uid)
+        LOG.log(level, "A process of user %d asked on the hook's socket; it is not answered.", peer.uid)
+        return False
+
     def turned_away(self) -> None:
         """Say so: a guest may not start because of it."""
-        LOG.warning("More than %d hook calls at once; one is dropped.", self.at_once)
+        LOG.warning("More than %d hook calls wait for an answer; one is dropped.", self.most_waiting)
+
+    def waited_in_vain(self) -> None:
+        """Say so, likewise."""
+        LOG.warning("A hook call has waited for more than %.1f s for its turn; it is dropped.", self.seconds)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A failure of one answer is a bug here; the others go on."""
@@ -113,16 +162,11 @@ class _Handler(socketserver.BaseRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        uid = _peer_uid(self.request)
-        if uid not in self.server.allowed:
-            level = logging.DEBUG if uid in self.server.strangers else logging.WARNING
-            self.server.strangers.add(uid)
-            LOG.log(level, "A process of user %d asked on the hook's socket; it is not answered.", uid)
-            return
+        deadline = self.server.deadline(self.request)
         try:
-            question = parse_question(self._read())
+            question = parse_question(_read(self.request, deadline))
         except TimeoutError:
-            LOG.warning("A hook call was too slow (more than %.1f s); it is dropped.", self.server.timeout_seconds)
+            LOG.warning("A hook call was too slow (more than %.1f s); it is dropped.", self.server.seconds)
             return
         except ValueError as error:
             LOG.warning("A hook call is dropped: %s.", printable(str(error), 200))
@@ -132,32 +176,38 @@ class _Handler(socketserver.BaseRequestHandler):
             return
         answer = encode_answer(Allowed() if question is None else self.server.answer(question))
         with contextlib.suppress(OSError):
-            self.request.settimeout(self.server.timeout_seconds)
+            self.request.settimeout(max(0.01, deadline - time.monotonic()))
             self.request.sendall(answer)
 
-    def _read(self) -> bytes:
-        deadline = time.monotonic() + self.server.timeout_seconds
-        text = bytearray()
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
+
+def _read(peer: socket.socket, deadline: float) -> bytes:
+    """All that *peer* says until it ends.
+
+    :raises TimeoutError: when it has not ended by *deadline*. :raises ValueError: when it says too much.
+    """
+    text = bytearray()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        peer.settimeout(left)
+        part = peer.recv(1 << 16)
+        if not part:
+            if time.monotonic() >= deadline:  # the server has cut it
                 raise TimeoutError
-            self.request.settimeout(left)
-            part = self.request.recv(1 << 16)
-            if not part:
-                break
-            text += part
-            if len(text) > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
-        return bytes(text)
+            return bytes(text)
+        text += part
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
 
 
 def _remove_dead(path: Path) -> None:
     """Remove a socket that an agent left when it was killed.
 
-    :raises ConfigError: when somebody answers on it.
+    :raises ConfigError: when another agent listens on it.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(TimeoutError, BlockingIOError):
+        probe.settimeout(1.0)
         try:
             probe.connect(str(path))
         except FileNotFoundError:
@@ -168,9 +218,18 @@ def _remove_dead(path: Path) -> None:
     raise ConfigError([f"[hook]socket {path} is in use by another agent; stop that one, or choose another path."])
 
 
-def _peer_uid(peer: socket.socket) -> int:
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", raw)[1])
+def _peer(peer: socket.socket) -> _Peer:
+    """Who connected, by the kernel (unix(7)).
+
+    :raises OSError: when the kernel does not tell.
+    """
+    _, uid, gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    try:
+        raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * struct.calcsize("I"))
+    except OSError as error:  # of a process in more groups, by a kernel before 4.13
+        LOG.debug("The supplementary groups of a process of user %d cannot be told: %s", uid, error)
+        raw = b""
+    return _Peer(uid, frozenset({gid, *(group for (group,) in struct.iter_unpack("I", raw))}))
 
 
 def _owner(options: ListenOptions) -> tuple[int | None, int | None]:

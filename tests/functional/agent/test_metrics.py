@@ -1,5 +1,6 @@
 """The agent's figures as Prometheus reads them: over HTTP, from the process, while it works."""
 
+import contextlib
 import gzip
 import importlib.util
 import json
@@ -21,6 +22,7 @@ import pytest
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
+from usb_provider.agent import metrics
 from usb_provider.agent.meter import LoopName, Outcome
 from usb_provider.agent.metrics import Endpoint, PrometheusMeter
 from usb_provider.demo.testbed import Testbed
@@ -205,6 +207,7 @@ def test_it_speaks_openmetrics_and_gzip_to_whoever_asks(address: str) -> None:
 def test_peers_that_say_nothing_hold_up_nobody_for_long(
     meter: PrometheusMeter, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(metrics._Server, "turn_seconds", 0.3)
     host, _, port = address.partition(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(40)]
     try:
@@ -215,6 +218,26 @@ def test_peers_that_say_nothing_hold_up_nobody_for_long(
     finally:
         for peer in silent:
             peer.close()
+
+
+def test_a_peer_that_sends_a_byte_now_and_then_cannot_keep_prometheus_out(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics._Server, "turn_seconds", 0.5)
+    host, _, port = address.partition(":")
+    over = threading.Event()
+
+    def dribble(peer: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.05):
+                peer.sendall(b"G")
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(over.set)
+        for _ in range(metrics._Server.at_once):
+            peer = stack.enter_context(socket.create_connection((host, int(port))))
+            threading.Thread(target=dribble, args=(peer,), daemon=True).start()
+        assert "usb_provider_attaches_total" in read(address), "its turn comes"
 
 
 def _reads(address: str) -> bool:

@@ -302,6 +302,42 @@ def test_many_calls_at_once_are_all_answered(hook: Hook, host: FakeHost, agent: 
     assert codes == [0] * 8
 
 
+def test_a_call_waits_for_an_agent_whose_socket_holds_no_more_calls(hook: Hook) -> None:
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(str(hook.socket))
+        busy.listen(0)
+        busy.settimeout(10.0)
+        first = stack.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(hook.socket))  # and no other can, until it is accepted
+
+        def answer() -> None:
+            busy.accept()[0].close()  # the first
+            peer, _ = busy.accept()
+            with peer:
+                while peer.recv(4096):
+                    pass
+                peer.sendall(b"{}")
+
+        timer = threading.Timer(0.5, answer)
+        timer.start()
+        stack.callback(timer.join)
+        assert hook.run("prepare", _xml(extra_specs=ASKS)).returncode == 0
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1"])
+def test_letters_of_every_script_come_through_whatever_the_locale(
+    hook: Hook, agent: Listener, monkeypatch: pytest.MonkeyPatch, locale: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    xml = a_domain_xml("vm-äß-世", a_uuid("vm"), devices=[a_hostdev_xml("ua-usb-1")])
+    done = subprocess.run(
+        [hook.path, "vm", "restore", "begin", "-"], input=xml.encode(), capture_output=True, check=True
+    )
+    assert ET.fromstring(done.stdout).findtext("name") == "vm-äß-世"
+
+
 def test_status_answers_on_the_same_socket(hook: Hook, host: FakeHost, agent: Listener) -> None:
     host.plug("1-2")
     host.start("vm")
