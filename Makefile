@@ -18,7 +18,7 @@ help:
 	@echo "make lint typing ruff, codespell, mypy"
 	@echo "make docs        the documents as one site, in build/docs; a broken link is an error"
 	@echo "make bench       requests, seconds, memory and latency, as a table"
-	@echo "make generate    write anew what is made from the code: the sample configuration, man pages, completion, pictures"
+	@echo "make generate    write anew what is made from the code: the sample configuration, man pages, completion, pictures, tables"
 
 run: $(VENV)/.run
 	@$(BIN)/usb-provider demo $(ARGS)

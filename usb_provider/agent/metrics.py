@@ -24,7 +24,8 @@ from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, LoopName, Me
 from usb_provider.exception import ConfigError
 from usb_provider.model.binding.decision import BindingState, Why
 from usb_provider.model.binding.refusals import Obstacle
-from usb_provider.model.reporting.census import NO_CLASS, Census, DeviceState
+from usb_provider.model.lifecycle import DeviceState
+from usb_provider.model.reporting.census import NO_CLASS, Census
 from usb_provider.server import BoundedThreadingMixIn
 
 LOG = logging.getLogger(__name__)

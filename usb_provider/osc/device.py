@@ -11,10 +11,11 @@ from osc_lib.cli import format_columns
 
 import placement_traits
 from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
+from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
-from usb_provider.osc.model.fleet import Device, State
+from usb_provider.osc.model.fleet import Device
 from usb_provider.osc.placement import device_of
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
@@ -75,7 +76,7 @@ class ListDevice(base.Lister):
             "--state",
             metavar="<state>",
             action="append",
-            choices=[state.value for state in State],
+            choices=[state.value for state in FleetState],
             help="Only devices in this state: free; allocated (somebody holds it); absent (not plugged in); drained "
             '(taken out of service with "usb device set --drain"); reserved (by hand, in the inventory); withdrawn '
             "(plugged in and not offered). May be repeated; a device must be in one of them",
@@ -91,7 +92,7 @@ class ListDevice(base.Lister):
         """Give the table."""
         devices = filtered(self, parsed_args)
         if parsed_args.state:
-            states = [State(word) for word in parsed_args.state]
+            states = [FleetState(word) for word in parsed_args.state]
             devices = [device for device in devices if any(device.is_in(state) for state in states)]
         columns: tuple[str, ...] = ("ID", "Host", "Device", "Resource Class", "State")
         rows = [_short(device) for device in devices]
@@ -250,7 +251,7 @@ class PurgeDevice(base.Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Purge, and give the table."""
-        absent = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(State.ABSENT)]
+        absent = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(FleetState.ABSENT)]
         act = self._would_purge if parsed_args.dry_run else self._purge
         results = list(self.cloud.executor.map(act, absent))
         if hosts := sorted({device.host for device, done in zip(absent, results, strict=True) if done == "deleted"}):
@@ -291,6 +292,6 @@ class PurgeDevice(base.Lister):
 def _kept(device: Device) -> str:
     if device.held:
         return "kept: somebody holds it"
-    if device.state is not State.ABSENT:
+    if device.state is not FleetState.ABSENT:
         return f"kept: it is {device.state} now"
     return "kept: it is drained or reserved"

@@ -2,11 +2,12 @@
 
 import argparse
 
+from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, Table, add_filters, filtered
-from usb_provider.osc.model.fleet import State, count_by_host
+from usb_provider.osc.model.fleet import count_by_host
 
-_COUNTED = (State.ABSENT, State.DRAINED, State.RESERVED, State.WITHDRAWN)
+_COUNTED = (FleetState.ABSENT, FleetState.DRAINED, FleetState.RESERVED, FleetState.WITHDRAWN)
 
 
 class ListHost(base.Lister):
@@ -31,7 +32,7 @@ class ListHost(base.Lister):
             base.cells(
                 count.host or count.host_uuid,
                 count.offered,
-                count.states[State.FREE],
+                count.states[FleetState.FREE],
                 count.held,
                 *(count.states[state] for state in _COUNTED),
             )

@@ -29,7 +29,7 @@ from usb_provider.demo.testbed import Testbed
 from usb_provider.exception import ConfigError
 from usb_provider.model.binding.decision import BindingState, Why
 from usb_provider.model.binding.refusals import Obstacle
-from usb_provider.model.reporting.census import DeviceState
+from usb_provider.model.lifecycle import DeviceState
 
 __all__ = ["agents", "placement", "placement_server", "program", "testbed"]
 

@@ -13,7 +13,7 @@ import pytest
 from tests.fixtures.processes import Program, program
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.exception import Unavailable
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.listener import Listener, ListenOptions
 from usb_provider.virt.protocol import Answer, StatusAnswer
@@ -25,8 +25,8 @@ GUESTS = (
         "4cad3336-9f38-4bf2-aaab-199b82e458ea",
         "instance-1",
         (
-            DeviceStatus("0a6a5c51", "host1_usb_key", State.ATTACHED, 1_700_000_000.5, None),
-            DeviceStatus("0a6a5c52", "host1_usb_disk", State.WAITING, 1_700_000_001.0, "it is not plugged in"),
+            DeviceStatus("0a6a5c51", "host1_usb_key", BindingState.ATTACHED, 1_700_000_000.5, None),
+            DeviceStatus("0a6a5c52", "host1_usb_disk", BindingState.WAITING, 1_700_000_001.0, "it is not plugged in"),
         ),
     ),
     GuestStatus("5cad3336-9f38-4bf2-aaab-199b82e458ea", None, (), RefusedStart("It has no USB port.", 1_700_000_002.0)),

@@ -5,7 +5,7 @@ import types
 from oslo_config import cfg
 
 from usb_provider.agent.state_report import report
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 
 
@@ -17,8 +17,8 @@ def section(guests: tuple[GuestStatus, ...] | None) -> list[str]:
 
 
 def test_it_says_how_each_guest_stands() -> None:
-    waiting = DeviceStatus("p", "host1_usb_key", State.WAITING, 0.0, "it is not plugged in")
-    attached = DeviceStatus("q", "host1_usb_disk", State.ATTACHED, 1.0, None)
+    waiting = DeviceStatus("p", "host1_usb_key", BindingState.WAITING, 0.0, "it is not plugged in")
+    attached = DeviceStatus("q", "host1_usb_disk", BindingState.ATTACHED, 1.0, None)
     refused = RefusedStart("It has no\x1b USB port.", 2.0)
     assert section((GuestStatus("u", "vm", (waiting, attached)), GuestStatus("v", None, (), refused))) == [
         "vm (u) host1_usb_key waiting since 1970-01-01T00:00:00+00:00: it is not plugged in",

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from usb_provider.model.binding.decision import State
+from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.protocol import (
     Allowed,
@@ -27,7 +27,7 @@ from usb_provider.virt.protocol import (
 
 texts = st.text()  # without halves of surrogate pairs
 moments = st.floats(0, 1e11)
-devices = st.builds(DeviceStatus, texts, texts, st.sampled_from(State), moments, st.none() | texts)
+devices = st.builds(DeviceStatus, texts, texts, st.sampled_from(BindingState), moments, st.none() | texts)
 refusals = st.builds(RefusedStart, texts, moments)
 guests = st.builds(
     GuestStatus, texts, st.none() | texts, st.lists(devices, max_size=3).map(tuple), st.none() | refusals
@@ -136,7 +136,7 @@ def test_what_the_hook_would_take_for_permission_cannot_be_said(made: type[Refus
 
 
 def test_status_prints_the_same_names_in_the_same_order_as_ever() -> None:
-    device = DeviceStatus("p", "n", State.WAITING, 5.0, "it is not plugged in")
+    device = DeviceStatus("p", "n", BindingState.WAITING, 5.0, "it is not plugged in")
     assert json.dumps(guest_json(GuestStatus("u", "vm", (device,)))) == (
         '{"uuid": "u", "name": "vm", "devices": [{"provider_uuid": "p", "provider_name": "n", "state": "waiting", '
         '"since": 5.0, "reason": "it is not plugged in"}]}'

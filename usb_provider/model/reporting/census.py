@@ -3,29 +3,16 @@
 Classes are the operator's own names, states a closed set; nothing here tells one device from another.
 """
 
-import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from placement_traits import STATE_WITHDRAWN
+from usb_provider.model import lifecycle
+from usb_provider.model.lifecycle import TABLE, Circumstances, DeviceState, Intention
 from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
 
 NO_CLASS = "none"
-"""Stands for the class of what has none now: an absent device that nobody holds, and one that is not offered."""
-
-
-class DeviceState(enum.StrEnum):
-    """What a device is to the scheduler, and whether it is there."""
-
-    FREE = "free"
-    HELD = "held"
-    KEPT_BACK = "kept_back"
-    WITHDRAWN_HELD = "withdrawn_held"
-    ABSENT = "absent"
-    ABSENT_HELD = "absent_held"
-    NOT_OFFERED = "not_offered"
-
+"""Stands for the class of what has none now: an absent device that no consumer holds, and one that is not offered."""
 
 Census = Mapping[tuple[str, DeviceState], int]
 """How many, by (resource class, state); what is not in it is none."""
@@ -43,11 +30,8 @@ def census(tree: ObservedTree, devices: Iterable[Assessment]) -> Census:
 
 def _place(provider: ObservedProvider) -> tuple[str, DeviceState]:
     classes = sorted({*provider.inventories, *provider.used_classes})
-    name = classes[0] if classes else NO_CLASS
-    if provider.absent:
-        return name, DeviceState.ABSENT_HELD if provider.allocated else DeviceState.ABSENT
-    if provider.allocated:
-        return name, DeviceState.WITHDRAWN_HELD if STATE_WITHDRAWN in provider.traits else DeviceState.HELD
-    if provider.free:
-        return name, DeviceState.FREE
-    return name, DeviceState.KEPT_BACK if provider.inventories else DeviceState.NOT_OFFERED
+    # Where there is no inventory, whatever an operator wants with the device keeps none back.
+    wanted = provider.intention if classes else Intention.NONE
+    there = lifecycle.presence(provider.traits, has_inventory=bool(classes))
+    state = TABLE[Circumstances(there, wanted, provider.allocated)]
+    return classes[0] if classes else NO_CLASS, state.device_state

@@ -1,8 +1,8 @@
 """The difference between what Placement holds and what it should hold, as an ordered plan that prints itself.
 
 Pure: a plan is a value. It is printed by a dry run and applied by placement/apply.py, which must not decide anything.
-The rules are those of docs/placement.md: traits before inventory when a device appears, inventory first when it goes,
-what is allocated stays, and an operator's own ``reserved`` and traits are theirs.
+What a provider should be in which circumstances, and in which order it is written, is lifecycle.py's table. What is
+allocated stays, and an operator's own ``reserved`` and traits are theirs.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import placement_traits
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
+from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState, Units
 from usb_provider.model.reporting.provider import DesiredProvider, Root
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
-
-_OUR_STATES = frozenset({STATE_ABSENT, STATE_WITHDRAWN, STATE_RESERVED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,24 +194,22 @@ def diff(
         if have is not None and not (have.managed or have.blank):
             notes.append(_foreign(have))
             continue
-        target, note = _offered(want, have, retired)
-        if note is not None:
-            notes.append(note)
+        if have is not None and (kept := _kept_classes(want, have)):
+            notes.append(_class_is_kept(want, have, kept))
             held.add(want.uuid)
-        sequences.append(_reach(target, have, want, tree.root, appears=True))
+        sequences.append(_reach_offered(want, have, tree.root, retired))
     wanted = {want.uuid for want in desired}
     for uuid, have in sorted(tree.providers.items(), key=lambda item: item[1].name):
         if uuid in wanted or not have.managed:
             continue
-        state = STATE_WITHDRAWN if uuid in plugged else STATE_ABSENT
-        if uuid in expired and state == STATE_ABSENT and _may_be_deleted(have):
+        state = _state(Presence.WITHDRAWN if uuid in plugged else Presence.ABSENT, have)
+        if uuid in expired and state.purgeable and have.absent and not have.inventories:
             sequences.append((DeleteProvider(uuid, have.name),))
             continue
-        target = _gone(have, state)
         if have.allocated:
             notes.append(_gone_while_held(have, state))
             held.add(uuid)
-        sequence = _reach(target, have, None, tree.root, appears=False)
+        sequence = _changes(_gone(have, state), have, state.order, first=have.generation)
         if have.free:
             leaving += [sequence] if sequence else []
         else:
@@ -228,50 +225,44 @@ class _Target:
     traits: frozenset[str]
 
 
-def _offered(
-    want: DesiredProvider, have: ObservedProvider | None, retired: frozenset[str]
-) -> tuple[_Target, Note | None]:
-    """What the provider of an offered device should be, and what to tell when that has to wait."""
+def _state(presence: Presence, have: ObservedProvider) -> ProviderState:
+    return TABLE[Circumstances(presence, have.intention, have.allocated)]
+
+
+def _reach_offered(
+    want: DesiredProvider, have: ObservedProvider | None, root: Root, retired: frozenset[str]
+) -> tuple[ProviderAction, ...]:
+    """What makes the provider of an offered device, which may not be there yet, into what it should be."""
+    now = have or ObservedProvider(want.uuid, want.name, 0)
+    state = _state(Presence.OFFERED, now)
+    classes = _kept_classes(want, now) or {want.resource_class}
+    traits = _others(now.traits, retired) | want.traits | ({STATE_DRAINED} & now.traits) | state.marks
+    target = _Target(_inventories(classes, state), traits)
     if have is None:
-        return _Target({want.resource_class: Inventory()}, want.traits), None
-    drained = STATE_DRAINED in have.traits
-    inventory = Inventory(reserved=1 if drained or _operator_reserved(have) else 0)
-    kept = have.used_classes - {want.resource_class}
-    classes = kept or {want.resource_class}
-    traits = _others(have.traits, retired) | want.traits | ({STATE_DRAINED} & have.traits)
-    note = None
-    if kept:
-        note = Note(
-            f"class:{have.uuid}",
-            f"{have.name} keeps resource class {', '.join(sorted(kept))} while {_consumers(have)} holds it; it becomes "
-            f"{want.resource_class} when it is free.",
-        )
-    return _Target(dict.fromkeys(classes, inventory), traits), note
+        create = CreateProvider(want.uuid, want.name, root.uuid)
+        return (create, *_changes(target, now, state.order, first=None))
+    return _changes(target, now, state.order, first=now.generation)
 
 
-def _gone(have: ObservedProvider, state: str) -> _Target:
+def _gone(have: ObservedProvider, state: ProviderState) -> _Target:
     """What the provider of a device that is not offered should be: nothing to schedule, and a trait that says why."""
-    reserved = _operator_reserved(have)
-    drained = STATE_DRAINED in have.traits
-    classes = have.used_classes or (frozenset(have.inventories) if reserved or drained else frozenset())
-    traits = (have.traits - _OUR_STATES) | {state} | ({STATE_RESERVED} if reserved else frozenset())
-    return _Target({name: Inventory(reserved=1) for name in classes}, traits)
+    classes = have.used_classes or frozenset(have.inventories)
+    return _Target(_inventories(classes, state), (have.traits - MARKS) | state.marks)
 
 
-def _may_be_deleted(have: ObservedProvider) -> bool:
-    """Whether nothing but the device's facts would be lost: who drains an absent device wants it drained once back."""
-    return have.absent and not have.allocated and not have.inventories and STATE_DRAINED not in have.traits
+def _inventories(classes: Collection[str], state: ProviderState) -> dict[str, Inventory]:
+    match state.units:
+        case Units.OPEN:
+            return dict.fromkeys(classes, Inventory())
+        case Units.RESERVED:
+            return dict.fromkeys(classes, Inventory(reserved=1))
+        case Units.NONE:
+            return {}
 
 
-def _operator_reserved(have: ObservedProvider) -> bool:
-    """Whether what is reserved is an operator's, which no pass may give back.
-
-    Ours says so by a state trait: ABSENT or WITHDRAWN. STATE_RESERVED beside those remembers that it was the
-    operator's before, since the inventory cannot.
-    """
-    ours = have.traits & {STATE_ABSENT, STATE_WITHDRAWN} and STATE_RESERVED not in have.traits
-    drained = STATE_DRAINED in have.traits
-    return not ours and not drained and any(inventory.reserved for inventory in have.inventories.values())
+def _kept_classes(want: DesiredProvider, have: ObservedProvider) -> frozenset[str]:
+    """Classes that the provider keeps, since consumers hold them, though its device is offered as another one now."""
+    return have.used_classes - {want.resource_class}
 
 
 def _others(traits: frozenset[str], retired: frozenset[str]) -> frozenset[str]:
@@ -279,35 +270,24 @@ def _others(traits: frozenset[str], retired: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name in traits if not placement_traits.is_owned(name)) - retired
 
 
-def _reach(
-    target: _Target, have: ObservedProvider | None, want: DesiredProvider | None, root: Root, *, appears: bool
-) -> tuple[ProviderAction, ...]:
-    """The actions that make *have* into *target*, in the order that never shows a device that cannot be had."""
-    if have is None:
-        assert want is not None
-        create = CreateProvider(want.uuid, want.name, root.uuid)
-        blank = ObservedProvider(want.uuid, want.name, 0)
-        return (create, *_changes(target, blank, appears=True, first=None))
-    return _changes(target, have, appears=appears, first=have.generation)
-
-
 def _changes(
-    target: _Target, have: ObservedProvider, *, appears: bool, first: int | None
+    target: _Target, have: ObservedProvider, order: Order, *, first: int | None
 ) -> tuple[SetTraits | SetInventory, ...]:
-    """The changes, traits first when the device appears, inventory first when it goes.
+    """The changes that make *have* into *target*, in *order*; the *first* names that generation.
 
     What we reserve must never be there without the state trait that says so, or a pass that is cut short leaves what
     looks like an operator's. So the mark is set before we reserve, which happens only to what is allocated, and it
     goes in a step of its own after we gave back.
     """
-    ours = any(inventory.reserved for inventory in have.inventories.values()) and not _operator_reserved(have)
-    marks = have.traits & _OUR_STATES if appears and ours else frozenset()
-    if appears:
-        steps: list[_Target | frozenset[str]] = [target.traits | marks, target, target.traits]
-    elif have.allocated:
-        steps = [target.traits, target]
-    else:
-        steps = [target, target.traits]
+    match order:
+        case Order.MARK_LAST:
+            is_ours = have.reserved and have.intention is not Intention.RESERVED
+            marks = have.traits & MARKS if is_ours else frozenset()
+            steps: list[_Target | frozenset[str]] = [target.traits | marks, target, target.traits]
+        case Order.TRAITS_FIRST:
+            steps = [target.traits, target]
+        case Order.INVENTORY_FIRST:
+            steps = [target, target.traits]
     generation, traits, inventories = first, have.traits, dict(have.inventories)
     actions: list[SetTraits | SetInventory] = []
     for step in steps:
@@ -353,11 +333,20 @@ def _foreign(have: ObservedProvider) -> Note:
     )
 
 
-def _gone_while_held(have: ObservedProvider, state: str) -> Note:
-    what = "is not plugged in" if state == STATE_ABSENT else "is no longer offered"
+def _gone_while_held(have: ObservedProvider, state: ProviderState) -> Note:
+    (mark,) = state.marks - {STATE_RESERVED}
     return Note(
-        f"{state}:{have.uuid}",
-        f"{have.name} {what} but {_consumers(have)} holds it; it is kept, and reserved so that nobody else gets it.",
+        f"{mark}:{have.uuid}",
+        f"{have.name} {state.circumstances.presence.value} but {_consumers(have)} holds it; it is kept, and reserved so "
+        f"that no other consumer gets it.",
+    )
+
+
+def _class_is_kept(want: DesiredProvider, have: ObservedProvider, kept: Collection[str]) -> Note:
+    return Note(
+        f"class:{have.uuid}",
+        f"{have.name} keeps resource class {', '.join(sorted(kept))} while {_consumers(have)} holds it; it becomes "
+        f"{want.resource_class} when it is free.",
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import placement_traits
+from usb_provider.model import lifecycle
+from usb_provider.model.lifecycle import Intention
 from usb_provider.model.reporting.provider import Root
 
 Allocations = Mapping[str, Mapping[str, int]]
@@ -102,6 +104,16 @@ class ObservedProvider:
     def allocated(self) -> bool:
         """Whether any consumer holds it."""
         return bool(self.used_classes)
+
+    @property
+    def reserved(self) -> bool:
+        """Whether any of it is reserved, by an operator or by us."""
+        return any(inventory.reserved for inventory in self.inventories.values())
+
+    @property
+    def intention(self) -> Intention:
+        """What an operator has said about the device."""
+        return lifecycle.intention(self.traits, reserved=self.reserved)
 
 
 @dataclass(frozen=True, slots=True)

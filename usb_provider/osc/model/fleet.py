@@ -1,13 +1,12 @@
 """The fleet: every USB device of a cloud as Placement has it, with one word for its state and a sentence for why.
 
-Pure: what was read goes in, and what to show, to drain, to purge comes out. Reading is placement/fleet.py's. What the
-states mean is docs/placement.md's table; the agent's own view of its one host is tree.py's.
+Pure: what was read goes in, and what to show, to drain, to purge comes out. Reading is osc/placement.py's. The states
+are those of lifecycle.py's table; the agent's own view of its one host is tree.py's.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import placement_traits
 from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
@@ -19,19 +18,10 @@ from placement_traits.usb import (
     SPEED_PREFIX,
     VENDOR_PREFIX,
 )
+from usb_provider.model import lifecycle
+from usb_provider.model.lifecycle import TABLE, Circumstances, FleetState, Intention, Presence, ProviderState
 from usb_provider.model.reporting.provider import NAME_MARK
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider
-
-
-class State(StrEnum):
-    """What a device is, the weightiest first: one that is absent and drained is absent."""
-
-    ABSENT = "absent"
-    WITHDRAWN = "withdrawn"
-    DRAINED = "drained"
-    ALLOCATED = "allocated"
-    RESERVED = "reserved"
-    FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,55 +65,40 @@ class Device:
     @property
     def offered(self) -> bool:
         """Whether it is plugged in and a rule offers it."""
-        return self.state not in (State.ABSENT, State.WITHDRAWN)
+        return self._row.circumstances.presence is Presence.OFFERED
 
     @property
-    def state(self) -> State:
+    def state(self) -> FleetState:
         """One word for it."""
-        if STATE_ABSENT in self.traits:
-            return State.ABSENT
-        if STATE_WITHDRAWN in self.traits or not self.amounts:
-            return State.WITHDRAWN
-        if STATE_DRAINED in self.traits:
-            return State.DRAINED
-        if self.held:
-            return State.ALLOCATED
-        return State.FREE if any(amount.capacity > 0 for amount in self.amounts.values()) else State.RESERVED
+        return self._row.fleet_state
 
-    def is_in(self, state: State) -> bool:
+    def is_in(self, state: FleetState) -> bool:
         """Whether ``--state`` means it too: what is absent and held is allocated as well, what is drained, drained."""
         match state:
-            case State.ALLOCATED:
+            case FleetState.ALLOCATED:
                 return self.held
-            case State.DRAINED:
-                return STATE_DRAINED in self.traits
+            case FleetState.DRAINED:
+                return self._row.circumstances.intention is Intention.DRAINED
             case _:
                 return self.state is state
 
     @property
     def reason(self) -> str:
         """Why it is in its state, as one or more short sentences."""
-        said = {
-            State.ABSENT: "It is not plugged in.",
-            State.WITHDRAWN: "It is plugged in, but no rule offers it or the host keeps it for itself.",
-            State.ALLOCATED: "A consumer holds it.",
-            State.RESERVED: "Somebody reserved it: reserved equals total, and no trait says why.",
-            State.FREE: "Nobody holds it.",
-        }
-        sentences = [said[self.state]] if self.state in said else []
-        if self.state is State.WITHDRAWN and STATE_WITHDRAWN not in self.traits:
-            sentences = ["It has no inventory (yet)."]
-        if STATE_DRAINED in self.traits:
-            why = placement_traits.drain_reason(self.traits)
-            sentences.append(f"An operator drained it: {why}." if why else "An operator drained it.")
-        if self.held and self.state is not State.ALLOCATED:
-            sentences.append("A consumer holds it.")
-        return " ".join(sentences)
+        unfinished = not self.amounts and not self.traits & {STATE_ABSENT, STATE_WITHDRAWN}
+        return self._row.sentence(placement_traits.drain_reason(self.traits), unfinished=unfinished)
 
     @property
     def purgeable(self) -> bool:
-        """Whether nothing but its facts would be lost with its provider: absent, free, nobody's intention on it."""
-        return self.state is State.ABSENT and not self.amounts and STATE_DRAINED not in self.traits
+        """Whether nothing but its facts would be lost with its provider: absent, free, not drained, not reserved."""
+        return self._row.purgeable and not self.amounts
+
+    @property
+    def _row(self) -> ProviderState:
+        nothing_left = bool(self.amounts) and all(amount.capacity <= 0 for amount in self.amounts.values())
+        there = lifecycle.presence(self.traits, has_inventory=bool(self.amounts))
+        wanted = lifecycle.intention(self.traits, reserved=nothing_left)
+        return TABLE[Circumstances(there, wanted, self.held)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +146,7 @@ class HostCount:
 
     host: str
     host_uuid: str
-    states: Mapping[State, int]
+    states: Mapping[FleetState, int]
     offered: int
     held: int
 
@@ -185,7 +160,7 @@ def count_by_host(devices: Iterable[Device]) -> tuple[HostCount, ...]:
         HostCount(
             host,
             uuid,
-            {state: sum(each.state is state for each in found) for state in State},
+            {state: sum(each.state is state for each in found) for state in FleetState},
             offered=sum(each.offered for each in found),
             held=sum(each.held for each in found),
         )

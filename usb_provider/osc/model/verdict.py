@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from placement_traits.usb import PREFIX
+from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc.model.flavor import NO_SUFFIX, Known, Request, RequestGroup, is_usb
-from usb_provider.osc.model.fleet import Device, State
+from usb_provider.osc.model.fleet import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,11 @@ def shortage(group: RequestGroup, devices: Sequence[Device], hosts_before: Colle
         if having and not fitting:
             sentences.append(f"{_hosts(having)} a {name}, but none has the traits that the group asks for.")
             continue
-        free = [device for device in fitting if device.state is State.FREE]
+        free = [device for device in fitting if device.state is FleetState.FREE]
         held += [device for device in fitting if device.held]
         counts = Counter(device.state for device in fitting)
-        others = ", ".join(f"{counts[state]} {state}" for state in State if counts[state] and state is not State.FREE)
+        states = [state for state in FleetState if counts[state] and state is not FleetState.FREE]
+        others = ", ".join(f"{counts[state]} {state}" for state in states)
         sentences.append(
             f"{_hosts(fitting)} a {name}; {len(free)} of {len(fitting)} free{f' ({others})' if others else ''}."
         )

@@ -2,10 +2,11 @@
 
 import pytest
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_WITHDRAWN
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
 from tests.fixtures.builders import KEY, ROOT, a_device
 from usb_provider.model.devices.spec import DeviceSpec
-from usb_provider.model.reporting.census import NO_CLASS, DeviceState, census
+from usb_provider.model.lifecycle import DeviceState
+from usb_provider.model.reporting.census import NO_CLASS, census
 from usb_provider.model.reporting.provider import assess, provider_uuid
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
 
@@ -31,7 +32,16 @@ def a_tree(*providers: ObservedProvider) -> ObservedTree:
         (a_provider("p", STATE_WITHDRAWN, reserved=1, held=True), (KEY, DeviceState.WITHDRAWN_HELD)),
         (a_provider("p", STATE_ABSENT, reserved=1, held=True), (KEY, DeviceState.ABSENT_HELD)),
         (a_provider("p", STATE_ABSENT, reserved=None), (NO_CLASS, DeviceState.ABSENT)),
+        (a_provider("p", STATE_ABSENT, STATE_RESERVED, reserved=1), (KEY, DeviceState.ABSENT)),
+        (a_provider("p", STATE_DRAINED, reserved=1), (KEY, DeviceState.KEPT_BACK)),
+        (a_provider("p", STATE_DRAINED, reserved=1, held=True), (KEY, DeviceState.HELD)),
         (a_provider("p", STATE_WITHDRAWN, reserved=None), (NO_CLASS, DeviceState.NOT_OFFERED)),
+        (a_provider("p", STATE_WITHDRAWN, STATE_RESERVED, reserved=1), (KEY, DeviceState.KEPT_BACK)),
+        (a_provider("p", STATE_WITHDRAWN, STATE_DRAINED, reserved=1), (KEY, DeviceState.KEPT_BACK)),
+        # Drained while it was withdrawn: there is no unit that could be kept back.
+        (a_provider("p", STATE_WITHDRAWN, STATE_DRAINED, reserved=None), (NO_CLASS, DeviceState.NOT_OFFERED)),
+        # Created, and the pass was cut short.
+        (a_provider(reserved=None), (NO_CLASS, DeviceState.NOT_OFFERED)),
     ],
 )
 def test_a_provider_is_counted_in_one_state(provider: ObservedProvider, counted_as: tuple[str, DeviceState]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN, is_owned
 from tests.fixtures.applier import applied, carried_out
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_desired, a_tree, an_observed, held_by
+from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Presence, Units, presence
 from usb_provider.model.reporting.plan import (
     CreateProvider,
     DeleteProvider,
@@ -179,6 +180,27 @@ def test_a_provider_that_is_desired_has_one_unit_of_one_class_and_the_traits_of_
         (inventory,) = left.inventories.values()
         assert inventory in (Inventory(), RESERVED)
         assert set(left.inventories) == ((have.used_classes if have else None) or {want.resource_class})
+
+
+@given(situations())
+def test_a_plan_makes_each_provider_what_the_table_of_states_says(
+    situation: tuple[ObservedTree, list[DesiredProvider], dict[str, Any]],
+) -> None:
+    tree, desired, more = situation
+    wanted = {want.uuid for want in desired}
+    for left in applied(diff(tree, desired, **more), tree).providers.values():
+        if not left.managed:
+            continue
+        there = Presence.WITHDRAWN if left.uuid in more["plugged"] else Presence.ABSENT
+        known = Circumstances(Presence.OFFERED if left.uuid in wanted else there, left.intention, left.allocated)
+        assert presence(left.traits, has_inventory=bool(left.inventories)) is known.presence
+        state = TABLE[known]
+        assert left.traits & MARKS == state.marks
+        # What had no inventory when an operator drained it gets none while it is away.
+        away_and_drained = known == Circumstances(there, Intention.DRAINED)
+        assert {f"total {each.total}, reserved {each.reserved}" for each in left.inventories.values()} == (
+            set() if state.units is Units.NONE or (away_and_drained and not left.inventories) else {state.units.value}
+        )
 
 
 @given(situations())

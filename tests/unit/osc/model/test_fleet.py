@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
 from tests.fixtures.applier import applied
 from tests.fixtures.builders import KEY, a_consumer, a_desired, a_tree, an_observed, held_by
+from usb_provider.model.lifecycle import FleetState
 from usb_provider.model.reporting.plan import diff
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider
 from usb_provider.osc.model.fleet import (
     Amount,
     Device,
-    State,
     Write,
     count_by_host,
     drain,
@@ -49,31 +49,31 @@ def a_device(*traits: str, amount: Amount | None = FREE, host: str = "compute1")
 @pytest.mark.parametrize(
     ("device", "state", "reason"),
     [
-        (a_device(), State.FREE, "Nobody holds it."),
-        (a_device(amount=HELD), State.ALLOCATED, "A consumer holds it."),
+        (a_device(), FleetState.FREE, "No consumer holds it."),
+        (a_device(amount=HELD), FleetState.ALLOCATED, "A consumer holds it."),
         (
             a_device(amount=TAKEN_OUT),
-            State.RESERVED,
-            "Somebody reserved it: reserved equals total, and no trait says why.",
+            FleetState.RESERVED,
+            "An operator reserved it: reserved equals total, and no trait says why.",
         ),
-        (a_device(STATE_ABSENT, amount=None), State.ABSENT, "It is not plugged in."),
-        (a_device(STATE_ABSENT, amount=Amount(0, 1)), State.ABSENT, "It is not plugged in. A consumer holds it."),
+        (a_device(STATE_ABSENT, amount=None), FleetState.ABSENT, "It is not plugged in."),
+        (a_device(STATE_ABSENT, amount=Amount(0, 1)), FleetState.ABSENT, "It is not plugged in. A consumer holds it."),
         (
             a_device(STATE_WITHDRAWN, amount=None),
-            State.WITHDRAWN,
+            FleetState.WITHDRAWN,
             "It is plugged in, but no rule offers it or the host keeps it for itself.",
         ),
-        (a_device(amount=None), State.WITHDRAWN, "It has no inventory (yet)."),
-        (a_device(STATE_DRAINED, amount=TAKEN_OUT), State.DRAINED, "An operator drained it."),
-        (a_device(STATE_DRAINED, WHY, amount=TAKEN_OUT), State.DRAINED, "An operator drained it: new firmware."),
+        (a_device(amount=None), FleetState.WITHDRAWN, "It has no inventory (yet)."),
+        (a_device(STATE_DRAINED, amount=TAKEN_OUT), FleetState.DRAINED, "An operator drained it."),
+        (a_device(STATE_DRAINED, WHY, amount=TAKEN_OUT), FleetState.DRAINED, "An operator drained it: new firmware."),
         (
             a_device(STATE_DRAINED, STATE_ABSENT, amount=Amount(0, 1)),
-            State.ABSENT,
+            FleetState.ABSENT,
             "It is not plugged in. An operator drained it. A consumer holds it.",
         ),
     ],
 )
-def test_a_device_has_one_state_and_says_why(device: Device, state: State, reason: str) -> None:
+def test_a_device_has_one_state_and_says_why(device: Device, state: FleetState, reason: str) -> None:
     assert (device.state, device.reason) == (state, reason)
 
 
@@ -109,7 +109,7 @@ def test_hosts_are_counted_with_what_is_held_across_the_states() -> None:
     away = a_device(STATE_ABSENT, amount=Amount(0, 1))
     one, two = count_by_host([a_device(host="compute2"), away, a_device(amount=HELD), a_device()])
     assert (one.host, one.offered, one.held) == ("compute1", 2, 2)
-    assert (one.states[State.FREE], one.states[State.ABSENT], one.states[State.ALLOCATED]) == (1, 1, 1)
+    assert (one.states[FleetState.FREE], one.states[FleetState.ABSENT], one.states[FleetState.ALLOCATED]) == (1, 1, 1)
     assert (two.host, two.offered, two.held) == ("compute2", 1, 0)
 
 

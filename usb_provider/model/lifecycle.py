@@ -1,0 +1,193 @@
+"""The one table of states: what is known of a device, and what its provider in Placement is then. Pure.
+
+:data:`TABLE` has a row for every combination of circumstances. The planner writes what a row says, in its order; the
+census, the metrics, the ``openstack usb`` commands and docs/placement.md take their words from it. This module looks at
+no provider: those that do hand it the traits, and whether something is reserved.
+"""
+
+import enum
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+
+
+class Presence(enum.Enum):
+    """Whether the device is there to be had, as the end of a sentence about it."""
+
+    OFFERED = "is plugged in and offered"
+    WITHDRAWN = "is no longer offered"
+    ABSENT = "is not plugged in"
+
+
+class Intention(enum.Enum):
+    """What an operator has said about the device. A drain outweighs a ``reserved`` that was set by hand."""
+
+    NONE = "none"
+    RESERVED = "reserved"
+    DRAINED = "drained"
+
+
+class Units(enum.Enum):
+    """The inventory of the provider."""
+
+    OPEN = "total 1, reserved 0"
+    RESERVED = "total 1, reserved 1"
+    NONE = "none"
+
+
+class Order(enum.Enum):
+    """In which order a provider is written, so that a pass that is cut short does no harm.
+
+    A device is never schedulable without its traits, and what the agent reserves never stands without the state trait
+    that says so: without it, the next pass would take it for an operator's.
+    """
+
+    MARK_LAST = "traits, inventory, state trait"
+    INVENTORY_FIRST = "inventory, traits"
+    TRAITS_FIRST = "traits, inventory"
+
+
+class DeviceState(enum.StrEnum):
+    """What a device is to the scheduler, and whether it is there: the words of ``usb_provider_devices``."""
+
+    FREE = "free"
+    HELD = "held"
+    KEPT_BACK = "kept_back"
+    WITHDRAWN_HELD = "withdrawn_held"
+    ABSENT = "absent"
+    ABSENT_HELD = "absent_held"
+    NOT_OFFERED = "not_offered"
+
+
+class FleetState(enum.StrEnum):
+    """What a device is in ``openstack usb device list``, the weightiest first: absent and drained is absent."""
+
+    ABSENT = "absent"
+    WITHDRAWN = "withdrawn"
+    DRAINED = "drained"
+    ALLOCATED = "allocated"
+    RESERVED = "reserved"
+    FREE = "free"
+
+
+_SENTENCES: Final[Mapping[FleetState, str]] = {
+    FleetState.ABSENT: "It is not plugged in.",
+    FleetState.WITHDRAWN: "It is plugged in, but no rule offers it or the host keeps it for itself.",
+    FleetState.DRAINED: "An operator drained it.",
+    FleetState.ALLOCATED: "A consumer holds it.",
+    FleetState.RESERVED: "An operator reserved it: reserved equals total, and no trait says why.",
+    FleetState.FREE: "No consumer holds it.",
+}
+_UNFINISHED = "It has no inventory (yet)."
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """All that decides on a provider: whether its device is there, what an operator wants, whether it is held."""
+
+    presence: Presence
+    intention: Intention = Intention.NONE
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """One row of the table: what the provider of a device is in Placement, how it gets there, and what it is called.
+
+    ``marks`` are the state traits that the agent sets; it removes its other ones (:data:`MARKS`). The trait of a drain
+    is the operator's, and the agent neither sets nor removes it.
+    """
+
+    circumstances: Circumstances
+    units: Units
+    marks: frozenset[str]
+    order: Order
+    device_state: DeviceState
+    fleet_state: FleetState
+
+    @property
+    def purgeable(self) -> bool:
+        """Whether nothing but the device's facts would be lost with its provider.
+
+        An operator who drained an absent device wants it drained when it is back.
+        """
+        return self.circumstances == Circumstances(Presence.ABSENT)
+
+    def sentence(self, drain_reason: str | None = None, *, unfinished: bool = False) -> str:
+        """Why the device is in its state, for an operator: short sentences, with the reason of a drain if known.
+
+        A provider is *unfinished* while it has neither an inventory nor a state trait that says why.
+        """
+        said = {self.fleet_state: _UNFINISHED if unfinished else _SENTENCES[self.fleet_state]}
+        if self.circumstances.intention is Intention.DRAINED:
+            drained = _SENTENCES[FleetState.DRAINED]
+            said[FleetState.DRAINED] = f"{drained.removesuffix('.')}: {drain_reason}." if drain_reason else drained
+        if self.circumstances.held:
+            said[FleetState.ALLOCATED] = _SENTENCES[FleetState.ALLOCATED]
+        return " ".join(said.values())
+
+
+MARKS: Final = frozenset({STATE_ABSENT, STATE_WITHDRAWN, STATE_RESERVED})
+"""The state traits that are the agent's to set and to remove."""
+
+_Row = tuple[Presence, Intention, bool, Units, frozenset[str], Order, DeviceState, FleetState]
+
+
+def _table() -> dict[Circumstances, ProviderState]:
+    offered, withdrawn, absent = Presence
+    none, reserved, drained = Intention
+    free, held = False, True
+    open_, kept, empty = Units
+    mark_last, inventory_first, traits_first = Order
+    d, f = DeviceState, FleetState
+    is_absent, is_withdrawn = frozenset({STATE_ABSENT}), frozenset({STATE_WITHDRAWN})
+    # The inventory cannot say any more that it was the operator who reserved the device, so this trait remembers it.
+    no_mark, was_reserved = frozenset[str](), frozenset({STATE_RESERVED})
+    rows: tuple[_Row, ...] = (
+        # device, operator, consumer: inventory, state traits, order of writes, state in the metrics, in the commands
+        (offered, none, free, open_, no_mark, mark_last, d.FREE, f.FREE),
+        (offered, none, held, open_, no_mark, mark_last, d.HELD, f.ALLOCATED),
+        (offered, reserved, free, kept, no_mark, mark_last, d.KEPT_BACK, f.RESERVED),
+        (offered, reserved, held, kept, no_mark, mark_last, d.HELD, f.ALLOCATED),
+        (offered, drained, free, kept, no_mark, mark_last, d.KEPT_BACK, f.DRAINED),
+        (offered, drained, held, kept, no_mark, mark_last, d.HELD, f.DRAINED),
+        (withdrawn, none, free, empty, is_withdrawn, inventory_first, d.NOT_OFFERED, f.WITHDRAWN),
+        (withdrawn, none, held, kept, is_withdrawn, traits_first, d.WITHDRAWN_HELD, f.WITHDRAWN),
+        (withdrawn, reserved, free, kept, is_withdrawn | was_reserved, inventory_first, d.KEPT_BACK, f.WITHDRAWN),
+        (withdrawn, reserved, held, kept, is_withdrawn | was_reserved, traits_first, d.WITHDRAWN_HELD, f.WITHDRAWN),
+        (withdrawn, drained, free, kept, is_withdrawn, inventory_first, d.KEPT_BACK, f.WITHDRAWN),
+        (withdrawn, drained, held, kept, is_withdrawn, traits_first, d.WITHDRAWN_HELD, f.WITHDRAWN),
+        (absent, none, free, empty, is_absent, inventory_first, d.ABSENT, f.ABSENT),
+        (absent, none, held, kept, is_absent, traits_first, d.ABSENT_HELD, f.ABSENT),
+        (absent, reserved, free, kept, is_absent | was_reserved, inventory_first, d.ABSENT, f.ABSENT),
+        (absent, reserved, held, kept, is_absent | was_reserved, traits_first, d.ABSENT_HELD, f.ABSENT),
+        (absent, drained, free, kept, is_absent, inventory_first, d.ABSENT, f.ABSENT),
+        (absent, drained, held, kept, is_absent, traits_first, d.ABSENT_HELD, f.ABSENT),
+    )
+    states = (ProviderState(Circumstances(*row[:3]), *row[3:]) for row in rows)
+    return {state.circumstances: state for state in states}
+
+
+TABLE: Final[Mapping[Circumstances, ProviderState]] = _table()
+"""The state of a provider in every combination of circumstances."""
+
+
+def presence(traits: Collection[str], *, has_inventory: bool) -> Presence:
+    """Whether the device is there, as its provider says; without an inventory it cannot be had (yet)."""
+    if STATE_ABSENT in traits:
+        return Presence.ABSENT
+    return Presence.OFFERED if has_inventory and STATE_WITHDRAWN not in traits else Presence.WITHDRAWN
+
+
+def intention(traits: Collection[str], *, reserved: bool) -> Intention:
+    """What an operator has said about the device, by its provider's *traits* and whether anything is *reserved*.
+
+    What the agent reserves has a state trait beside it, ABSENT or WITHDRAWN. STATE_RESERVED beside those remembers
+    that the operator had reserved it before.
+    """
+    if STATE_DRAINED in traits:
+        return Intention.DRAINED
+    is_ours = (STATE_ABSENT in traits or STATE_WITHDRAWN in traits) and STATE_RESERVED not in traits
+    return Intention.RESERVED if reserved and not is_ours else Intention.NONE
