@@ -337,8 +337,8 @@ def _gone_while_held(have: ObservedProvider, state: ProviderState) -> Note:
     (mark,) = state.marks - {STATE_RESERVED}
     return Note(
         f"{mark}:{have.uuid}",
-        f"{have.name} {state.circumstances.presence.value} but {_consumers(have)} holds it; it is kept, and reserved so "
-        f"that no other consumer gets it.",
+        f"{have.name} {state.circumstances.presence.value} but {_consumers(have)} holds it; it is kept, and reserved "
+        f"so that no other consumer gets it.",
     )
 
 
