@@ -145,7 +145,7 @@ def _guest_side(
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.operations import GuestThreads
     from usb_provider.agent.process import GuestSide
-    from usb_provider.openstack.session import connect
+    from usb_provider.placement.client import connect
     from usb_provider.virt.listener import Listener, ListenOptions
     from usb_provider.virt.protocol import Answer, Question, StatusAnswer, StatusQuestion
 

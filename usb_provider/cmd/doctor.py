@@ -27,8 +27,7 @@ from usb_provider.host.udev import UdevHost
 from usb_provider.model.binding.holding import Holding, holdings
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
-from usb_provider.openstack.session import connect
-from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.client import PlacementClient, connect
 from usb_provider.placement.root import RootFinder
 
 TEXT = """\

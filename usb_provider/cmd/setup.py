@@ -16,7 +16,7 @@ from usb_provider.exception import ConfigError
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
 from usb_provider.model.reporting.host_state import ReportSettings
-from usb_provider.openstack.session import connect
+from usb_provider.placement.client import connect
 from usb_provider.placement.root import RootFinder, RootHints
 
 WORKERS = 8

@@ -1,6 +1,6 @@
 """Options of the group [placement]: keystoneauth's own, under the names that nova.conf has.
 
-Only declares; placement/session.py makes a session of them.
+Only declares; openstack/session.py makes a transport of them.
 """
 
 import copy

@@ -13,10 +13,10 @@ import placement_traits
 from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
+from usb_provider.osc.fleet import device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
-from usb_provider.osc.placement import device_of
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 
@@ -150,7 +150,7 @@ class ShowDevice(base.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         """Give the fields."""
         listed = self.cloud.fleet.find(parsed_args.provider)
-        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        have = self.cloud.placement.observe(listed.uuid, listed.name)
         (root,) = self.cloud.placement.listed([("uuid", listed.root_uuid)]) or (None,)
         device = device_of(have, root.name if root else "", listed.root_uuid)
         facts = fleet.facts(device.traits)
@@ -210,7 +210,7 @@ class SetDevice(base.Command):
             raise UnknownArgument("--reason goes with --drain.")
         reason = None if parsed_args.reason is None else placement_traits.drain_reason_trait(parsed_args.reason)
         listed = self.cloud.fleet.find(parsed_args.provider)
-        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        have = self.cloud.placement.observe(listed.uuid, listed.name)
         if parsed_args.drain:
             self.cloud.fleet.change(have, lambda now: fleet.drain(now, reason))
             if reason:
@@ -274,7 +274,7 @@ class PurgeDevice(base.Lister):
         if not device.purgeable:
             return _kept(device)
         try:
-            now = device_of(self.cloud.fleet.read(device.uuid, device.name), device.host, device.host_uuid)
+            now = device_of(self.cloud.placement.observe(device.uuid, device.name), device.host, device.host_uuid)
             if not now.purgeable:
                 return _kept(now)
             self.cloud.placement.delete_provider(device.uuid)

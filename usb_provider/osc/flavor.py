@@ -13,11 +13,11 @@ from placement_traits.names import check_custom
 from usb_provider.exception import UnknownArgument
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, named
+from usb_provider.osc.fleet import no_such_trait
 from usb_provider.osc.model import flavor as model
 from usb_provider.osc.model.flavor import Known, Outcome, Size, Trap
 from usb_provider.osc.model.fleet import Device
 from usb_provider.osc.model.verdict import Shortage, shortage, steps
-from usb_provider.osc.placement import no_such_trait
 
 _MOST_DEVICES = 15
 _MOST_HOLDERS = 10

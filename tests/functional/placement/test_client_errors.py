@@ -26,8 +26,7 @@ from usb_provider.exception import (
     UsbProviderError,
 )
 from usb_provider.model.reporting.tree import Inventory
-from usb_provider.openstack.session import connect
-from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.client import PlacementClient, connect
 
 URL = "http://placement.test/placement"
 KEYSTONE = "http://keystone.test/v3"
