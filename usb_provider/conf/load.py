@@ -86,14 +86,15 @@ def open_files(
     arguments: Sequence[str],
     *,
     declare: Callable[[cfg.ConfigOpts], None] = lambda conf: None,
-    conf: cfg.ConfigOpts | None = None,
+    with_placement: bool = True,
 ) -> cfg.ConfigOpts:
     """Read the files that oslo.config's own *arguments* name, or those under /etc/usb-provider.
 
     :param declare: declares further options, such as oslo.log's, before anything is read.
+    :param with_placement: whether the group [placement] will be asked for; declaring it takes its time.
     :raises ConfigError: when a file is missing or cannot be read or parsed.
     """
-    conf = conf or cfg.ConfigOpts()
+    conf = cfg.ConfigOpts()
     declare(conf)
     try:
         conf(
@@ -102,7 +103,7 @@ def open_files(
             default_config_files=default_files(),
             default_config_dirs=list(dict.fromkeys(cfg.find_config_dirs(PROJECT, PROJECT))),
         )
-        register_opts(conf)
+        register_opts(conf, with_placement=with_placement)
     except cfg.ConfigFilesNotFoundError as error:
         names = ", ".join(error.config_files)
         raise ConfigError([f"The configuration file {names} does not exist; check --config-file."]) from error

@@ -28,7 +28,7 @@ def _adapter_opts() -> list[cfg.Opt]:
     return list(opts)
 
 
-def register_opts(conf: cfg.ConfigOpts) -> None:
+def register(conf: cfg.ConfigOpts) -> None:
     """Declare the group's options on *conf*, those of the plugin that its auth_type names included."""
     # A group of its own: oslo.config keeps a group's options in it, and which there are depends on conf's auth_type.
     conf.register_group(cfg.OptGroup(group.name, group.title))
@@ -37,12 +37,12 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     loading.register_auth_conf_options(conf, group.name)
 
 
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The group and its options, for the sample configuration."""
+def listed() -> list[cfg.Opt]:
+    """The group's options, for the sample configuration."""
     opts: dict[str, cfg.Opt] = {opt.name: opt for opt in [*_session_opts(), *_adapter_opts()]}
     for opt in loading.get_auth_common_conf_options():
         opts.setdefault(opt.name, opt)
     for plugin in _SHOWN_PLUGINS:
         for opt in loading.get_auth_plugin_conf_options(plugin):
             opts.setdefault(opt.name, opt)
-    return [(group, [opts[name] for name in sorted(opts)])]
+    return [opts[name] for name in sorted(opts)]
