@@ -75,7 +75,7 @@ CALLERS = SettingNames(
 """For a command of the openstack client, which has the caller's environment or clouds.yaml."""
 
 
-class Request(Protocol):
+class SentRequest(Protocol):
     """What we read of a request of the library requests."""
 
     @property
@@ -91,7 +91,7 @@ class Response(Protocol):
     """What we read of a response of the library requests."""
 
     @property
-    def request(self) -> Request:
+    def request(self) -> SentRequest:
         """What was asked."""
 
     @property
@@ -115,7 +115,7 @@ class Response(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ServiceRefusal:
     """An answer whose status is not the wanted one: what was asked, and what the service says of it.
 
     :ivar text: a sentence without its full stop, such as ``Placement answers 409 to PUT /traits/CUSTOM_X: Busy``.
@@ -218,14 +218,14 @@ class Transport:
         except _OF_ANOTHER_FORM as error:
             raise self._not_the_service(response, f"JSON that is not {self.service.name}'s") from error
 
-    def refusal(self, response: Response) -> Refusal:
+    def refusal(self, response: Response) -> ServiceRefusal:
         """What an answer says that is not the wanted one."""
         detail, code = _detail(response)
         asked = response.request
         said = f"{self.service.name} answers {response.status_code} to {asked.method} {asked.path_url}"
-        return Refusal(asked.method, response.status_code, f"{said}: {detail}" if detail else said, code)
+        return ServiceRefusal(asked.method, response.status_code, f"{said}: {detail}" if detail else said, code)
 
-    def error(self, refusal: Refusal) -> exception.UsbProviderError:
+    def error(self, refusal: ServiceRefusal) -> exception.UsbProviderError:
         """The error to raise for *refusal*, by what its status means in every service.
 
         AccessRefused where we may not, Unavailable where it cannot now, else Incompatible.

@@ -10,7 +10,14 @@ from usb_provider.exception import InUse, UsbProviderError
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, SIDE_BY_SIDE, Table
 from usb_provider.osc.model import audit
-from usb_provider.osc.model.audit import Consumer, DeleteAllocations, DeleteProvider, Finding, Kind, Problem
+from usb_provider.osc.model.audit import (
+    AllocationsDeletion,
+    AuditFinding,
+    Consumer,
+    ConsumerKind,
+    Problem,
+    ProviderDeletion,
+)
 from usb_provider.osc.model.flavor import is_usb
 
 
@@ -52,7 +59,7 @@ class Audit(base.Lister):
             for each, result in zip(found, results, strict=True)
         ]
 
-    def _findings(self) -> Sequence[Finding]:
+    def _findings(self) -> Sequence[AuditFinding]:
         cloud = self.cloud
         # Servers first: one that is created after that is asked for by itself, one that is deleted holds nothing then.
         servers = cloud.nova.servers()
@@ -78,19 +85,19 @@ class Audit(base.Lister):
         devices = sum(any(is_usb(name, usb_classes) for name in resources) for resources in held)
         return server is not None and server.lacks(devices, usb_classes)
 
-    def _fix_all(self, found: Sequence[Finding]) -> list[str]:
+    def _fix_all(self, found: Sequence[AuditFinding]) -> list[str]:
         """What became of each; who holds allocations is asked once more right before they are deleted."""
-        consumers = {each.fix.consumer for each in found if isinstance(each.fix, DeleteAllocations)}
+        consumers = {each.fix.consumer for each in found if isinstance(each.fix, AllocationsDeletion)}
         now = self.cloud.consumers(consumers)
         return [self._fix(each, now) for each in found]
 
-    def _fix(self, finding: Finding, consumers: Mapping[str, Consumer]) -> str:
+    def _fix(self, finding: AuditFinding, consumers: Mapping[str, Consumer]) -> str:
         if finding.fix is None:
             return ""
         try:
-            if isinstance(finding.fix, DeleteProvider):
+            if isinstance(finding.fix, ProviderDeletion):
                 self.cloud.placement.delete_provider(finding.fix.uuid)
-            elif consumers[finding.fix.consumer].kind in (Kind.GONE, Kind.OVER):
+            elif consumers[finding.fix.consumer].kind in (ConsumerKind.GONE, ConsumerKind.OVER):
                 self.cloud.placement.delete_allocations(finding.fix.consumer)
             else:
                 return "not done: it is not so any more"
@@ -101,5 +108,5 @@ class Audit(base.Lister):
         return f"done: {finding.fix}"
 
 
-def _offer(finding: Finding) -> str:
+def _offer(finding: AuditFinding) -> str:
     return f"--fix: {finding.fix}" if finding.fix else ""

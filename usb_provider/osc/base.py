@@ -61,7 +61,7 @@ class ShowOne(_Base, command.ShowOne):
     """A command that prints one thing, a field a line."""
 
 
-def resource_class(text: str) -> str:
+def full_class_name(text: str) -> str:
     """The class that *text* names: ``KEY`` is CUSTOM_USB_KEY, and a full name is itself.
 
     :raises UnknownArgument: when it can be no name; the caller should show that.

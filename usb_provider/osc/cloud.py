@@ -10,7 +10,7 @@ from functools import cached_property
 from usb_provider.openstack.session import Caller
 from usb_provider.osc.fleet import Fleet
 from usb_provider.osc.glance import Glance
-from usb_provider.osc.model.audit import Consumer, Kind, consumer_of
+from usb_provider.osc.model.audit import Consumer, ConsumerKind, consumer_of
 from usb_provider.osc.nova import Nova
 from usb_provider.osc.placement import FleetClient
 
@@ -76,5 +76,5 @@ class Cloud:
         """A consumer that Nova does not know: another service's, or one that is gone."""
         kind = self.placement.consumer_type(uuid)
         if kind in (None, "INSTANCE", "MIGRATION", "unknown"):
-            return Consumer(uuid, Kind.GONE)
-        return Consumer(uuid, Kind.FOREIGN, detail=kind)
+            return Consumer(uuid, ConsumerKind.GONE)
+        return Consumer(uuid, ConsumerKind.FOREIGN, detail=kind)

@@ -53,7 +53,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def filtered(command: base.Lister, parsed_args: argparse.Namespace) -> list[Device]:
     """The devices that the filters leave."""
-    wanted = parsed_args.resource_class and base.resource_class(parsed_args.resource_class)
+    wanted = parsed_args.resource_class and base.full_class_name(parsed_args.resource_class)
     found = command.cloud.fleet.devices(parsed_args.host, parsed_args.trait)
     return [device for device in found if wanted is None or wanted in device.amounts]
 

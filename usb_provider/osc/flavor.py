@@ -1,6 +1,6 @@
 """``openstack usb flavor create|check``: flavors that ask for USB devices, written rightly, and looked at.
 
-The traps are model/flavor.py's, the questions and their meaning model/verdict.py's; this asks them.
+The pitfalls are model/pitfalls.py's, the questions and their meaning model/verdict.py's; this asks them.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from usb_provider.osc import base
 from usb_provider.osc.device import COST, named
 from usb_provider.osc.fleet import no_such_trait
 from usb_provider.osc.model import flavor as model
-from usb_provider.osc.model.flavor import Known, Outcome, Size, Trap
+from usb_provider.osc.model.flavor import Request, Size
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.pitfalls import Consequence, Known, Pitfall, pitfalls
 from usb_provider.osc.model.verdict import Shortage, shortage, steps
 
 _MOST_DEVICES = 15
@@ -69,7 +70,7 @@ class CreateFlavor(base.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Fields:
         """Create it, and give its fields."""
-        name = base.resource_class(parsed_args.resource_class)
+        name = base.full_class_name(parsed_args.resource_class)
         required = {check_custom(each) for each in parsed_args.trait if not each.startswith("!")}
         forbidden = {check_custom(each[1:]) for each in parsed_args.trait if each.startswith("!")}
         if not 1 <= parsed_args.count <= _MOST_DEVICES:
@@ -129,17 +130,17 @@ class CheckFlavor(base.ShowOne):
         image = self.cloud.glance.image(parsed_args.image) if parsed_args.image else None
         devices = self.cloud.fleet.devices()
         known = self._known(devices, flavor.extra_specs)
-        traps = model.traps(flavor.extra_specs, image, known)
-        request = model.parse(flavor.extra_specs, flavor.size, _traits_of(image))
+        found = pitfalls(flavor.extra_specs, image, known)
+        request = model.parse_extra_specs(flavor.extra_specs, flavor.size, _traits_of(image))
         hosts: frozenset[str] = frozenset()
         removed_by = reason = None
-        if refused := [trap.where for trap in traps if trap.outcome is Outcome.NO_HOST]:
+        if refused := [each.where for each in found if each.consequence is Consequence.NO_HOST]:
             removed_by, reason = ", ".join(refused), "Such a server is never scheduled: see the traps."
         else:
             hosts = self.cloud.placement.hosts_for(request.query())
             if not hosts:
                 removed_by, reason = self._why_not(request, known, devices)
-        self.exit_code = int(not hosts or any(trap.outcome is not Outcome.PERHAPS for trap in traps))
+        self.exit_code = int(not hosts or any(each.consequence is not Consequence.PERHAPS for each in found))
         fields = {
             "flavor": flavor.name,
             "image": parsed_args.image or _NOT_CHECKED,
@@ -147,13 +148,13 @@ class CheckFlavor(base.ShowOne):
             "hosts": format_columns.ListColumn(self._names(hosts, devices)),
             "removed_by": removed_by,
             "reason": reason,
-            "traps": _Traps([_trap_json(trap) for trap in traps]),
+            "traps": _Pitfalls([_pitfall_json(each) for each in found]),
         }
         return tuple(fields), base.cells(*fields.values())
 
     def _known(self, devices: Sequence[Device], extra_specs: Mapping[str, str]) -> Known:
         """What exists, of what the flavor names."""
-        request = model.parse(extra_specs)
+        request = model.parse_extra_specs(extra_specs)
         named_traits = {name for group in request.groups for name in group.required | group.forbidden}
         return Known(
             self.cloud.placement.resource_classes(),
@@ -162,7 +163,7 @@ class CheckFlavor(base.ShowOne):
             frozenset(name for device in devices for name in device.traits),
         )
 
-    def _why_not(self, request: model.Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:
+    def _why_not(self, request: Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:
         """The part of the flavor that leaves no host, and why it does."""
         before: frozenset[str] = frozenset()
         for step in steps(request, known):
@@ -187,16 +188,16 @@ class CheckFlavor(base.ShowOne):
         return sorted(base.safe(names.get(uuid, uuid)) for uuid in hosts)
 
 
-class _Traps(format_columns.ListDictColumn):
-    """Traps for people one a line, for machines as they are."""
+class _Pitfalls(format_columns.ListDictColumn):
+    """Pitfalls for people one a line, for machines as they are."""
 
     def human_readable(self) -> str:
         """Give the lines."""
         return "\n".join(f"{each['where']}: {each['text']}" for each in self._value)
 
 
-def _trap_json(trap: Trap) -> dict[str, str]:
-    return {"where": base.safe(trap.where), "outcome": trap.outcome.value, "text": base.safe(trap.text)}
+def _pitfall_json(each: Pitfall) -> dict[str, str]:
+    return {"where": base.safe(each.where), "outcome": each.consequence.value, "text": base.safe(each.text)}
 
 
 def _traits_of(image: Mapping[str, str] | None) -> set[str]:

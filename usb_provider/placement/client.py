@@ -15,7 +15,7 @@ from oslo_config import cfg
 from usb_provider import exception
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ProviderRecord
 from usb_provider.openstack import session
-from usb_provider.openstack.transport import Query, Refusal, Response, Service, Transport
+from usb_provider.openstack.transport import Query, Response, Service, ServiceRefusal, Transport
 from usb_provider.placement import answers
 
 MICROVERSION = "1.28"
@@ -215,7 +215,7 @@ _CONFLICTS: Mapping[str, type[exception.PlacementConflict]] = {
 }
 
 
-def _conflict(refusal: Refusal, uuid: str) -> exception.PlacementConflict | None:
+def _conflict(refusal: ServiceRefusal, uuid: str) -> exception.PlacementConflict | None:
     """What *refusal* means for the provider *uuid* that was asked for, if any; None when it is no conflict."""
     kind: type[exception.PlacementConflict]
     if refusal.status == 409:

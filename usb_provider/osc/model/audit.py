@@ -24,7 +24,7 @@ _ON_ITS_WAY = frozenset({"MIGRATING", "RESIZE", "REVERT_RESIZE"})
 """Of a server on its way: it holds what its new flavor asks for, or nothing yet, and nova shows the old flavor."""
 
 
-class Kind(StrEnum):
+class ConsumerKind(StrEnum):
     """What a consumer is."""
 
     SERVER = "server"
@@ -39,19 +39,19 @@ class Consumer:
     """Who holds devices. ``name`` is the server's, the migrating one's for a migration; empty where nobody knows."""
 
     uuid: str
-    kind: Kind
+    kind: ConsumerKind
     name: str = ""
     detail: str = ""
 
     def __str__(self) -> str:
         match self.kind:
-            case Kind.SERVER:
+            case ConsumerKind.SERVER:
                 return f"server {self.name}" if self.name else f"server {self.uuid}"
-            case Kind.MIGRATION | Kind.OVER:
+            case ConsumerKind.MIGRATION | ConsumerKind.OVER:
                 return f"a migration of server {self.name} ({self.detail})"
-            case Kind.GONE:
+            case ConsumerKind.GONE:
                 return f"{self.uuid} (not known to nova)"
-            case Kind.FOREIGN:
+            case ConsumerKind.FOREIGN:
                 return f"{self.uuid} (of type {self.detail})"
 
 
@@ -72,7 +72,7 @@ class Server:
 
     def asks(self, usb_classes: Collection[str]) -> int:
         """How many USB devices its flavor asks for."""
-        return flavor.wanted(flavor.parse(self.extra_specs), usb_classes)
+        return flavor.wanted(flavor.parse_extra_specs(self.extra_specs), usb_classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteProvider:
-    """Delete the provider."""
+class ProviderDeletion:
+    """A fix: delete the provider."""
 
     uuid: str
 
@@ -104,8 +104,8 @@ class DeleteProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAllocations:
-    """Delete all allocations of the consumer."""
+class AllocationsDeletion:
+    """A fix: delete all allocations of the consumer."""
 
     consumer: str
 
@@ -114,23 +114,23 @@ class DeleteAllocations:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """One thing that is wrong: whose it is, what an operator reads, and what would mend it, if anything here would."""
 
     problem: Problem
     uuid: str
     name: str
     text: str
-    fix: DeleteProvider | DeleteAllocations | None = None
+    fix: ProviderDeletion | AllocationsDeletion | None = None
 
 
 def consumer_of(uuid: str, servers: Mapping[str, str], migrations: Mapping[str, Migration]) -> Consumer | None:
     """The consumer, by the servers' names and the migrations that are known; None when it is neither."""
     if uuid in servers:
-        return Consumer(uuid, Kind.SERVER, servers[uuid])
+        return Consumer(uuid, ConsumerKind.SERVER, servers[uuid])
     if uuid in migrations:
         move = migrations[uuid]
-        kind = Kind.OVER if move.status in MIGRATION_OVER else Kind.MIGRATION
+        kind = ConsumerKind.OVER if move.status in MIGRATION_OVER else ConsumerKind.MIGRATION
         return Consumer(uuid, kind, servers.get(move.server_uuid, move.server_uuid), move.status)
     return None
 
@@ -141,14 +141,14 @@ def findings(
     consumers: Mapping[str, Consumer],
     servers: Iterable[Server],
     compute_nodes: Collection[str],
-) -> tuple[Finding, ...]:
+) -> tuple[AuditFinding, ...]:
     """All that is wrong, hosts first.
 
     :param holders: consumers' UUIDs by the UUID of the device that they hold.
     :param consumers: what each of these is.
     :param compute_nodes: the UUIDs of nova's compute nodes, which are those of the roots.
     """
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
     holdings: dict[str, list[Device]] = {}
     for device in sorted(devices, key=lambda each: each.name):
         for consumer in sorted(holders.get(device.uuid, ())):
@@ -158,19 +158,19 @@ def findings(
     for uuid, held in holdings.items():
         names = ", ".join(device.name for device in held)
         who = consumers[uuid]
-        if who.kind is Kind.GONE:
+        if who.kind is ConsumerKind.GONE:
             text = f"It holds {names}, but is neither a server nor a migration of nova."
-            found.append(Finding(Problem.NO_SERVER, uuid, "", text, DeleteAllocations(uuid)))
-        elif who.kind is Kind.OVER:
+            found.append(AuditFinding(Problem.NO_SERVER, uuid, "", text, AllocationsDeletion(uuid)))
+        elif who.kind is ConsumerKind.OVER:
             text = f"It holds {names}, but the migration of this server is {who.detail}."
-            found.append(Finding(Problem.MIGRATION_OVER, uuid, who.name, text, DeleteAllocations(uuid)))
+            found.append(AuditFinding(Problem.MIGRATION_OVER, uuid, who.name, text, AllocationsDeletion(uuid)))
     usb_classes = {name for device in devices for name in device.amounts}
     for server in servers:
         has = len(holdings.get(server.uuid, ()))
         asks = server.asks(usb_classes)
         if server.lacks(has, usb_classes):
             found.append(
-                Finding(
+                AuditFinding(
                     Problem.NO_DEVICE,
                     server.uuid,
                     server.name,
@@ -181,9 +181,9 @@ def findings(
     return tuple(found)
 
 
-def _of_no_host(device: Device, holders: Collection[str]) -> Finding:
+def _of_no_host(device: Device, holders: Collection[str]) -> AuditFinding:
     text = f"Nova has no compute node {device.host or device.host_uuid} any more."
     if holders:
         text += f" It is held by {', '.join(sorted(holders))}, so it stays."
-        return Finding(Problem.NO_HOST, device.uuid, device.name, text)
-    return Finding(Problem.NO_HOST, device.uuid, device.name, text, DeleteProvider(device.uuid))
+        return AuditFinding(Problem.NO_HOST, device.uuid, device.name, text)
+    return AuditFinding(Problem.NO_HOST, device.uuid, device.name, text, ProviderDeletion(device.uuid))

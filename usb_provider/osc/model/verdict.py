@@ -1,6 +1,6 @@
 """Which part of a flavor leaves no host: the questions to ask Placement one after another, and the answer in words.
 
-Pure: the command asks, see osc/flavor.py. Traps that need no answer of Placement's are model/flavor.py's.
+Pure: the command asks, see osc/flavor.py. Pitfalls that need no answer of Placement's are pitfalls.py's.
 """
 
 from collections import Counter
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from placement_traits.usb import PREFIX
 from usb_provider.model.lifecycle import FleetState
-from usb_provider.osc.model.flavor import NO_SUFFIX, Known, Request, RequestGroup, is_usb
+from usb_provider.osc.model.flavor import NO_SUFFIX, Request, RequestGroup, is_usb
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.pitfalls import Known
 
 
 @dataclass(frozen=True, slots=True)
