@@ -1,4 +1,4 @@
-"""Options of the group [agent]: the root, and when to look."""
+"""Options of the group [agent]: the root provider, and when the agent looks for changes."""
 
 from oslo_config import cfg
 

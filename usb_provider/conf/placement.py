@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 group = cfg.OptGroup("placement", title="How to reach Placement, and as whom")
 
-# A plugin's options are read by keystoneauth once auth_type is known; these are the ones to show in the sample.
+# The sample shows the options of these plugins; keystoneauth declares those of the plugin that auth_type names.
 _SHOWN_PLUGINS = ("password", "v3applicationcredential", "admin_token")
 
 _REQUEST_SECONDS = 15
@@ -30,7 +30,7 @@ def _adapter_opts() -> list[cfg.Opt]:
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Declare the group's options on *conf*, those of the plugin that its auth_type names included."""
-    # A group of its own: oslo.config keeps a group's options in it, and which there are depends on conf's auth_type.
+    # A new group each time: oslo.config keeps the options in the group, and which there are depends on auth_type.
     conf.register_group(cfg.OptGroup(group.name, group.title))
     conf.register_opts(_session_opts(), group)
     conf.register_opts(_adapter_opts(), group)

@@ -1,4 +1,4 @@
-"""The option of the group [oslo_reports] that concerns us: where a Guru Meditation Report goes.
+"""The one option of the group [oslo_reports] that we use: where the agent writes its Guru Meditation Report.
 
 Named as in every OpenStack service; declared here so that the library is loaded only when a report is asked for.
 """

@@ -19,8 +19,7 @@ from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Trans
 
 GROUP = "placement"
 
-# keystoneauth requires little, since most can be said in several ways (the first is the usual one) and since some
-# services want less. Placement wants a project or system scope, and a token that is worth something.
+# keystoneauth itself requires few options. Placement needs these: of each tuple one option, the first is the usual one.
 _NEEDED = {
     "password": (
         ("auth_url",),
@@ -71,7 +70,7 @@ def configured(
             [f"[{section}]auth_type names no plugin that is installed: {error.name}; the usual one is password."]
         ) from error
     except (ksa_exceptions.ClientException, cfg.Error, ValueError, TypeError) as error:
-        # oslo.config gives the place in the form of a Python value.
+        # oslo.config names the place as the repr of a Python object.
         why = re.sub(r" from LocationInfo\(.*?\)(?= is not valid)", "", " ".join(str(error).split()))
         raise ConfigError([f"[{section}] cannot be used: {why.rstrip('.')}."]) from error
     if auth is None:
@@ -87,7 +86,7 @@ def _lacks(conf: cfg.ConfigOpts, section: str, required: Collection[str] = ()) -
 
 
 def _missing(conf: cfg.ConfigOpts, section: str) -> list[str]:
-    """Of what is needed, the usual name of each thing that the configuration says in none of its ways."""
+    """The usual name of each option that is needed, and that the configuration has under none of its names."""
     needed = _NEEDED.get(conf[section].auth_type, ())
     return [names[0] for names in needed if not any(getattr(conf[section], name, None) for name in names)]
 
@@ -113,7 +112,7 @@ class Region(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user of a command of openstack: openstackclient's session, which has the token, and the chosen cloud."""
+    """The user of an openstack command: openstackclient's session, which has the token, and the chosen cloud."""
 
     session: ksa_session.Session
     region: Region

@@ -1,7 +1,7 @@
 """One request to one OpenStack service through a keystoneauth adapter, with its failures as our errors.
 
-What is asked, and what an answer means, is the clients' part: placement/client.py, osc/placement.py and osc/nova.py.
-This does not retry what a service refuses, cache, or decide.
+The clients know what to ask and what an answer means: placement/client.py, and osc/ for the openstack commands. A
+transport does not retry what a service refuses, does not cache, and decides nothing.
 """
 
 import re
@@ -18,7 +18,7 @@ from usb_provider import exception
 _RETRIES = 1
 
 _OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What reading JSON raises that is not what the reader expects; ArithmeticError for an Infinity."""
+"""What a reader raises when JSON has another form than it expects; ArithmeticError for an Infinity."""
 
 _Body = TypeVar("_Body")
 _Value = TypeVar("_Value")
@@ -33,10 +33,10 @@ class Service:
 
     :ivar name: as sentences have it, such as Placement.
     :ivar type: as Keystone's catalogue has it, such as placement.
-    :ivar role: what a user lacks whom it refuses, behind "needs".
+    :ivar role: what a user needs whom the service refuses; completes "your user needs …".
     :ivar microversion: of every request; None for a service that has none.
     :ivar release: of OpenStack, the first that has the microversion.
-    :ivar version: the major version that the service is to have; without it, its address is taken as it is.
+    :ivar version: the major version of its API; without one, the catalogue's address is used as it is.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class SettingNames:
-    """What the reader of an error calls the settings by which a service is reached, in words that fit the sentences."""
+    """How sentences name the settings by which a service is reached, for the reader who has to correct them."""
 
     credentials: str
     user: str
@@ -64,7 +64,7 @@ CONFIGURED = SettingNames(
     endpoint="the region and interface in [placement]; check region_name and valid_interfaces, or set "
     "endpoint_override",
 )
-"""For the agent, which reads a configuration file."""
+"""For the operator of the agent, which reads a configuration file."""
 
 CALLERS = SettingNames(
     credentials="your credentials",
@@ -72,11 +72,11 @@ CALLERS = SettingNames(
     address="the catalogue or clouds.yaml",
     endpoint="your region and interface; check --os-region-name and --os-interface",
 )
-"""For a command of the openstack client, which has the caller's environment or clouds.yaml."""
+"""For the user of an openstack command, who has environment variables or clouds.yaml."""
 
 
 class SentRequest(Protocol):
-    """What we read of a request of the library requests."""
+    """What we read of the request behind a response."""
 
     @property
     def method(self) -> str | None:
@@ -88,7 +88,7 @@ class SentRequest(Protocol):
 
 
 class Response(Protocol):
-    """What we read of a response of the library requests."""
+    """What we read of a response, which is one of the library requests."""
 
     @property
     def request(self) -> SentRequest:
@@ -116,7 +116,7 @@ class Response(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServiceRefusal:
-    """An answer whose status is not the wanted one: what was asked, and what the service says of it.
+    """An answer with a status that the client did not want: what was asked, and what the service says.
 
     :ivar text: a sentence without its full stop, such as ``Placement answers 409 to PUT /traits/CUSTOM_X: Busy``.
     :ivar code: Placement's own error code; empty where the answer carries none.
@@ -158,7 +158,7 @@ class Transport:
     def send(
         self, method: str, path: str, *, query: Query = (), body: object = None, versioned: bool = True
     ) -> Response:
-        """The answer, whatever its status; *body* is sent as JSON. Without *versioned*, no microversion is named.
+        """The answer, with any status; *body* is sent as JSON. Without *versioned*, the request has no microversion.
 
         :raises Unavailable: when the service or Keystone does not answer; try again later.
         :raises AccessRefused: when Keystone refuses us.
@@ -175,7 +175,7 @@ class Transport:
                 microversion=self.service.microversion if versioned else None,
                 headers={"Accept": "application/json"},
                 raise_exc=False,
-                # A kept-alive connection that the server has closed meanwhile fails at once and without effect.
+                # The server may have closed a kept-alive connection; then the request fails at once and has no effect.
                 connect_retries=_RETRIES,
                 connect_retry_delay=0.1,
             )
@@ -199,13 +199,13 @@ class Transport:
                 f"that this host reaches it, and that {self.settings.address} has its address."
             ) from error
         except OSError as error:
-            # A certificate file that is not there, which requests does not report in its own way.
+            # Such as a certificate file that does not exist.
             raise exception.Unavailable(f"{self.service.name} cannot be asked: {_first_line(error)}.") from error
         finally:
             self._requested(method, status)
 
     def read(self, response: Response, read: Callable[[_Body], _Value]) -> _Value:
-        """What *read* makes of the answer's JSON; it may fail in any way that JSON of another form makes it fail.
+        """What *read* makes of the answer's JSON.
 
         :raises Unavailable: when the answer is not JSON, or not the service's; try again later.
         """
@@ -219,16 +219,16 @@ class Transport:
             raise self._not_the_service(response, f"JSON that is not {self.service.name}'s") from error
 
     def refusal(self, response: Response) -> ServiceRefusal:
-        """What an answer says that is not the wanted one."""
+        """What *response*, whose status the client did not want, says."""
         detail, code = _detail(response)
         asked = response.request
         said = f"{self.service.name} answers {response.status_code} to {asked.method} {asked.path_url}"
         return ServiceRefusal(asked.method, response.status_code, f"{said}: {detail}" if detail else said, code)
 
     def error(self, refusal: ServiceRefusal) -> exception.UsbProviderError:
-        """The error to raise for *refusal*, by what its status means in every service.
+        """The error to raise for *refusal*, by the status, which means the same in every service.
 
-        AccessRefused where we may not, Unavailable where it cannot now, else Incompatible.
+        AccessRefused: we lack a role. Unavailable: the service cannot answer now. Else Incompatible.
         """
         if refusal.status in (401, 403):
             return exception.AccessRefused(
@@ -265,14 +265,14 @@ def _detail(response: Response) -> tuple[str, str]:
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether a connection that failed is behind *error*; what keystoneauth tried then is of no help."""
+    """Whether *error* comes from a connection that failed; keystoneauth tries other things then, and reports those."""
     while error is not None and not isinstance(error, (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout)):
         error = error.__context__
     return error is not None
 
 
 def _deepest(error: BaseException) -> str:
-    """What the operating system said, below what each library made of it: ``Connection refused``."""
+    """What the operating system said, such as ``Connection refused``, below what each library made of it."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or _first_line(error)

@@ -1,7 +1,4 @@
-"""The services that a command asks, each made when it is first needed, as the caller of openstack reaches them.
-
-Decides nothing and sends nothing.
-"""
+"""The services of the caller's cloud, each made when a command first needs it, and what a consumer is."""
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,7 @@ from usb_provider.osc.nova import Nova
 from usb_provider.osc.placement import FleetClient
 
 AT_A_TIME = 8
-"""Requests under way side by side, as the agent has."""
+"""Requests under way side by side, as many as the agent has."""
 
 
 class Cloud:
@@ -73,7 +70,7 @@ class Cloud:
         return {uuid: name for uuid, name in found if name is not None}
 
     def _stranger(self, uuid: str) -> Consumer:
-        """A consumer that Nova does not know: another service's, or one that is gone."""
+        """A consumer that Nova does not know: it belongs to another service, or is gone."""
         kind = self.placement.consumer_type(uuid)
         if kind in (None, "INSTANCE", "MIGRATION", "unknown"):
             return Consumer(uuid, ConsumerKind.GONE)

@@ -1,18 +1,17 @@
-"""``openstack usb flavor create|check``: flavors that ask for USB devices, written rightly, and looked at.
+"""``openstack usb flavor create|check``: writes a flavor that asks for USB devices, and checks any flavor.
 
-The pitfalls are model/pitfalls.py's, the questions and their meaning model/verdict.py's; this asks them.
+model/pitfalls.py knows the pitfalls, model/verdict.py what to ask Placement and what its answers mean; this asks.
 """
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from osc_lib.cli import format_columns
 
 from placement_traits.names import check_custom
 from usb_provider.exception import UnknownArgument
 from usb_provider.osc import base
-from usb_provider.osc.device import COST, named
+from usb_provider.osc.device import COST, Fields, describe_consumers
 from usb_provider.osc.fleet import no_such_trait
 from usb_provider.osc.model import flavor as model
 from usb_provider.osc.model.flavor import Request, Size
@@ -23,8 +22,6 @@ from usb_provider.osc.model.verdict import Shortage, shortage, steps
 _MOST_DEVICES = 15
 _MOST_HOLDERS = 10
 _NOT_CHECKED = "not checked: name one with --image"
-
-Fields = tuple[Sequence[str], Sequence[Any]]
 
 
 class CreateFlavor(base.ShowOne):
@@ -100,7 +97,7 @@ class CreateFlavor(base.ShowOne):
 
 
 class CheckFlavor(base.ShowOne):
-    """Tell whether a server of this flavor would be scheduled now, where, and what in it is not what it looks like.
+    """Tell whether a server of this flavor would be scheduled now, where, and which lines mislead.
 
     It asks Placement what nova-scheduler would ask it. Nova's own filters come after that and are not looked at: host
     aggregates, availability zones, server groups, NUMA. It ends with exit code 1 when no host is left, or when a server
@@ -120,7 +117,7 @@ class CheckFlavor(base.ShowOne):
         parser.add_argument(
             "--image",
             metavar="<image>",
-            help="Also look at this image, by name or id: some properties take the USB controller away",
+            help="Also look at this image, by name or id: with some properties, a guest has no good USB controller",
         )
         return parser
 
@@ -153,7 +150,7 @@ class CheckFlavor(base.ShowOne):
         return tuple(fields), base.cells(*fields.values())
 
     def _known(self, devices: Sequence[Device], extra_specs: Mapping[str, str]) -> Known:
-        """What exists, of what the flavor names."""
+        """Which of the classes and traits that the flavor names exist."""
         request = model.parse_extra_specs(extra_specs)
         named_traits = {name for group in request.groups for name in group.required | group.forbidden}
         return Known(
@@ -170,14 +167,14 @@ class CheckFlavor(base.ShowOne):
             hosts = self.cloud.placement.hosts_for(step.request.query())
             if not hosts:
                 if step.group is None:
-                    return str(step), "No enabled host has this much left, USB devices apart."
+                    return str(step), "No enabled host has enough left of what the flavor needs beside USB devices."
                 return str(step), self._in_words(shortage(step.group, devices, before))
             before = hosts
-        return None, "A moment later it could be scheduled: somebody let go of what it needs."
+        return None, "A moment later it can be scheduled: another consumer has released what it needs."
 
     def _in_words(self, found: Shortage) -> str:
         holders = self.cloud.fleet.holders(found.held[:_MOST_HOLDERS])
-        who = named(self, {each for consumers in holders.values() for each in consumers})
+        who = describe_consumers(self, {each for consumers in holders.values() for each in consumers})
         names = [str(who[each]) if each in who else each for held in holders.values() for each in sorted(held)]
         if len(found.held) > _MOST_HOLDERS:
             names.append(f"{len(found.held) - _MOST_HOLDERS} more")
@@ -189,7 +186,7 @@ class CheckFlavor(base.ShowOne):
 
 
 class _Pitfalls(format_columns.ListDictColumn):
-    """Pitfalls for people one a line, for machines as they are."""
+    """Pitfalls: for people one a line, for programs as objects."""
 
     def human_readable(self) -> str:
         """Give the lines."""

@@ -1,9 +1,9 @@
-"""The devices of all hosts, read with few requests and changed in steps that a conflict does not undo.
+"""The devices of all hosts: read with few requests, and written step by step.
 
 Placement has no call for many providers' inventories. But ``GET /allocation_candidates`` describes, with each host that
 could take a server, every provider of its tree: traits, and capacity and usage by class. So a request for next to
 nothing (1 MiB of memory, else 1 CPU) describes all hosts at once, and only devices of hosts that have neither left are
-read one by one. What all this means is model/fleet.py's.
+read one by one. model/fleet.py decides what this means.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _ATTEMPTS = 6
 
 
 class Fleet:
-    """The devices of all hosts. Remembers nothing; one thread may use it at a time."""
+    """The devices of all hosts. It keeps nothing between calls; one thread may use it at a time."""
 
     def __init__(self, client: FleetClient, executor: Executor) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class Fleet:
         )
 
     def find(self, name_or_uuid: str) -> Listed:
-        """The device of that name or UUID. :raises UnknownArgument: when there is none; say another."""
+        """The device of that name or UUID. :raises UnknownArgument: when there is none; name another."""
         found = self._provider(name_or_uuid)
         if found is None:
             raise UnknownArgument(
@@ -72,9 +72,9 @@ class Fleet:
         return found
 
     def change(self, have: ObservedProvider, step: Callable[[ObservedProvider], Write | None]) -> None:
-        """Write *step* after *step* to *have*, as it was just read, until there is none; look again after a conflict.
+        """Write what *step* gives for *have*, as it was just read, until it gives None; read again after a conflict.
 
-        :raises Conflict: when somebody else keeps writing; the caller may try again.
+        :raises Conflict: when another client keeps writing it; the caller may try again.
         """
         conflicts = 0
         while (write := step(have)) is not None:
@@ -87,7 +87,7 @@ class Fleet:
                 have = self._client.observe(have.uuid, have.name)
 
     def _written(self, have: ObservedProvider, write: Write) -> ObservedProvider:
-        """What is there after *write*."""
+        """*have* as it is after *write*."""
         if write.traits is None:
             inventories = write.inventories or {}
             generation = self._client.set_inventories(have.uuid, have.generation, inventories)
@@ -98,14 +98,14 @@ class Fleet:
         return dataclasses.replace(have, generation=generation, traits=write.traits)
 
     def holders(self, devices: Iterable[Device]) -> dict[str, frozenset[str]]:
-        """Who holds each of *devices*, consumers by device; one request for each that is held, some at a time."""
+        """The consumers of each of *devices* that is held, by its UUID; one request for each, some at a time."""
         held = [device.uuid for device in devices if device.held]
         return dict(zip(held, self._executor.map(self._holders, held), strict=True))
 
     def _holders(self, uuid: str) -> frozenset[str]:
         try:
             return frozenset(self._client.allocations(uuid)[1])
-        except Conflict:  # gone meanwhile, and so is whoever held it
+        except Conflict:  # gone meanwhile, and so are its allocations
             return frozenset()
 
     def _provider(self, name_or_uuid: str) -> Listed | None:
@@ -126,10 +126,10 @@ class Fleet:
         return {each.uuid: each.name for each in others if each.uuid == each.root_uuid}
 
     def _explain(self, wanted: Collection[str]) -> None:
-        """Placement refused a listing by traits: no trouble while it has never heard of our mark."""
+        """Say why Placement refused a listing by traits; it is no error while no agent has created our mark yet."""
         for name in wanted:
             try:
-                # One of another namespace may be mistyped in any way, and would be taken for several at a comma.
+                # A name without CUSTOM_ is checked as well: with a comma in it, Placement would read two names.
                 check_custom(name if name.startswith("CUSTOM_") else f"CUSTOM_{name}")
             except InvalidName as error:
                 raise UnknownArgument(
@@ -182,5 +182,5 @@ def _is_uuid(text: str) -> bool:
 
 
 def no_such_trait(missing: Sequence[str]) -> UnknownArgument:
-    """What to raise when a caller names traits that Placement does not have."""
+    """The error when a caller names traits that Placement does not have."""
     return UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')

@@ -54,11 +54,11 @@ class Nova(ServiceClient):
         return None if found is None else found.name
 
     def servers(self) -> list[Server]:
-        """All servers of all projects, but for those in a cell that does not answer."""
+        """All servers of all projects, without those in a cell that does not answer."""
         return self._pages("/servers/detail", _servers, lambda server: server.uuid, all_tenants="1")
 
     def migrations(self) -> dict[str, Migration]:
-        """All migrations that Nova remembers, by their own UUID, but for those in a cell that does not answer."""
+        """All migrations that Nova remembers, by their own UUID, without those in a cell that does not answer."""
         found = self._pages("/os-migrations", _migrations, lambda migration: migration.uuid)
         return {migration.uuid: migration for migration in found}
 
@@ -67,7 +67,7 @@ class Nova(ServiceClient):
         return frozenset(self._pages("/os-hypervisors", _hypervisors, lambda uuid: uuid))
 
     def a_cell_is_down(self) -> bool:
-        """Whether Nova cannot say everything now, since the database of some cell does not answer."""
+        """Whether the database of some cell does not answer, so that Nova's listings lack what is in it."""
         return self._get("/os-services", _a_cell_is_down)
 
     def flavor(self, name_or_id: str) -> Flavor:
@@ -81,7 +81,7 @@ class Nova(ServiceClient):
         return found
 
     def create_flavor(self, name: str, size: Size, extra_specs: Mapping[str, str], *, public: bool) -> Flavor:
-        """Create a flavor with its extra specs; one that cannot have them is deleted again."""
+        """Create a flavor with its extra specs; where Nova refuses these, the flavor is deleted again."""
         body = {
             "name": name,
             "vcpus": size.vcpus,
@@ -104,7 +104,7 @@ class Nova(ServiceClient):
         marker: Callable[[_Value], str],
         **query: str,
     ) -> list[_Value]:
-        """What *read* makes of every page; ends with an empty one, since Nova gives shorter ones than asked for."""
+        """What *read* makes of every page, up to an empty one: Nova may give a shorter page than was asked for."""
         found: list[_Value] = []
         asked = {**query, "limit": str(_PAGE)}
         while page := self._get(path, read, asked):
@@ -125,7 +125,7 @@ _ServerJson = TypedDict(
     {
         "id": str,
         "status": str,
-        # Where its cell does not answer, nova leaves the rest out.
+        # Where the server's cell does not answer, Nova leaves the rest out.
         "name": NotRequired[str | None],
         "OS-EXT-SRV-ATTR:host": NotRequired[str | None],
         "flavor": NotRequired[_FlavorOfServerJson],

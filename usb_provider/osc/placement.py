@@ -1,6 +1,6 @@
 """The door to Placement for the openstack commands: the listings of the whole fleet, with a caller's credentials.
 
-Decides nothing; what the listings are good for is fleet.py's.
+Decides nothing; fleet.py puts the answers together.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from usb_provider.placement.client import PlacementClient
 
 _SHARED = "MISC_SHARES_VIA_AGGREGATE"
 _NOVAS_LIMIT = 1000
-"""Of [scheduler]max_placement_results: nova looks at no more candidates than that."""
+"""Nova's [scheduler]max_placement_results, by default: it reads no more candidates than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class FleetClient(PlacementClient):
         return self._get("/allocation_candidates", _hosts, [*query, ("limit", str(_NOVAS_LIMIT))])
 
     def consumer_type(self, uuid: str) -> str | None:
-        """What the consumer says that it is, such as INSTANCE, or ``unknown``; None when it holds nothing."""
+        """The consumer's type, such as INSTANCE, or ``unknown``; None when it holds nothing."""
         return self._get(f"/allocations/{uuid}", _consumer_type)
 
     def existing_traits(self, names: Collection[str]) -> frozenset[str]:
@@ -67,7 +67,7 @@ class FleetClient(PlacementClient):
         return self._get("/traits", answers.trait_names, {"name": "in:" + ",".join(sorted(names))})
 
     def delete_allocations(self, consumer: str) -> None:
-        """Delete all that *consumer* holds; nothing at all is fine."""
+        """Delete all allocations of *consumer*; it is no error when it has none."""
         self._checked("DELETE", f"/allocations/{consumer}", accept=(204, 404))
 
     def delete_unused_trait(self, name: str) -> None:
@@ -76,14 +76,14 @@ class FleetClient(PlacementClient):
 
 
 class _UsageJson(TypedDict):
-    """Of one class of one provider."""
+    """The units of one class of one provider."""
 
     capacity: int
     used: int
 
 
 class _SummaryJson(TypedDict):
-    """A provider, beside the candidates that it is in."""
+    """A provider of a host that has a candidate."""
 
     resources: Mapping[str, _UsageJson]
     traits: list[str]
@@ -119,7 +119,7 @@ def _summary(entry: _SummaryJson) -> Summary:
 
 
 def _hosts(body: _CandidatesJson) -> frozenset[str]:
-    # All of one candidate are of one tree, but for storage that several hosts share.
+    # All providers of a candidate are of one tree, except storage that several hosts share.
     roots = {
         uuid: entry["root_provider_uuid"]
         for uuid, entry in body["provider_summaries"].items()

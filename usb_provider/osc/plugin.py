@@ -21,5 +21,5 @@ def make_client(instance: "ClientManager") -> Cloud:
 
 
 def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """No options of its own: the microversions are the plugin's business."""
+    """The plugin has no options: it knows which microversions it needs."""
     return parser

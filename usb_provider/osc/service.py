@@ -1,4 +1,4 @@
-"""What the doors to Nova and Glance have in common: a request whose answer is read, or is one of our errors."""
+"""What the doors to Nova and Glance share: each request gives a value, or raises one of our errors."""
 
 from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar
@@ -30,7 +30,7 @@ class ServiceClient:
         return self._read(self._transport.send("POST", path, body=body), read)
 
     def _find(self, path: str, name_or_id: str, read: Callable[[_Body], _Value]) -> _Value | None:
-        """What *read* makes of the thing of that id below *path*; None when there is none, as when it is a name."""
+        """What *read* makes of the object with that id below *path*; None when there is none, as when it is a name."""
         response = self._transport.send("GET", f"{path}/{quote(name_or_id, safe='')}")
         return None if response.status_code in (400, 404) else self._read(response, read)
 

@@ -66,7 +66,7 @@ class PlacementClient:
 
     def microversions(self) -> tuple[str, str]:
         """The lowest and the highest microversion that this Placement speaks."""
-        # Without a microversion of our own, which an old Placement would refuse here as well.
+        # Without a microversion: an old Placement would refuse ours here, too.
         response = self._transport.send("GET", "/", versioned=False)
         if response.status_code != 200:
             raise self._refused(response)
@@ -93,7 +93,7 @@ class PlacementClient:
         return self._get(f"/resource_providers/{uuid}/allocations", answers.allocations, uuid=uuid)
 
     def observe(self, uuid: str, name: str) -> ObservedProvider:
-        """The provider called *name* in full: what three requests tell, all of one generation.
+        """The provider *uuid*, called *name*, in full: three answers of one generation.
 
         :raises Conflict: when the provider is gone, or changes faster than it can be read; look again.
         """
@@ -190,7 +190,7 @@ class PlacementClient:
         accept: Collection[int] = (200,),
         uuid: str = "",
     ) -> Response:
-        """The answer to a request that is about the provider *uuid*, or about none, if its status is to be accepted."""
+        """The answer, if its status is one of *accept*; *uuid* is the provider that the request is about, if any."""
         response = self._transport.send(method, path, query=query, body=body)
         if response.status_code not in accept:
             raise self._refused(response, uuid)
@@ -216,7 +216,7 @@ _CONFLICTS: Mapping[str, type[exception.PlacementConflict]] = {
 
 
 def _conflict(refusal: ServiceRefusal, uuid: str) -> exception.PlacementConflict | None:
-    """What *refusal* means for the provider *uuid* that was asked for, if any; None when it is no conflict."""
+    """The conflict that *refusal* tells of, when it does; *uuid* is the provider that the request is about, if any."""
     kind: type[exception.PlacementConflict]
     if refusal.status == 409:
         kind = _CONFLICTS.get(refusal.code, exception.Conflict)
@@ -225,7 +225,7 @@ def _conflict(refusal: ServiceRefusal, uuid: str) -> exception.PlacementConflict
     elif uuid and refusal.status == 400 and refusal.method == "PUT":
         kind = exception.UnknownName
     elif uuid and refusal.status == 400 and refusal.method == "POST":
-        # The parent is gone: what we send of a provider is always well formed.
+        # The parent is gone: what we send is always well formed.
         kind = exception.Conflict
     else:
         return None

@@ -359,7 +359,7 @@ def test_the_endpoint_comes_from_the_catalogue_and_one_token_serves_many_request
     assert user.requests == 3
 
 
-def test_an_expired_token_is_renewed_and_nobody_notices(user, keystone, requests_mock):
+def test_an_expired_token_is_renewed_without_an_error(user, keystone, requests_mock):
     requests_mock.get(f"{URL}/resource_providers", json=valid("token-1"))
     user.tree(ROOT)
     requests_mock.get(f"{URL}/resource_providers", json=valid("token-2"))

@@ -1,8 +1,7 @@
 """A flavor's extra specs: what Nova asks Placement for because of them, and how to write them.
 
 Pure: the text of a flavor in, request groups out. Nova's reading is copied to the letter (nova/scheduler/utils.py,
-ResourceRequest). What in a flavor does not do what it looks like is pitfalls.py's to say, and whether there is a host
-verdict.py's, with what Placement answers.
+ResourceRequest). pitfalls.py says which lines mislead, and verdict.py whether a host is left.
 """
 
 import re
@@ -14,7 +13,7 @@ import os_resource_classes
 from placement_traits.usb import PREFIX
 
 NO_SUFFIX = ""
-"""Stands for the group without a suffix, which the host's own resources are in."""
+"""The group without a suffix, which has the host's own resources."""
 
 USB_MODEL = "hw:usb_model"
 GOOD_MODEL = "qemu-xhci"
@@ -28,7 +27,7 @@ KEY = re.compile(r"^(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)$")
 
 @dataclass(frozen=True, slots=True)
 class RequestGroup:
-    """What one provider has to give, or several of one host for the group without a suffix: amounts, and traits."""
+    """Amounts and traits that one provider must have; for the group without a suffix, several providers of one host."""
 
     suffix: str = NO_SUFFIX
     resources: Mapping[str, int] = field(default_factory=dict)
@@ -44,7 +43,7 @@ class RequestGroup:
         return f"group {self.suffix or 'without a suffix'} ({', '.join(words)})"
 
     def query(self) -> list[tuple[str, str]]:
-        """Its parameters of ``GET /allocation_candidates``, as nova writes them."""
+        """Its parameters of ``GET /allocation_candidates``, as Nova writes them."""
         traits = [*sorted(self.required), *(f"!{name}" for name in sorted(self.forbidden))]
         resources = ",".join(f"{name}:{amount}" for name, amount in sorted(self.resources.items()))
         return [(f"resources{self.suffix}", resources)] + (
@@ -54,7 +53,7 @@ class RequestGroup:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """All that nova asks Placement for: the group without a suffix first, the others as the flavor has them."""
+    """All that Nova asks Placement for: the group without a suffix first, the others in the order of the flavor."""
 
     groups: tuple[RequestGroup, ...] = ()
     policy: str | None = None
@@ -80,7 +79,7 @@ class Size:
 def parse_extra_specs(
     extra_specs: Mapping[str, str], size: Size | None = None, image_traits: Collection[str] = ()
 ) -> Request:
-    """What nova asks Placement for with these extra specs; refuses nothing, since nova does not either.
+    """What Nova asks Placement for with these extra specs; it refuses nothing, since Nova does not either.
 
     Without *size*, only what the extra specs say. *image_traits* are those that an image requires. Of nova's other
     translations only ``hw:cpu_policy=dedicated`` is known here; ``mixed`` leaves the CPUs out.
@@ -109,7 +108,7 @@ def parse_extra_specs(
 
 @dataclass(slots=True)
 class _Draft:
-    """A group that is not yet complete; an amount of 0 still tells that the flavor names its class."""
+    """A group while it is read; it keeps an amount of 0, by which a flavor says that it wants none of a class."""
 
     resources: dict[str, int] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
@@ -121,7 +120,7 @@ class _Draft:
 
 
 def _add_size(drafts: Mapping[str, _Draft], size: Size, extra_specs: Mapping[str, str]) -> None:
-    """What the flavor's own fields add, each unless an extra spec names its class (with 0, too)."""
+    """Add the flavor's own fields, except those whose class an extra spec names, even with an amount of 0."""
     own, named = drafts[NO_SUFFIX].resources, {name for draft in drafts.values() for name in draft.resources}
     cpu_policy = extra_specs.get("hw:cpu_policy")
     if cpu_policy == "dedicated":
@@ -141,7 +140,7 @@ def is_class(name: str) -> bool:
 
 
 def amount_of(value: str) -> int | None:
-    """The amount as nova reads it, which is with Python's int(); None where Nova ignores the line."""
+    """The amount as Nova reads it, with Python's int(); None where Nova ignores the line."""
     try:
         amount = int(value)
     except ValueError:
@@ -150,7 +149,7 @@ def amount_of(value: str) -> int | None:
 
 
 def is_usb(resource_class: str, usb_classes: Collection[str]) -> bool:
-    """Whether a USB device has units of *resource_class*, by its name or because one has."""
+    """Whether *resource_class* is one of USB devices: by its name, or since it is in *usb_classes*."""
     return resource_class.startswith(PREFIX) or resource_class in usb_classes
 
 

@@ -1,7 +1,7 @@
-"""What in a flavor, or in an image, does not do what it looks like: pitfalls, each with its reason and what to write.
+"""Pitfalls: lines of a flavor or an image that do not do what they look like, each with its reason and its correction.
 
-Pure: the text of a flavor in, pitfalls out. Most of them lie in what Nova ignores without a word; how it reads a flavor
-is flavor.py's.
+Pure: the text of a flavor in, pitfalls out. Nova ignores most of these lines without an error; how it reads a flavor is
+flavor.py's.
 """
 
 import re
@@ -33,12 +33,12 @@ _SUFFIX_LIMIT = 64
 
 
 class Consequence(StrEnum):
-    """What a pitfall comes to when the flavor is used."""
+    """What happens when a flavor with the pitfall is used."""
 
     NO_HOST = "no host"
     """No server of this flavor is ever scheduled."""
     NO_DEVICE = "no device"
-    """A server boots, but without its device, or one that nobody meant."""
+    """A server boots, but without its device, or with another one than was meant."""
     PERHAPS = "perhaps"
     """It depends on what the flavor does not say."""
 
@@ -54,7 +54,7 @@ class Pitfall:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What there is in the cloud. *classes* and *traits* are all of Placement's; None where nobody asked.
+    """What exists in the cloud. *classes* and *traits* are all of Placement's; None where they were not asked for.
 
     *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*.
     """
@@ -68,7 +68,7 @@ class Known:
 def pitfalls(
     extra_specs: Mapping[str, str], image: Mapping[str, str] | None = None, known: Known | None = None
 ) -> tuple[Pitfall, ...]:
-    """Everything in *extra_specs*, and in *image*'s properties, that a server would be surprised by."""
+    """Everything in *extra_specs*, and in *image*'s properties, that does not do what it looks like."""
     known = known or Known()
     found = [pitfall for key, value in sorted(extra_specs.items()) for pitfall in _of_line(key, value, known)]
     request = parse_extra_specs(extra_specs)
@@ -85,7 +85,7 @@ def _of_line(key: str, value: str, known: Known) -> Iterator[Pitfall]:
     match = KEY.match(key)
     if match is None:
         if meant := _MEANT_AS_KEY.match(key):
-            yield Pitfall(key, Consequence.NO_DEVICE, f"Nova passes over this line in silence: {_why_no_key(meant)}.")
+            yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {_why_no_key(meant)}.")
     elif match[1] == "resources":
         yield from _of_resource(key, match[3], value, known)
     else:
@@ -106,9 +106,7 @@ def _of_resource(key: str, name: str, value: str, known: Known) -> Iterator[Pitf
     amount = amount_of(value)
     if not is_class(name):
         right = f"write {CUSTOM}{name}" if known.classes and CUSTOM + name in known.classes else "its name is wrong"
-        yield Pitfall(
-            key, Consequence.NO_DEVICE, f"Nova passes over this line in silence: {name} is no class; {right}."
-        )
+        yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {name} is no resource class; {right}.")
         return
     if known.classes is not None and name not in known.classes:
         yield Pitfall(
@@ -117,18 +115,14 @@ def _of_resource(key: str, name: str, value: str, known: Known) -> Iterator[Pitf
     if not is_usb(name, known.usb_classes):
         return
     if amount is None:
-        yield Pitfall(
-            key, Consequence.NO_DEVICE, f"Nova passes over this line in silence: {value!r} is no amount; write 1."
-        )
+        yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {value!r} is no number; write 1.")
     elif amount == 0:
-        yield Pitfall(
-            key, Consequence.NO_DEVICE, "Nova drops an amount of 0 in silence, and the device with it; write 1."
-        )
+        yield Pitfall(key, Consequence.NO_DEVICE, "Nova ignores an amount of 0, so the server gets no device; write 1.")
     elif amount > 1:
         yield Pitfall(
             key,
             Consequence.NO_HOST,
-            f"A provider is one device, so none has {amount}; write {amount} groups with 1 each, "
+            f"A provider is one device, so no provider has {amount}; write {amount} groups with 1 each, "
             f"resources_USB1:{name}=1 and so on, and {GROUP_POLICY}=isolate.",
         )
 
@@ -138,7 +132,7 @@ def _of_trait(key: str, name: str, value: str, known: Known, *, suffixed: bool) 
         yield Pitfall(
             key,
             Consequence.NO_DEVICE,
-            f"Nova passes over this line in silence: {value!r} is neither required nor forbidden.",
+            f"Nova ignores this line: {value!r} is neither required nor forbidden.",
         )
         return
     if known.traits is not None and name not in known.traits:
@@ -146,9 +140,9 @@ def _of_trait(key: str, name: str, value: str, known: Known, *, suffixed: bool) 
     if not suffixed and value == "required" and (name.startswith(PREFIX) or name in known.usb_traits):
         yield Pitfall(
             key,
-            # A host may have a trait of yours as well as a device; what starts with CUSTOM_USB_ is a device's.
+            # A host may have an operator's trait that devices have, too; only devices have those of CUSTOM_USB_.
             Consequence.NO_DEVICE if name.startswith(PREFIX) else Consequence.PERHAPS,
-            f"Without a suffix any provider of the host that gives something may meet it, not only the device; write "
+            f"Without a suffix, another provider of the host may meet it in the place of the device; write "
             f"trait_USB1:{name}=required beside resources_USB1:….",
         )
 
@@ -160,19 +154,19 @@ def _of_groups(request: Request, extra_specs: Mapping[str, str], known: Known) -
             yield Pitfall(
                 f"resources{group.suffix}",
                 Consequence.NO_HOST,
-                f"The group {group.suffix} wants {' and '.join(sorted(group.resources))} of one provider, and a device "
+                f"The group {group.suffix} wants {' and '.join(sorted(group.resources))} of one provider, but a device "
                 f"has one class; give each class a suffix of its own.",
             )
         if not group.resources:
             yield Pitfall(
                 f"trait{group.suffix}",
                 Consequence.NO_HOST,
-                f"The group {group.suffix} has traits and no resources, and Placement refuses that; write "
+                f"The group {group.suffix} has traits but no resources, and Placement refuses such a request; write "
                 f"resources{group.suffix}:CLASS=1, or correct the suffix.",
             )
     policy = extra_specs.get(GROUP_POLICY)
     if len(suffixed) > 1 and policy not in POLICIES:
-        wrong = "is missing" if policy is None else f"is {policy!r}, which nova passes over in silence"
+        wrong = "is missing" if policy is None else f"is {policy!r}, which Nova ignores"
         yield Pitfall(
             GROUP_POLICY,
             Consequence.NO_HOST,
@@ -187,22 +181,23 @@ def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str]) -> 
         yield Pitfall(
             "hw_usb_model",
             Consequence.NO_HOST,
-            f"The image says {images} and the flavor {flavors}, and nova refuses to boot that; take it off the image.",
+            f"The image says {images} and the flavor {flavors}, and Nova refuses to boot such a server; remove it from "
+            f"the image.",
         )
     elif model is None:
         yield Pitfall(
             USB_MODEL,
             Consequence.NO_DEVICE,
-            f"It is missing, so the guest has no USB controller, or one of USB 1.1 with two ports; write "
-            f"{USB_MODEL}={GOOD_MODEL} (nova 32 or newer).",
+            f"It is missing, so the guest has no USB controller, or a USB 1.1 controller with two ports; write "
+            f"{USB_MODEL}={GOOD_MODEL} (Nova 32 or newer).",
         )
     elif model not in _GOOD_MODELS:
-        says = "gives the guest no USB controller" if model == "none" else "is a model that nova does not know"
+        says = "gives the guest no USB controller" if model == "none" else "is a model that Nova does not know"
         yield Pitfall(USB_MODEL, Consequence.NO_DEVICE, f"{model} {says}; write {USB_MODEL}={GOOD_MODEL}.")
 
 
 def _of_image(image: Mapping[str, str]) -> Iterator[Pitfall]:
-    ignores = f"so nova ignores {USB_MODEL} and gives the guest a controller of USB 1.1 with two ports"
+    ignores = f"so Nova ignores {USB_MODEL} and gives the guest a USB 1.1 controller with two ports"
     for name in ("hw_input_bus", "hw_disk_bus", "hw_cdrom_bus", "hw_rescue_bus"):
         if image.get(name) == "usb":
             yield Pitfall(name, Consequence.NO_DEVICE, f"It is usb, {ignores}; set {name}=virtio on the image.")
@@ -212,12 +207,12 @@ def _of_image(image: Mapping[str, str]) -> Iterator[Pitfall]:
         yield Pitfall(
             "hw_pointer_model",
             Consequence.NO_DEVICE,
-            f"It makes the guest's tablet a USB one, {ignores}; set hw_input_bus=virtio on the image.",
+            f"It gives the guest a USB tablet, {ignores}; set hw_input_bus=virtio on the image.",
         )
     else:
         yield Pitfall(
             "hw_input_bus",
             Consequence.PERHAPS,
-            f"It is missing. Where guests have a VNC console nova adds a USB tablet, {ignores}; set "
+            f"It is missing. Where guests have a VNC console, Nova adds a USB tablet, {ignores}; set "
             f"hw_input_bus=virtio on the image.",
         )

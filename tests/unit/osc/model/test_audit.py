@@ -53,23 +53,23 @@ def test_a_consumer_is_a_server_or_a_migration_under_way_or_over(uuid: str, kind
 
 
 def test_a_consumer_that_nova_does_not_know_is_neither() -> None:
-    assert consumer_of("nobody", {"vm": "vm1"}, MOVES) is None
+    assert consumer_of("unknown", {"vm": "vm1"}, MOVES) is None
 
 
 @pytest.mark.parametrize("kind", [ConsumerKind.SERVER, ConsumerKind.MIGRATION, ConsumerKind.FOREIGN])
-def test_whoever_may_hold_a_device_is_not_found(kind: ConsumerKind) -> None:
+def test_a_consumer_that_may_hold_a_device_is_not_found(kind: ConsumerKind) -> None:
     assert found(Consumer("c", kind)) == []
 
 
 @pytest.mark.parametrize(
     ("kind", "problem"), [(ConsumerKind.GONE, Problem.NO_SERVER), (ConsumerKind.OVER, Problem.MIGRATION_OVER)]
 )
-def test_whoever_should_hold_nothing_any_more_is_found_with_what_mends_it(kind: ConsumerKind, problem: Problem) -> None:
+def test_a_consumer_that_should_hold_nothing_is_found_with_its_fix(kind: ConsumerKind, problem: Problem) -> None:
     (finding,) = found(Consumer("c", kind))
     assert (finding.problem, finding.uuid, finding.fix) == (problem, "c", AllocationsDeletion("c"))
 
 
-def test_a_device_of_no_host_is_deleted_only_when_nobody_holds_it() -> None:
+def test_a_device_of_no_host_is_deleted_only_when_no_consumer_holds_it() -> None:
     (finding,) = found(hosts=())
     assert (finding.problem, finding.fix) == (Problem.NO_HOST, ProviderDeletion("key"))
     (finding,) = found(Consumer("c", ConsumerKind.SERVER), hosts=())

@@ -75,7 +75,7 @@ def test_what_we_write_has_no_pitfall_and_asks_for_what_was_wished(
         (" resources:CUSTOM_USB_KEY", "it must begin with resources"),
         ("Traits_USB1:CUSTOM_USB_VENDOR_1050", "it must begin with trait"),
         ("resources:CUSTOM_USB_KEY\nx", "it has a line break"),
-        ("resources:USB_KEY", "USB_KEY is no class; write CUSTOM_USB_KEY"),
+        ("resources:USB_KEY", "USB_KEY is no resource class; write CUSTOM_USB_KEY"),
     ],
 )
 def test_a_line_that_nova_ignores_is_named_with_the_reason(key: str, says: str) -> None:

@@ -72,7 +72,7 @@ def a_device(host: str, *traits: str, amount: Amount = FREE) -> Device:
             [a_device("a")],
             {"b-root"},
             "1 host has a CUSTOM_USB_KEY; 1 of 1 free. "
-            "What is free on a does not count: the rest leaves that host out.",
+            "Some are free on a, but the rest of the flavor does not fit there.",
         ),
         (
             [a_device("a")],
