@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json([guest_json(guest) for guest in guests])
         return 0
-    table = output.table("Guest", "Device", "BindingState", "Since", "Why")
+    table = output.table("Guest", "Device", "State", "Since", "Why")
     for guest in guests:
         name = Text(printable(guest.name or guest.uuid))
         for device in guest.devices:

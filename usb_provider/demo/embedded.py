@@ -26,8 +26,8 @@ from usb_provider.openstack.session import with_token
 from usb_provider.openstack.transport import Response, Service
 
 TOKEN = "admin"
-MICROVERSION = "1.39"
-_SERVICE = Service("Placement", "placement", role="the role admin", microversion=MICROVERSION)
+EMBEDDED_MICROVERSION = "1.39"
+_SERVICE = Service("Placement", "placement", role="the role admin", microversion=EMBEDDED_MICROVERSION)
 
 ROOT_INVENTORIES: Mapping[str, Mapping[str, float]] = {
     # Ratios and reserved amounts are nova-compute's defaults.
@@ -174,7 +174,7 @@ class EmbeddedPlacement:
             "    auth:\n"
             f"      endpoint: {self.endpoint}\n"
             f"      token: {self.token}\n"
-            f'    placement_api_version: "{MICROVERSION}"\n'
+            f'    placement_api_version: "{EMBEDDED_MICROVERSION}"\n'
         )
 
     def request(
