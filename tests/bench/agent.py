@@ -19,7 +19,7 @@ import psutil
 import requests
 
 from usb_provider.demo.description import usb_device
-from usb_provider.demo.embedded import MICROVERSION, EmbeddedPlacement
+from usb_provider.demo.embedded import EMBEDDED_MICROVERSION, EmbeddedPlacement
 from usb_provider.demo.testbed import Testbed
 
 PORTS = 10
@@ -70,7 +70,7 @@ class Scheduler:
         self._url = f"{placement.endpoint}/allocation_candidates?in_tree={root}&resources="
         self._session = requests.Session()
         self._session.headers["X-Auth-Token"] = placement.token
-        self._session.headers["OpenStack-API-Version"] = f"placement {MICROVERSION}"
+        self._session.headers["OpenStack-API-Version"] = f"placement {EMBEDDED_MICROVERSION}"
 
     def offers(self, resource_class: str) -> int:
         """How many devices of the class."""

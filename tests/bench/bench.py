@@ -39,8 +39,7 @@ from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.plan import CreateProvider, Plan, ProviderAction, SetInventory, SetTraits
-from usb_provider.openstack.session import connect
-from usb_provider.placement.client import MICROVERSION, PlacementClient
+from usb_provider.placement.client import MICROVERSION, PlacementClient, connect
 from usb_provider.placement.root import RootFinder, RootHints
 
 SIZES = (1, 10, 100, 1000)

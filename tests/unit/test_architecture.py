@@ -24,15 +24,16 @@ INWARD: dict[str, frozenset[str]] = {
     "model": frozenset({"exception", "placement_traits"}),
     "conf": _EDGE,
     "host": _EDGE,
-    "openstack": _EDGE | {"placement"},
+    "openstack": frozenset({"exception"}),
     "placement": _EDGE | {"openstack"},
+    "osc": _EDGE | {"openstack", "placement"},
     "server": frozenset(),
     "virt": _EDGE | {"server"},
     "agent": _EDGE | {"host", "placement", "virt", "server"},
     "diagnosis": _EDGE | {"conf", "host", "placement", "virt"},
-    "demo": _EDGE | {"host", "placement", "agent"},
+    "demo": _EDGE | {"host", "openstack", "placement", "agent"},
 }
-COMPOSITION_ROOTS = frozenset({"cmd", "osc", "__main__"})
+COMPOSITION_ROOTS = frozenset({"cmd", "__main__"})
 
 
 def sources() -> Iterator[tuple[str, Path]]:
@@ -96,14 +97,11 @@ def test_only_one_file_talks_to_udev() -> None:
     assert importers("pyudev") == {"usb_provider/host/udev.py"}
 
 
-def test_only_the_placement_package_talks_to_keystone_and_placement() -> None:
-    found = importers("keystoneauth1")
-    assert "usb_provider/placement/client.py" in found
-    # Which only declares the options.
-    found.discard("usb_provider/conf/placement.py")
-    assert {name for name in found if not name.startswith(("usb_provider/openstack/", "usb_provider/placement/"))} == {
-        "usb_provider/demo/embedded.py",
-        "usb_provider/osc/placement.py",
+def test_only_the_openstack_package_talks_to_keystone_and_conf_declares_its_options() -> None:
+    assert importers("keystoneauth1") == {
+        "usb_provider/conf/placement.py",
+        "usb_provider/openstack/session.py",
+        "usb_provider/openstack/transport.py",
     }
 
 

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     from usb_provider.agent.loop import Pace
     from usb_provider.agent.process import Agent, hold_signals, launch
     from usb_provider.agent.state_report import write
-    from usb_provider.cmd.setup import checked, reporter, settings
+    from usb_provider.cmd.configuration import checked
+    from usb_provider.cmd.setup import reporter, settings
     from usb_provider.host.udev import UdevHost
 
     hold_signals()
@@ -145,7 +146,7 @@ def _guest_side(
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.operations import GuestThreads
     from usb_provider.agent.process import GuestSide
-    from usb_provider.openstack.session import connect
+    from usb_provider.placement.client import connect
     from usb_provider.virt.listener import Listener, ListenOptions
     from usb_provider.virt.protocol import Answer, Question, StatusAnswer, StatusQuestion
 

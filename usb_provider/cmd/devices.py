@@ -9,8 +9,9 @@ from oslo_config import cfg
 
 import placement_traits
 from usb_provider.cmd import output
+from usb_provider.cmd.configuration import read_configuration
 from usb_provider.cmd.running_agent import ask_agent
-from usb_provider.cmd.setup import read_configuration, reporter, root_hints, settings
+from usb_provider.cmd.setup import reporter, root_hints, settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
 from usb_provider.model.binding.decision import BindingState

@@ -14,8 +14,9 @@ from oslo_config import cfg
 from rich.text import Text
 
 from usb_provider.cmd import install_hook, output
+from usb_provider.cmd.configuration import log_to_standard_error
 from usb_provider.cmd.running_agent import ask_agent
-from usb_provider.cmd.setup import log_to_standard_error, reporter, root_hints
+from usb_provider.cmd.setup import reporter, root_hints
 from usb_provider.conf import load
 from usb_provider.conf.load import Options
 from usb_provider.diagnosis.check import Finding, Verdict, diagnose
@@ -27,8 +28,7 @@ from usb_provider.host.udev import UdevHost
 from usb_provider.model.binding.holding import Holding, holdings
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
-from usb_provider.openstack.session import connect
-from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.client import PlacementClient, connect
 from usb_provider.placement.root import RootFinder
 
 TEXT = """\

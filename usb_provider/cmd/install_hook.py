@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from usb_provider.cmd import output
-from usb_provider.cmd.setup import read_configuration
+from usb_provider.cmd.configuration import own_options
 from usb_provider.exception import ConfigError
 
 TEXT = """\
@@ -34,7 +34,7 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Install or remove the hook, or say that there is nothing to do."""
     path: Path = arguments.directory / NAME
-    _, options = read_configuration(arguments, needs_placement=False)
+    options = own_options(arguments)
     wanted = None if arguments.uninstall else hook_text(options.hook.socket, options.hook.timeout)
     try:
         present = path.read_text(encoding="utf-8") if path.exists() else None

@@ -7,8 +7,9 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import metadata
+from typing import NamedTuple
 
 from usb_provider.cmd.arguments import declare_common
 from usb_provider.exception import ConfigError, UsbProviderError
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(words).parse_args(words)
     try:
         return int(arguments.run(arguments))
     except ConfigError as error:
@@ -60,42 +62,112 @@ def _complain(text: str) -> None:
     print(f"usb-provider: {printable(text, _LONGEST_COMPLAINT)}", file=sys.stderr)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; man pages and the reference are made from it too."""
+def parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """The whole command line; man pages and the reference are made from it too.
+
+    With *words*, only a command that is among them has its arguments: each command's module is imported for these, and
+    a command must not wait for the modules of the others.
+    """
     top = argparse.ArgumentParser(
         "usb-provider", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"usb-provider {metadata.version('usb-provider')}")
     declare_common(top, "global_")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, declare, run, text in _commands():
-        command = commands.add_parser(
-            name, help=text.partition(".")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        declare_common(command, "")
-        declare(command)
-        command.set_defaults(run=run)
+    for name, (what, load) in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if words is None or name in words:
+            loaded = load()
+            command.description = loaded.text
+            declare_common(command, "")
+            loaded.declare(command)
+            command.set_defaults(run=loaded.run)
     return top
 
 
-_Declare = Callable[[argparse.ArgumentParser], None]
-_Run = Callable[[argparse.Namespace], int]
+class _Command(NamedTuple):
+    """What a command's module has of a command."""
+
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    text: str
 
 
-def _commands() -> list[tuple[str, _Declare, _Run, str]]:
-    # Imported here, and each command's own needs in its run(), so that --help and a slip of the pen answer at once.
-    from usb_provider.cmd import agent, demo, devices, doctor, install_hook, passes, status
+def _agent() -> _Command:
+    from usb_provider.cmd import agent
 
-    return [
-        ("agent", agent.declare, agent.run, agent.TEXT),
-        ("devices", devices.declare, devices.run, devices.TEXT),
-        ("plan", passes.declare_plan, passes.run_plan, passes.PLAN_TEXT),
-        ("sync", passes.declare_sync, passes.run_sync, passes.SYNC_TEXT),
-        ("status", status.declare, status.run, status.TEXT),
-        ("doctor", doctor.declare, doctor.run, doctor.TEXT),
-        ("install-hook", install_hook.declare, install_hook.run, install_hook.TEXT),
-        ("demo", demo.declare, demo.run, demo.TEXT),
-    ]
+    return _Command(agent.declare, agent.run, agent.TEXT)
+
+
+def _devices() -> _Command:
+    from usb_provider.cmd import devices
+
+    return _Command(devices.declare, devices.run, devices.TEXT)
+
+
+def _plan() -> _Command:
+    from usb_provider.cmd import passes
+
+    return _Command(passes.declare_plan, passes.run_plan, passes.PLAN_TEXT)
+
+
+def _sync() -> _Command:
+    from usb_provider.cmd import passes
+
+    return _Command(passes.declare_sync, passes.run_sync, passes.SYNC_TEXT)
+
+
+def _status() -> _Command:
+    from usb_provider.cmd import status
+
+    return _Command(status.declare, status.run, status.TEXT)
+
+
+def _doctor() -> _Command:
+    from usb_provider.cmd import doctor
+
+    return _Command(doctor.declare, doctor.run, doctor.TEXT)
+
+
+def _install_hook() -> _Command:
+    from usb_provider.cmd import install_hook
+
+    return _Command(install_hook.declare, install_hook.run, install_hook.TEXT)
+
+
+def _demo() -> _Command:
+    from usb_provider.cmd import demo
+
+    return _Command(demo.declare, demo.run, demo.TEXT)
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[], _Command]]] = {
+    "agent": ("Run the daemon: report this host's USB devices to Placement, and follow every plug and unplug", _agent),
+    "devices": (
+        "List this host's USB devices: whether each one is offered to instances, as what, and why (not)",
+        _devices,
+    ),
+    "plan": ("Print what a reporting pass would change in Placement", _plan),
+    "sync": (
+        "Make one reporting pass: bring the providers of this host in Placement in line with its USB devices",
+        _sync,
+    ),
+    "status": (
+        "Show the guests of this host that hold USB devices, and what stands in the way of each device",
+        _status,
+    ),
+    "doctor": ("Say what is wrong on this compute node, and what to do about it", _doctor),
+    "install-hook": (
+        "Install libvirt's hook, by which guests that hold USB devices start only when they can have them",
+        _install_hook,
+    ),
+    "demo": (
+        "Show everything on this machine: USB devices, a Placement of its own, and what the scheduler would do with "
+        "them",
+        _demo,
+    ),
+}
+"""In the order of --help: what each command does, and what imports it."""
 
 
 if __name__ == "__main__":

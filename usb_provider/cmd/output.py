@@ -1,18 +1,23 @@
 """How commands print: tables for people by rich, JSON for programs. Descriptor text is made safe here at the latest."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from usb_provider.model.reporting.plan import Action, Note
-from usb_provider.model.reporting.provider import Assessment, Root
 from usb_provider.model.text import printable
+
+if TYPE_CHECKING:
+    # Only named below; a command that prints no plan need not load it.
+    from usb_provider.model.reporting.plan import Action, Note
+    from usb_provider.model.reporting.provider import Assessment, Root
 
 _UNLIMITED = 100_000
 _LONGEST_LINE = 2000
@@ -37,7 +42,7 @@ def say(text: str, *, error: bool = False) -> None:
     console(error=error).print(Text(printable(text, _LONGEST_LINE)))
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print *value* as JSON in ASCII, so that no descriptor reaches the terminal raw."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 

@@ -3,7 +3,8 @@
 import argparse
 
 from usb_provider.cmd import output
-from usb_provider.cmd.setup import read_configuration, reporter
+from usb_provider.cmd.configuration import read_configuration
+from usb_provider.cmd.setup import reporter
 from usb_provider.model.reporting.plan import action_json
 
 PLAN_TEXT = """\

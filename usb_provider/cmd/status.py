@@ -6,8 +6,8 @@ import datetime
 from rich.text import Text
 
 from usb_provider.cmd import output
+from usb_provider.cmd.configuration import own_options
 from usb_provider.cmd.running_agent import ask_agent
-from usb_provider.cmd.setup import read_configuration
 from usb_provider.model.binding.decision import BindingState
 from usb_provider.model.text import printable
 from usb_provider.virt.protocol import guest_json
@@ -26,12 +26,12 @@ def declare(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the agent and print."""
-    _, options = read_configuration(arguments, needs_placement=False)
+    options = own_options(arguments)
     guests = ask_agent(options.hook.socket, options.hook.timeout).guests
     if arguments.json:
         output.print_json([guest_json(guest) for guest in guests])
         return 0
-    table = output.table("Guest", "Device", "BindingState", "Since", "Why")
+    table = output.table("Guest", "Device", "State", "Since", "Why")
     for guest in guests:
         name = Text(printable(guest.name or guest.uuid))
         for device in guest.devices:

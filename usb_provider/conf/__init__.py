@@ -1,1 +1,1 @@
-"""Option declarations, one module a group, and their reading into values. No I/O but oslo.config's own."""
+"""Option declarations, one module for each group, and their reading into values. Only oslo.config does I/O here."""

@@ -9,7 +9,7 @@ opts = [
         "enabled",
         default=True,
         help="""
-Attach devices to the guests that hold them. Without it the agent only reports, and attaching is somebody else's.
+Attach devices to the guests that hold them. Without it the agent only reports devices, and attaches none.
 
 Possible values:
 
@@ -45,7 +45,7 @@ Possible values:
         default=20,
         min=1,
         help="""
-Seconds to wait for a guest to let go of a device before the detach is tried again.
+Seconds to wait until a guest has released a device; then the agent tries the detach again.
 
 Possible values:
 
@@ -53,14 +53,3 @@ Possible values:
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Declare the group's options on *conf*."""
-    conf.register_group(group)
-    conf.register_opts(opts, group)
-
-
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The group and its options, for the sample configuration."""
-    return [(group, opts)]

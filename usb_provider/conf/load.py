@@ -1,4 +1,4 @@
-"""Configuration files read to checked values: every mistake at once, each in one sentence that names the option."""
+"""Reads configuration files to checked values, and reports every mistake at once, each in one sentence."""
 
 import ipaddress
 import itertools
@@ -86,14 +86,15 @@ def open_files(
     arguments: Sequence[str],
     *,
     declare: Callable[[cfg.ConfigOpts], None] = lambda conf: None,
-    conf: cfg.ConfigOpts | None = None,
+    with_placement: bool = True,
 ) -> cfg.ConfigOpts:
     """Read the files that oslo.config's own *arguments* name, or those under /etc/usb-provider.
 
     :param declare: declares further options, such as oslo.log's, before anything is read.
+    :param with_placement: whether the group [placement] will be asked for; declaring it takes its time.
     :raises ConfigError: when a file is missing or cannot be read or parsed.
     """
-    conf = conf or cfg.ConfigOpts()
+    conf = cfg.ConfigOpts()
     declare(conf)
     try:
         conf(
@@ -102,7 +103,7 @@ def open_files(
             default_config_files=default_files(),
             default_config_dirs=list(dict.fromkeys(cfg.find_config_dirs(PROJECT, PROJECT))),
         )
-        register_opts(conf)
+        register_opts(conf, with_placement=with_placement)
     except cfg.ConfigFilesNotFoundError as error:
         names = ", ".join(error.config_files)
         raise ConfigError([f"The configuration file {names} does not exist; check --config-file."]) from error
@@ -174,43 +175,39 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
         for module in (agent, usb, libvirt, hook, metrics)
         for opt in module.opts
     }
-
-    def get(group: str, name: str) -> Any:
-        return values[group, name]
-
-    root_uuid = get("agent", "root_provider_uuid")
+    root_uuid = values["agent", "root_provider_uuid"]
     if root_uuid is not None and not _is_uuid(root_uuid):
         problems.append(f"[agent]root_provider_uuid is not a UUID: {root_uuid!r}.")
         root_uuid = None
     specs: tuple[DeviceSpec, ...] = ()
     try:
-        specs = parse_specs(get("usb", "device_spec") or [])
+        specs = parse_specs(values["usb", "device_spec"] or [])
     except ConfigError as error:
         problems += error.problems
-    if len(str(get("hook", "socket")).encode()) > _SOCKET_PATH_BYTES:
+    if len(str(values["hook", "socket"]).encode()) > _SOCKET_PATH_BYTES:
         problems.append(f"[hook]socket is longer than the {_SOCKET_PATH_BYTES} bytes that unix(7) allows.")
-    listen = _addresses(get("metrics", "listen") or [], problems)
+    listen = _addresses(values["metrics", "listen"] or [], problems)
     options = Options(
         agent=AgentOptions(
             root_provider_uuid=str(uuid.UUID(root_uuid)) if root_uuid else None,
-            root_provider_name=get("agent", "root_provider_name") or None,
-            compute_id_file=Path(get("agent", "compute_id_file")),
-            resync_interval=get("agent", "resync_interval"),
-            debounce=get("agent", "debounce"),
-            purge_absent_after=get("agent", "purge_absent_after"),
-            state_dir=Path(get("agent", "state_dir")),
+            root_provider_name=values["agent", "root_provider_name"] or None,
+            compute_id_file=Path(values["agent", "compute_id_file"]),
+            resync_interval=values["agent", "resync_interval"],
+            debounce=values["agent", "debounce"],
+            purge_absent_after=values["agent", "purge_absent_after"],
+            state_dir=Path(values["agent", "state_dir"]),
         ),
         usb=UsbOptions(
             specs=specs,
-            junk_serials=frozenset(get("usb", "junk_serials")),
-            report_serial_trait=get("usb", "report_serial_trait"),
+            junk_serials=frozenset(values["usb", "junk_serials"]),
+            report_serial_trait=values["usb", "report_serial_trait"],
         ),
-        libvirt=LibvirtOptions(**{opt.name: get("libvirt", opt.name) for opt in libvirt.opts}),
+        libvirt=LibvirtOptions(**{opt.name: values["libvirt", opt.name] for opt in libvirt.opts}),
         hook=HookOptions(
-            socket=Path(get("hook", "socket")),
-            timeout=get("hook", "timeout"),
-            socket_owner=get("hook", "socket_owner") or None,
-            socket_group=get("hook", "socket_group") or None,
+            socket=Path(values["hook", "socket"]),
+            timeout=values["hook", "timeout"],
+            socket_owner=values["hook", "socket_owner"] or None,
+            socket_group=values["hook", "socket_group"] or None,
         ),
         metrics=MetricsOptions(listen),
     )
@@ -220,7 +217,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
 def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) -> Any:
     try:
         value = conf[group][opt.dest]
-        # oslo.config's limits let it through, since it is neither above nor below anything.
+        # oslo.config's limits accept nan, since it is neither above nor below any number.
         if isinstance(value, float) and math.isnan(value):
             raise ValueError("nan is not a number")
         return value
@@ -232,7 +229,7 @@ def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) 
 def _addresses(values: Sequence[str], problems: list[str]) -> tuple[tuple[str, int], ...]:
     found: dict[tuple[str, int], None] = {}
     for value in values:
-        # Without the brackets nobody can tell an IPv6 address from its port.
+        # Without the brackets, it is not clear where an IPv6 address ends and its port begins.
         match = re.fullmatch(
             r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})", value.strip()
         )
@@ -272,5 +269,5 @@ def _is_uuid(text: str) -> bool:
 
 def _line(error: object) -> str:
     text = " ".join(str(error).split()).rstrip(".")
-    # oslo.config's own words name the option once more, and the place in the form of a Python value.
+    # oslo.config names the option once more, and the place as the repr of a Python object.
     return re.sub(r"^Value for option \S+ from LocationInfo\(.*?\) is not valid: ", "", text)

@@ -1,6 +1,6 @@
 """Options of the group [placement]: keystoneauth's own, under the names that nova.conf has.
 
-Only declares; placement/session.py makes a session of them.
+Only declares; openstack/session.py makes a transport of them.
 """
 
 import copy
@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 group = cfg.OptGroup("placement", title="How to reach Placement, and as whom")
 
-# A plugin's options are read by keystoneauth once auth_type is known; these are the ones to show in the sample.
+# The sample shows the options of these plugins; keystoneauth declares those of the plugin that auth_type names.
 _SHOWN_PLUGINS = ("password", "v3applicationcredential", "admin_token")
 
 _REQUEST_SECONDS = 15
@@ -28,21 +28,21 @@ def _adapter_opts() -> list[cfg.Opt]:
     return list(opts)
 
 
-def register_opts(conf: cfg.ConfigOpts) -> None:
+def register(conf: cfg.ConfigOpts) -> None:
     """Declare the group's options on *conf*, those of the plugin that its auth_type names included."""
-    # A group of its own: oslo.config keeps a group's options in it, and which there are depends on conf's auth_type.
+    # A new group each time: oslo.config keeps the options in the group, and which there are depends on auth_type.
     conf.register_group(cfg.OptGroup(group.name, group.title))
     conf.register_opts(_session_opts(), group)
     conf.register_opts(_adapter_opts(), group)
     loading.register_auth_conf_options(conf, group.name)
 
 
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The group and its options, for the sample configuration."""
+def listed() -> list[cfg.Opt]:
+    """The group's options, for the sample configuration."""
     opts: dict[str, cfg.Opt] = {opt.name: opt for opt in [*_session_opts(), *_adapter_opts()]}
     for opt in loading.get_auth_common_conf_options():
         opts.setdefault(opt.name, opt)
     for plugin in _SHOWN_PLUGINS:
         for opt in loading.get_auth_plugin_conf_options(plugin):
             opts.setdefault(opt.name, opt)
-    return [(group, [opts[name] for name in sorted(opts)])]
+    return [opts[name] for name in sorted(opts)]

@@ -1,4 +1,4 @@
-"""The option of the group [oslo_reports] that concerns us: where a Guru Meditation Report goes.
+"""The one option of the group [oslo_reports] that we use: where the agent writes its Guru Meditation Report.
 
 Named as in every OpenStack service; declared here so that the library is loaded only when a report is asked for.
 """
@@ -20,14 +20,3 @@ Possible values:
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Declare the group's options on *conf*."""
-    conf.register_group(group)
-    conf.register_opts(opts, group)
-
-
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The group and its options, for the sample configuration."""
-    return [(group, opts)]

@@ -78,14 +78,3 @@ Possible values:
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Declare the group's options on *conf*."""
-    conf.register_group(group)
-    conf.register_opts(opts, group)
-
-
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The group and its options, for the sample configuration."""
-    return [(group, opts)]

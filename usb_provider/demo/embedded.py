@@ -18,15 +18,16 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
-
-from keystoneauth1 import adapter, session, token_endpoint
-from keystoneauth1 import exceptions as ksa_exceptions
+from typing import Self
 
 from usb_provider.demo.embedded_service import LOG_NAME, MODULE, EmbeddedError, require_installed
+from usb_provider.exception import Unavailable
+from usb_provider.openstack.session import with_token
+from usb_provider.openstack.transport import Response, Service
 
 TOKEN = "admin"
-MICROVERSION = "1.39"
+EMBEDDED_MICROVERSION = "1.39"
+_SERVICE = Service("Placement", "placement", role="the role admin", microversion=EMBEDDED_MICROVERSION)
 
 ROOT_INVENTORIES: Mapping[str, Mapping[str, float]] = {
     # Ratios and reserved amounts are nova-compute's defaults.
@@ -45,21 +46,6 @@ ROOT_TRAITS = (
 )
 
 
-class EmbeddedAnswer(Protocol):
-    """What Placement answers, as requests has it."""
-
-    @property
-    def status_code(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-
-    def json(self) -> Any:
-        """The body, decoded."""
-
-
 class EmbeddedPlacement:
     """A running embedded Placement; as a context manager it stops at the end and keeps its data."""
 
@@ -69,12 +55,7 @@ class EmbeddedPlacement:
         self.endpoint = endpoint
         self.directory = directory
         self.token = TOKEN
-        self._adapter = adapter.Adapter(
-            session.Session(auth=token_endpoint.Token(endpoint, TOKEN), timeout=30),
-            service_type="placement",
-            raise_exc=False,
-            connect_retries=0,
-        )
+        self._transport = with_token(endpoint, TOKEN, _SERVICE)
 
     @classmethod
     def start(cls, directory: Path, port: int = 0, timeout: float = 60, *, fresh: bool = False) -> Self:
@@ -193,7 +174,7 @@ class EmbeddedPlacement:
             "    auth:\n"
             f"      endpoint: {self.endpoint}\n"
             f"      token: {self.token}\n"
-            f'    placement_api_version: "{MICROVERSION}"\n'
+            f'    placement_api_version: "{EMBEDDED_MICROVERSION}"\n'
         )
 
     def request(
@@ -204,16 +185,14 @@ class EmbeddedPlacement:
         *,
         params: Mapping[str, str] | None = None,
         accept: Sequence[int] = (),
-    ) -> EmbeddedAnswer:
+    ) -> Response:
         """Give what Placement answers when the status is 2xx or in *accept*.
 
         :raises EmbeddedError: when Placement does not answer, or with another status.
         """
         try:
-            answer: EmbeddedAnswer = self._adapter.request(
-                path, method, microversion=MICROVERSION, json=body, params=params
-            )
-        except ksa_exceptions.ClientException as error:
+            answer = self._transport.send(method, path, query=params or {}, body=body)
+        except Unavailable as error:
             raise EmbeddedError(
                 "the embedded Placement does not answer; its log ends: " + _last_line(self.directory / LOG_NAME)
             ) from error

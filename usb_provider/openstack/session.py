@@ -1,19 +1,25 @@
-"""Makes the client from the configuration's [placement] group: keystoneauth's plugin, session and adapter."""
+"""Makes a transport to a service: by the configuration's [placement], for a caller of openstack, or with a token.
+
+Nothing is sent here. What is asked over a transport is the clients' part.
+"""
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
 
+from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import exceptions as ksa_exceptions
-from keystoneauth1 import loading
+from keystoneauth1 import loading, token_endpoint
+from keystoneauth1 import session as ksa_session
 from oslo_config import cfg
 
 from usb_provider.exception import ConfigError
-from usb_provider.placement.client import PlacementClient
+from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Transport
 
 GROUP = "placement"
 
-# keystoneauth requires little, since most can be said in several ways (the first is the usual one) and since some
-# services want less. Placement wants a project or system scope, and a token that is worth something.
+# keystoneauth itself requires few options. Placement needs these: of each tuple one option, the first is the usual one.
 _NEEDED = {
     "password": (
         ("auth_url",),
@@ -31,14 +37,18 @@ def is_configured(conf: cfg.ConfigOpts) -> bool:
     return bool(conf[GROUP].auth_section or conf[GROUP].auth_type)
 
 
-def connect(
-    conf: cfg.ConfigOpts, *, timeout: float | None = None, requested: Callable[[str, str], None] | None = None
-) -> PlacementClient:
-    """A client for the Placement in *conf*; nothing is sent yet. *timeout* in seconds replaces the configured one.
+def configured(
+    conf: cfg.ConfigOpts,
+    service: Service,
+    *,
+    timeout: float | None = None,
+    requested: Callable[[str, str], None] | None = None,
+) -> Transport:
+    """A transport to *service* by the group [placement] of *conf*.
 
-    *requested* is told of each request, as :class:`PlacementClient` says.
-
-    :raises ConfigError: when the group [placement] is incomplete or names what does not exist.
+    :param timeout: in seconds, of each request; replaces the configured one.
+    :param requested: is told of each request, as :class:`Transport` says.
+    :raises ConfigError: when the group is incomplete or names what does not exist.
     """
     if not is_configured(conf):
         raise ConfigError(
@@ -60,14 +70,14 @@ def connect(
             [f"[{section}]auth_type names no plugin that is installed: {error.name}; the usual one is password."]
         ) from error
     except (ksa_exceptions.ClientException, cfg.Error, ValueError, TypeError) as error:
-        # oslo.config gives the place in the form of a Python value.
+        # oslo.config names the place as the repr of a Python object.
         why = re.sub(r" from LocationInfo\(.*?\)(?= is not valid)", "", " ".join(str(error).split()))
         raise ConfigError([f"[{section}] cannot be used: {why.rstrip('.')}."]) from error
     if auth is None:
         raise ConfigError([f"[placement]auth_section names [{section}], where no auth_type is set; set it there."])
     if _missing(conf, section):
         raise _lacks(conf, section)
-    return PlacementClient(adapter, requested=requested)
+    return Transport(adapter, service, CONFIGURED, requested=requested)
 
 
 def _lacks(conf: cfg.ConfigOpts, section: str, required: Collection[str] = ()) -> ConfigError:
@@ -76,6 +86,53 @@ def _lacks(conf: cfg.ConfigOpts, section: str, required: Collection[str] = ()) -
 
 
 def _missing(conf: cfg.ConfigOpts, section: str) -> list[str]:
-    """Of what is needed, the usual name of each thing that the configuration says in none of its ways."""
+    """The usual name of each option that is needed, and that the configuration has under none of its names."""
     needed = _NEEDED.get(conf[section].auth_type, ())
     return [names[0] for names in needed if not any(getattr(conf[section], name, None) for name in names)]
+
+
+class Region(Protocol):
+    """What we read of openstacksdk's ``CloudRegion``: how clouds.yaml says that a service is reached."""
+
+    def get_service_type(self, service_type: str) -> str | None:
+        """Its type in the catalogue."""
+
+    def get_service_name(self, service_type: str) -> str | None:
+        """Its name in the catalogue."""
+
+    def get_interface(self, service_type: str) -> str | list[str] | None:
+        """The interface, such as public."""
+
+    def get_region_name(self, service_type: str) -> str | None:
+        """The region."""
+
+    def get_endpoint(self, service_type: str) -> str | None:
+        """Its address, where that is set by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user of an openstack command: openstackclient's session, which has the token, and the chosen cloud."""
+
+    session: ksa_session.Session
+    region: Region
+
+    def transport(self, service: Service) -> Transport:
+        """A transport to *service* as this caller reaches it."""
+        adapter = ksa_adapter.Adapter(
+            self.session,
+            service_type=self.region.get_service_type(service.type),
+            service_name=self.region.get_service_name(service.type),
+            interface=self.region.get_interface(service.type),
+            region_name=self.region.get_region_name(service.type),
+            endpoint_override=self.region.get_endpoint(service.type),
+            min_version=service.version,
+            max_version=service.version and f"{service.version.partition('.')[0]}.latest",
+        )
+        return Transport(adapter, service, CALLERS)
+
+
+def with_token(endpoint: str, token: str, service: Service, *, timeout: float = 30) -> Transport:
+    """A transport to *service* at *endpoint*, without a Keystone; *timeout* in seconds."""
+    session = ksa_session.Session(auth=token_endpoint.Token(endpoint, token), timeout=timeout)
+    return Transport(ksa_adapter.Adapter(session, service_type=service.type), service, CONFIGURED)

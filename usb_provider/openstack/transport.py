@@ -1,14 +1,14 @@
 """One request to one OpenStack service through a keystoneauth adapter, with its failures as our errors.
 
-What is asked, and what an answer means, is client.py's for Placement and osc/neighbours.py's for the services that only
-the openstack commands ask. It does not retry what was refused, cache, or decide.
+The clients know what to ask and what an answer means: placement/client.py, and osc/ for the openstack commands. A
+transport does not retry what a service refuses, does not cache, and decides nothing.
 """
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from keystoneauth1 import adapter as ksa_adapter
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -17,70 +17,126 @@ from usb_provider import exception
 
 _RETRIES = 1
 
-_T = TypeVar("_T")
+_OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a reader raises when JSON has another form than it expects; ArithmeticError for an Infinity."""
+
+_Body = TypeVar("_Body")
+_Value = TypeVar("_Value")
+
+Query: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Parameters behind the ``?``; a sequence may have a name more than once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Where the one who reads an error has set how the service is reached, in words that fit into the sentences."""
+class Service:
+    """A service of the cloud, and the least that we need of it.
+
+    :ivar name: as sentences have it, such as Placement.
+    :ivar type: as Keystone's catalogue has it, such as placement.
+    :ivar role: what a user needs whom the service refuses; completes "your user needs …".
+    :ivar microversion: of every request; None for a service that has none.
+    :ivar release: of OpenStack, the first that has the microversion.
+    :ivar version: the major version of its API; without one, the catalogue's address is used as it is.
+    """
+
+    name: str
+    type: str
+    role: str
+    microversion: str | None = None
+    release: str = ""
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingNames:
+    """How sentences name the settings by which a service is reached, for the reader who has to correct them."""
 
     credentials: str
     user: str
-    place: str
+    address: str
     endpoint: str
 
 
-CONFIGURED = Settings(
+CONFIGURED = SettingNames(
     credentials="the credentials in [placement]",
     user="the user in [placement]",
-    place="[placement]",
+    address="[placement]",
     endpoint="the region and interface in [placement]; check region_name and valid_interfaces, or set "
     "endpoint_override",
 )
-"""For the agent, which reads a configuration file."""
+"""For the operator of the agent, which reads a configuration file."""
 
-CALLERS = Settings(
+CALLERS = SettingNames(
     credentials="your credentials",
     user="your user",
-    place="the catalogue or clouds.yaml",
+    address="the catalogue or clouds.yaml",
     endpoint="your region and interface; check --os-region-name and --os-interface",
 )
-"""For a command of the openstack client, which has the caller's environment or clouds.yaml."""
+"""For the user of an openstack command, who has environment variables or clouds.yaml."""
 
 
-def callers_adapter(session: Any, config: Any, service_type: str, version: str | None = None) -> ksa_adapter.Adapter:
-    """An adapter for a service of the cloud that a caller of openstack chose; nothing is sent yet.
+class SentRequest(Protocol):
+    """What we read of the request behind a response."""
 
-    :param session: openstackclient's, which has the caller's token.
-    :param config: openstacksdk's ``CloudRegion``: region, interface and endpoints as in clouds.yaml.
-    :param version: the major version that the service is to have; without it its address is taken as it is.
+    @property
+    def method(self) -> str | None:
+        """HTTP's method."""
+
+    @property
+    def path_url(self) -> str:
+        """The path with its query."""
+
+
+class Response(Protocol):
+    """What we read of a response, which is one of the library requests."""
+
+    @property
+    def request(self) -> SentRequest:
+        """What was asked."""
+
+    @property
+    def status_code(self) -> int:
+        """HTTP's status."""
+
+    @property
+    def url(self) -> str:
+        """The address that answered, after redirects."""
+
+    @property
+    def text(self) -> str:
+        """The body."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name, in any case."""
+
+    def json(self) -> Any:
+        """The body's JSON. :raises ValueError: when it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRefusal:
+    """An answer with a status that the client did not want: what was asked, and what the service says.
+
+    :ivar text: a sentence without its full stop, such as ``Placement answers 409 to PUT /traits/CUSTOM_X: Busy``.
+    :ivar code: Placement's own error code; empty where the answer carries none.
     """
-    return ksa_adapter.Adapter(
-        session,
-        service_type=config.get_service_type(service_type),
-        service_name=config.get_service_name(service_type),
-        interface=config.get_interface(service_type),
-        region_name=config.get_region_name(service_type),
-        endpoint_override=config.get_endpoint(service_type),
-        min_version=version,
-        max_version=version and f"{version.partition('.')[0]}.latest",
-    )
+
+    method: str | None
+    status: int
+    text: str
+    code: str = ""
 
 
 class Transport:
-    """One service as seen through one adapter; safe to share between threads.
-
-    Every method raises :class:`~usb_provider.exception.Unavailable` when the service or Keystone does not answer, and
-    :class:`~usb_provider.exception.AccessRefused` when Keystone refuses us.
-    """
+    """One service as seen through one adapter; safe to share between threads."""
 
     def __init__(
         self,
         adapter: ksa_adapter.Adapter,
+        service: Service,
+        settings: SettingNames,
         *,
-        service: str,
-        microversion: str | None,
-        settings: Settings,
         requested: Callable[[str, str], None] | None = None,
     ) -> None:
         """Use *adapter*.
@@ -88,7 +144,6 @@ class Transport:
         :param requested: is told of each request, when it is over: HTTP's method, and its status or ``none``.
         """
         self.service = service
-        self.microversion = microversion
         self.settings = settings
         self._adapter = adapter
         self._requested = requested or (lambda method, status: None)
@@ -100,8 +155,14 @@ class Transport:
         """How many requests have been made to the service, those for tokens not among them."""
         return self._requests
 
-    def send(self, method: str, path: str, **how: Any) -> Any:
-        """The answer, whatever its status; *how* may have another ``microversion``, None for none."""
+    def send(
+        self, method: str, path: str, *, query: Query = (), body: object = None, versioned: bool = True
+    ) -> Response:
+        """The answer, with any status; *body* is sent as JSON. Without *versioned*, the request has no microversion.
+
+        :raises Unavailable: when the service or Keystone does not answer; try again later.
+        :raises AccessRefused: when Keystone refuses us.
+        """
         with self._lock:
             self._requests += 1
         status = "none"
@@ -109,13 +170,14 @@ class Transport:
             response = self._adapter.request(
                 path,
                 method,
-                microversion=how.pop("microversion", self.microversion),
+                params=query,
+                json=body,
+                microversion=self.service.microversion if versioned else None,
                 headers={"Accept": "application/json"},
                 raise_exc=False,
-                # A kept-alive connection that the server has closed meanwhile fails at once and without effect.
+                # The server may have closed a kept-alive connection; then the request fails at once and has no effect.
                 connect_retries=_RETRIES,
                 connect_retry_delay=0.1,
-                **how,
             )
             status = str(response.status_code)
             return response
@@ -126,49 +188,91 @@ class Transport:
             ) from error
         except ksa_exceptions.EndpointNotFound as error:
             raise exception.Unavailable(
-                f"Keystone's catalogue has no {self.service} endpoint for {self.settings.endpoint}."
+                f"Keystone's catalogue has no {self.service.name} endpoint for {self.settings.endpoint}."
             ) from error
         except ksa_exceptions.ClientException as error:
             if not _is_unreachable(error):
-                raise exception.Unavailable(f"{self.service} cannot be asked: {_first_line(error)}.") from error
+                raise exception.Unavailable(f"{self.service.name} cannot be asked: {_first_line(error)}.") from error
             where = re.search(r"https?://[^\s/]+", str(error))
             raise exception.Unavailable(
-                f"{where[0] if where else self.service} does not answer ({_deepest(error)}); check that it runs, that "
-                f"this host reaches it, and that {self.settings.place} has its address."
+                f"{where[0] if where else self.service.name} does not answer ({_deepest(error)}); check that it runs, "
+                f"that this host reaches it, and that {self.settings.address} has its address."
             ) from error
         except OSError as error:
-            # A certificate file that is not there, which requests does not report in its own way.
-            raise exception.Unavailable(f"{self.service} cannot be asked: {_first_line(error)}.") from error
+            # Such as a certificate file that does not exist.
+            raise exception.Unavailable(f"{self.service.name} cannot be asked: {_first_line(error)}.") from error
         finally:
             self._requested(method, status)
 
-    def read(self, response: Any, read: Callable[[Any], _T]) -> _T:
-        """What *read* makes of the answer's JSON; it may fail in any way that JSON of another form makes it fail."""
+    def read(self, response: Response, read: Callable[[_Body], _Value]) -> _Value:
+        """What *read* makes of the answer's JSON.
+
+        :raises Unavailable: when the answer is not JSON, or not the service's; try again later.
+        """
         try:
-            body = response.json()
+            body: _Body = response.json()
         except ValueError as error:
             raise self._not_the_service(response, "something that is not JSON") from error
         try:
             return read(body)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._not_the_service(response, f"JSON that is not {self.service}'s") from error
+        except _OF_ANOTHER_FORM as error:
+            raise self._not_the_service(response, f"JSON that is not {self.service.name}'s") from error
 
-    def _not_the_service(self, response: Any, what: str) -> exception.Unavailable:
+    def refusal(self, response: Response) -> ServiceRefusal:
+        """What *response*, whose status the client did not want, says."""
+        detail, code = _detail(response)
+        asked = response.request
+        said = f"{self.service.name} answers {response.status_code} to {asked.method} {asked.path_url}"
+        return ServiceRefusal(asked.method, response.status_code, f"{said}: {detail}" if detail else said, code)
+
+    def error(self, refusal: ServiceRefusal) -> exception.UsbProviderError:
+        """The error to raise for *refusal*, by the status, which means the same in every service.
+
+        AccessRefused: we lack a role. Unavailable: the service cannot answer now. Else Incompatible.
+        """
+        if refusal.status in (401, 403):
+            return exception.AccessRefused(
+                f"{refusal.text}; {self.settings.user} needs {self.service.role}.", lacks_role=refusal.status == 403
+            )
+        if refusal.status >= 500 or refusal.status == 429:
+            return exception.Unavailable(f"{refusal.text}.")
+        if refusal.status == 406:
+            return exception.Incompatible(
+                f"This {self.service.name} does not speak microversion {self.service.microversion}, which it does "
+                f"since {self.service.release}; upgrade it."
+            )
+        return exception.Incompatible(f"{refusal.text}.")
+
+    def _not_the_service(self, response: Response, what: str) -> exception.Unavailable:
         return exception.Unavailable(
-            f"{response.url} answers with {what}; check that {self.settings.place} has {self.service}'s address and "
-            f"that no proxy is between."
+            f"{response.url} answers with {what}; check that {self.settings.address} has {self.service.name}'s address "
+            f"and that no proxy is between."
         )
 
 
+def _detail(response: Response) -> tuple[str, str]:
+    """Detail and code of an error body; both empty where a proxy answers instead.
+
+    Placement has ``{"errors": [{"detail": …, "code": …}]}``, Nova ``{"itemNotFound": {"message": …}}``.
+    """
+    try:
+        body = response.json()
+        (entry,) = body["errors"][:1] if "errors" in body else body.values()
+        text = " ".join(str(entry.get("detail") or entry.get("message") or "").split())
+        return text.rstrip("."), str(entry.get("code", ""))
+    except _OF_ANOTHER_FORM:
+        return "", ""
+
+
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether a connection that failed is behind *error*; what keystoneauth tried then is of no help."""
+    """Whether *error* comes from a connection that failed; keystoneauth tries other things then, and reports those."""
     while error is not None and not isinstance(error, (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout)):
         error = error.__context__
     return error is not None
 
 
 def _deepest(error: BaseException) -> str:
-    """What the operating system said, below what each library made of it: ``Connection refused``."""
+    """What the operating system said, such as ``Connection refused``, below what each library made of it."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or _first_line(error)

@@ -1,6 +1,6 @@
 """``openstack usb audit``: what does not fit together between Placement and Nova, and mending it.
 
-What is wrong is model/audit.py's to say; this reads both sides in an order that makes no false alarms, and mends.
+model/audit.py decides what is wrong. This module reads both sides, in an order that makes no false alarms, and mends.
 """
 
 import argparse
@@ -10,7 +10,14 @@ from usb_provider.exception import InUse, UsbProviderError
 from usb_provider.osc import base
 from usb_provider.osc.device import COST, SIDE_BY_SIDE, Table
 from usb_provider.osc.model import audit
-from usb_provider.osc.model.audit import Consumer, DeleteAllocations, DeleteProvider, Finding, Kind, Problem
+from usb_provider.osc.model.audit import (
+    AllocationsDeletion,
+    AuditFinding,
+    Consumer,
+    ConsumerKind,
+    Problem,
+    ProviderDeletion,
+)
 from usb_provider.osc.model.flavor import is_usb
 
 
@@ -21,17 +28,17 @@ class Audit(base.Lister):
     servers whose flavor asks for more USB devices than they hold.
 
     Nothing is changed without --fix. With it, the providers of free devices of a host that is gone are deleted, and the
-    allocations of a server that is gone or of a migration that is over. A server without its device is for you to mend.
-    A new host that Nova has not mapped to a cell yet looks as if it were gone; run "nova-manage cell_v2 discover_hosts"
-    first. So do all hosts and servers of another Nova that shares this Placement: do not use --fix there.
-    It ends with exit code 1 when something is left that is wrong.
+    allocations of a server that is gone or of a migration that is over. A server without its device you must mend
+    yourself. A new host that Nova has not mapped to a cell yet looks as if it were gone; run
+    "nova-manage cell_v2 discover_hosts" first. The hosts and servers of another Nova that shares this Placement look
+    as if they were gone, too: do not use --fix there. The exit code is 1 when something is still wrong.
     """
 
     cost = (
-        f"{COST}; 1 for each device that somebody holds, {SIDE_BY_SIDE}, and 1 or 2 for each finding. Nova is asked "
+        f"{COST}; 1 for each device that a consumer holds, {SIDE_BY_SIDE}, and 1 or 2 for each finding. Nova is asked "
         "for all servers and all compute nodes, in pages of 1000 and an empty one at the end; where a holder is no "
         "server, for that holder and, in pages as well, for all migrations; and once or twice for each finding. "
-        "It wants the role admin."
+        "It needs the role admin."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -41,7 +48,7 @@ class Audit(base.Lister):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
-        """Look, mend if asked to, and give the table."""
+        """Compare, mend with --fix, and give the table."""
         found = self._findings()
         results = self._fix_all(found) if parsed_args.fix else [_offer(each) for each in found]
         if any(not result.startswith("done: ") for result in results):
@@ -52,9 +59,9 @@ class Audit(base.Lister):
             for each, result in zip(found, results, strict=True)
         ]
 
-    def _findings(self) -> Sequence[Finding]:
+    def _findings(self) -> Sequence[AuditFinding]:
         cloud = self.cloud
-        # Servers first: one that is created after that is asked for by itself, one that is deleted holds nothing then.
+        # Servers first: Nova is asked again for one that is created later, and one that is deleted later holds nothing.
         servers = cloud.nova.servers()
         devices = cloud.fleet.devices()
         holders = cloud.fleet.holders(devices)
@@ -63,7 +70,7 @@ class Audit(base.Lister):
         compute_nodes = cloud.nova.compute_nodes()
         found = audit.findings(devices, holders, consumers, servers, compute_nodes)
         if any(each.problem is not Problem.NO_DEVICE for each in found) and cloud.nova.a_cell_is_down():
-            self.warn("A cell of Nova does not answer: what it knows is not known here, so nothing is mended.")
+            self.warn("A cell of Nova does not answer: which servers it has is not known, so nothing is mended.")
             self.exit_code = 1
             found = tuple(each for each in found if each.problem is Problem.NO_DEVICE)
         usb_classes = {name for device in devices for name in device.amounts}
@@ -72,34 +79,34 @@ class Audit(base.Lister):
         ]
 
     def _still_lacks(self, uuid: str, usb_classes: Collection[str]) -> bool:
-        """Whether a server holds too little even now: it may have been resized or deleted between the listings."""
+        """Whether a server still holds too little: it may have been resized or deleted between the listings."""
         server = self.cloud.nova.server(uuid)
         held = self.cloud.placement.consumer(uuid).values()
         devices = sum(any(is_usb(name, usb_classes) for name in resources) for resources in held)
         return server is not None and server.lacks(devices, usb_classes)
 
-    def _fix_all(self, found: Sequence[Finding]) -> list[str]:
-        """What became of each; who holds allocations is asked once more right before they are deleted."""
-        consumers = {each.fix.consumer for each in found if isinstance(each.fix, DeleteAllocations)}
+    def _fix_all(self, found: Sequence[AuditFinding]) -> list[str]:
+        """The result of each. Nova is asked once more what a consumer is, right before its allocations are deleted."""
+        consumers = {each.fix.consumer for each in found if isinstance(each.fix, AllocationsDeletion)}
         now = self.cloud.consumers(consumers)
         return [self._fix(each, now) for each in found]
 
-    def _fix(self, finding: Finding, consumers: Mapping[str, Consumer]) -> str:
+    def _fix(self, finding: AuditFinding, consumers: Mapping[str, Consumer]) -> str:
         if finding.fix is None:
             return ""
         try:
-            if isinstance(finding.fix, DeleteProvider):
+            if isinstance(finding.fix, ProviderDeletion):
                 self.cloud.placement.delete_provider(finding.fix.uuid)
-            elif consumers[finding.fix.consumer].kind in (Kind.GONE, Kind.OVER):
+            elif consumers[finding.fix.consumer].kind in (ConsumerKind.GONE, ConsumerKind.OVER):
                 self.cloud.placement.delete_allocations(finding.fix.consumer)
             else:
-                return "not done: it is not so any more"
+                return "not done: it is no longer so"
         except InUse:
-            return "not done: somebody took it meanwhile"
+            return "not done: a consumer took it meanwhile"
         except UsbProviderError as error:
             return f"not done: {error}"
         return f"done: {finding.fix}"
 
 
-def _offer(finding: Finding) -> str:
+def _offer(finding: AuditFinding) -> str:
     return f"--fix: {finding.fix}" if finding.fix else ""

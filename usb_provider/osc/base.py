@@ -1,10 +1,10 @@
 """What all commands share: errors as one sentence, exit codes, and arguments that are spelled alike.
 
-Asks nobody and decides nothing about devices.
+Sends no request and decides nothing about devices.
 """
 
 import argparse
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from osc_lib import exceptions
 from osc_lib.command import command
@@ -20,7 +20,7 @@ _LONGEST = 2000
 
 
 class _Base(command.Command):
-    """Turns our errors into openstackclient's. ``exit_code`` is what the command ends with when nothing failed."""
+    """Turns our errors into openstackclient's. A command that raises none ends with ``exit_code``."""
 
     exit_code = 0
     cost: ClassVar[str] = ""
@@ -61,7 +61,7 @@ class ShowOne(_Base, command.ShowOne):
     """A command that prints one thing, a field a line."""
 
 
-def resource_class(text: str) -> str:
+def full_class_name(text: str) -> str:
     """The class that *text* names: ``KEY`` is CUSTOM_USB_KEY, and a full name is itself.
 
     :raises UnknownArgument: when it can be no name; the caller should show that.
@@ -76,10 +76,10 @@ def resource_class(text: str) -> str:
 
 
 def safe(text: object) -> str:
-    """*text* as it may be printed: names of servers, hosts and flavors are chosen by many."""
+    """*text* as it may be printed: users choose the names of servers, hosts and flavors."""
     return printable(str(text), _LONGEST)
 
 
-def cells(*values: Any) -> tuple[Any, ...]:
-    """A line of a table, its texts made safe to print; lists and the like must be so already."""
+def cells(*values: object) -> tuple[object, ...]:
+    """A line of a table: texts are made safe to print; the caller has made lists safe already."""
     return tuple(safe(value) if isinstance(value, str) else value for value in values)

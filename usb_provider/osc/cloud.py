@@ -1,28 +1,25 @@
-"""The services that a command asks, each made when it is first needed, as the caller of openstack reaches them.
-
-Decides nothing and sends nothing.
-"""
+"""The services of the caller's cloud, each made when a command first needs it, and what a consumer is."""
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
 
-from usb_provider.openstack.transport import callers_adapter
-from usb_provider.osc.model.audit import Consumer, Kind, consumer_of
-from usb_provider.osc.nova import Glance, Nova
-from usb_provider.osc.placement import Fleet, FleetClient
+from usb_provider.openstack.session import Caller
+from usb_provider.osc.fleet import Fleet
+from usb_provider.osc.glance import Glance
+from usb_provider.osc.model.audit import Consumer, ConsumerKind, consumer_of
+from usb_provider.osc.nova import Nova
+from usb_provider.osc.placement import FleetClient
 
 AT_A_TIME = 8
-"""Requests under way side by side, as the agent has."""
+"""Requests under way side by side, as many as the agent has."""
 
 
 class Cloud:
-    """Placement, Nova and Glance; *session* and *config* are openstackclient's, see callers_adapter()."""
+    """Placement, Nova and Glance of *caller*'s cloud."""
 
-    def __init__(self, session: Any, config: Any) -> None:
-        self._session = session
-        self._config = config
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
@@ -32,7 +29,7 @@ class Cloud:
     @cached_property
     def placement(self) -> FleetClient:
         """Placement."""
-        return FleetClient(callers_adapter(self._session, self._config, "placement"))
+        return FleetClient(self._caller.transport(FleetClient.service))
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -42,12 +39,12 @@ class Cloud:
     @cached_property
     def nova(self) -> Nova:
         """Nova."""
-        return Nova(callers_adapter(self._session, self._config, "compute", "2.1"))
+        return Nova(self._caller.transport(Nova.service))
 
     @cached_property
     def glance(self) -> Glance:
         """Glance."""
-        return Glance(callers_adapter(self._session, self._config, "image", "2"))
+        return Glance(self._caller.transport(Glance.service))
 
     def consumers(self, uuids: Collection[str], servers: Mapping[str, str] | None = None) -> dict[str, Consumer]:
         """What each of these consumers is; *servers* are names by UUID that are known already.
@@ -73,8 +70,8 @@ class Cloud:
         return {uuid: name for uuid, name in found if name is not None}
 
     def _stranger(self, uuid: str) -> Consumer:
-        """A consumer that Nova does not know: another service's, or one that is gone."""
+        """A consumer that Nova does not know: it belongs to another service, or is gone."""
         kind = self.placement.consumer_type(uuid)
         if kind in (None, "INSTANCE", "MIGRATION", "unknown"):
-            return Consumer(uuid, Kind.GONE)
-        return Consumer(uuid, Kind.FOREIGN, detail=kind)
+            return Consumer(uuid, ConsumerKind.GONE)
+        return Consumer(uuid, ConsumerKind.FOREIGN, detail=kind)

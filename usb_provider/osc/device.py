@@ -1,11 +1,10 @@
-"""``openstack usb device list|show|set|purge``: the fleet, one device, draining it, and forgetting absent ones.
+"""``openstack usb device list|show|set|purge``: all devices, one device, draining it, and deleting absent ones.
 
-What a state means, and what is written, is model/fleet.py's.
+model/fleet.py decides what a state means, and what is written.
 """
 
 import argparse
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from osc_lib.cli import format_columns
 
@@ -13,12 +12,13 @@ import placement_traits
 from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
+from usb_provider.osc.fleet import device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
-from usb_provider.osc.placement import device_of
 
-Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+Table = tuple[Sequence[str], Iterable[Sequence[object]]]
+Fields = tuple[Sequence[str], Sequence[object]]
 
 COST = (
     "It makes 3 requests to Placement, whatever the number of devices and hosts; 1 more where a host has no memory "
@@ -52,8 +52,8 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def filtered(command: base.Lister, parsed_args: argparse.Namespace) -> list[Device]:
-    """The devices that the filters leave."""
-    wanted = parsed_args.resource_class and base.resource_class(parsed_args.resource_class)
+    """The devices that match the filters."""
+    wanted = parsed_args.resource_class and base.full_class_name(parsed_args.resource_class)
     found = command.cloud.fleet.devices(parsed_args.host, parsed_args.trait)
     return [device for device in found if wanted is None or wanted in device.amounts]
 
@@ -62,10 +62,10 @@ class ListDevice(base.Lister):
     """List the USB devices of all compute nodes, as they are in Placement."""
 
     cost = (
-        f"{COST}. --long makes 1 more for each device shown that somebody holds, and 1 to Nova for each of its "
+        f"{COST}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each of its "
         f"holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A device has "
-        "one state, the weightiest of absent, withdrawn, drained, allocated, reserved and free; --state allocated "
-        "and --state drained also find what is allocated or drained and something weightier."
+        "one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; --state "
+        "allocated and --state drained also find a device that is shown in an earlier state."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -77,7 +77,7 @@ class ListDevice(base.Lister):
             metavar="<state>",
             action="append",
             choices=[state.value for state in FleetState],
-            help="Only devices in this state: free; allocated (somebody holds it); absent (not plugged in); drained "
+            help="Only devices in this state: free; allocated (a consumer holds it); absent (not plugged in); drained "
             '(taken out of service with "usb device set --drain"); reserved (by hand, in the inventory); withdrawn '
             "(plugged in and not offered). May be repeated; a device must be in one of them",
         )
@@ -99,7 +99,7 @@ class ListDevice(base.Lister):
         if parsed_args.long:
             columns += ("Reason", "Traits", "Consumers", "Held By")
             holders = self.cloud.fleet.holders(devices)
-            who = named(self, {consumer for each in holders.values() for consumer in each})
+            who = describe_consumers(self, {consumer for each in holders.values() for consumer in each})
             rows = [
                 (
                     *row,
@@ -112,24 +112,26 @@ class ListDevice(base.Lister):
         return columns, rows
 
 
-def _short(device: Device) -> tuple[Any, ...]:
+def _short(device: Device) -> tuple[object, ...]:
     return base.cells(device.uuid, device.host, device.key, device.resource_class, device.state.value)
 
 
-def _held_by(consumers: Collection[str], who: Mapping[str, Consumer]) -> tuple[Any, Any]:
+def _held_by(
+    consumers: Collection[str], who: Mapping[str, Consumer]
+) -> tuple[format_columns.ListColumn, format_columns.ListColumn]:
     """Consumers by their UUIDs, and in words as far as it is known what they are."""
     words = [base.safe(who[each]) for each in sorted(consumers) if each in who]
     return format_columns.ListColumn(sorted(consumers)), format_columns.ListColumn(words)
 
 
-def named(command: base.Lister | base.ShowOne, consumers: set[str]) -> dict[str, Consumer]:
-    """What each consumer is, or nothing and a warning where Nova does not say."""
+def describe_consumers(command: base.Lister | base.ShowOne, consumers: set[str]) -> dict[str, Consumer]:
+    """What each consumer is; empty, with a warning, where Nova does not say."""
     if not consumers:
         return {}
     try:
         return command.cloud.consumers(consumers)
     except UsbProviderError as error:
-        command.warn(f"Who the holders are is left out, since Nova does not say: {error}")
+        command.warn(f"The holders are shown by UUID only, since Nova does not say what they are: {error}")
         return {}
 
 
@@ -147,14 +149,14 @@ class ShowDevice(base.ShowOne):
         parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+    def take_action(self, parsed_args: argparse.Namespace) -> Fields:
         """Give the fields."""
         listed = self.cloud.fleet.find(parsed_args.provider)
-        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        have = self.cloud.placement.observe(listed.uuid, listed.name)
         (root,) = self.cloud.placement.listed([("uuid", listed.root_uuid)]) or (None,)
         device = device_of(have, root.name if root else "", listed.root_uuid)
         facts = fleet.facts(device.traits)
-        consumers, words = _held_by(have.allocations, named(self, set(have.allocations)))
+        consumers, words = _held_by(have.allocations, describe_consumers(self, set(have.allocations)))
         fields = {
             "id": device.uuid,
             "name": device.name,
@@ -177,12 +179,12 @@ class ShowDevice(base.ShowOne):
 class SetDevice(base.Command):
     """Drain a USB device, so that it takes no new instance, or undrain it.
 
-    A drained device keeps the instance that holds it, and stays drained while it is unplugged, plugged in again, or let
-    go; the agent heeds the drain and never ends it. It is kept in Placement: the trait CUSTOM_USB_STATE_DRAINED, and
-    reserved equal to total.
+    An instance that holds the device keeps it. The device stays drained when it is unplugged, plugged in again or
+    released, since the agent never ends a drain. Placement keeps the drain: as the trait CUSTOM_USB_STATE_DRAINED, and
+    as reserved equal to total.
     """
 
-    cost = "It makes at most 9 requests to Placement, and more only while somebody else writes the same device."
+    cost = "It makes at most 9 requests to Placement, and more only while another client writes the same device."
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Give the arguments."""
@@ -193,13 +195,13 @@ class SetDevice(base.Command):
             "--undrain",
             action="store_true",
             help="Let it take instances again; this also ends a reservation that was made by hand before the drain. "
-            "One that is absent or withdrawn takes instances once it is back",
+            "A device that is absent or withdrawn takes instances again once it is back",
         )
         parser.add_argument(
             "--reason",
             metavar="<text>",
             help="Why it is drained. Placement keeps no free text, so this becomes a trait, CUSTOM_USB_DRAIN_REASON_ "
-            "and the text in A-Z, 0-9 and underscores: anybody who may read Placement can read it",
+            "and the text in A-Z, 0-9 and underscores: every user who may read Placement can read it",
         )
         parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
         return parser
@@ -210,7 +212,7 @@ class SetDevice(base.Command):
             raise UnknownArgument("--reason goes with --drain.")
         reason = None if parsed_args.reason is None else placement_traits.drain_reason_trait(parsed_args.reason)
         listed = self.cloud.fleet.find(parsed_args.provider)
-        have = self.cloud.fleet.read(listed.uuid, listed.name)
+        have = self.cloud.placement.observe(listed.uuid, listed.name)
         if parsed_args.drain:
             self.cloud.fleet.change(have, lambda now: fleet.drain(now, reason))
             if reason:
@@ -236,8 +238,8 @@ class SetDevice(base.Command):
 class PurgeDevice(base.Lister):
     """Delete the resource providers of USB devices that are absent and free.
 
-    One that is drained or reserved is kept, since it would come back undrained. A device that is plugged in later gets
-    its provider anew.
+    A device that is drained or reserved is kept: without its provider, it would come back undrained. A device that is
+    plugged in later gets a new provider.
     """
 
     cost = f"{COST}; and 4 for each device that is absent and free, {SIDE_BY_SIDE}."
@@ -256,9 +258,9 @@ class PurgeDevice(base.Lister):
         results = list(self.cloud.executor.map(act, absent))
         if hosts := sorted({device.host for device, done in zip(absent, results, strict=True) if done == "deleted"}):
             self.warn(
-                f"nova-compute on {', '.join(hosts)} remembers the providers, and its periodic update fails until it "
-                "has read them anew: within [compute]resource_provider_association_refresh (by default 300 s), or when "
-                "it is restarted."
+                f"nova-compute on {', '.join(hosts)} has the deleted providers in its cache, and its periodic update "
+                "fails until it reads them again: within [compute]resource_provider_association_refresh (by default "
+                "300 s), or after a restart."
             )
         rows = [
             base.cells(device.uuid, device.host, device.key, result)
@@ -274,16 +276,16 @@ class PurgeDevice(base.Lister):
         if not device.purgeable:
             return _kept(device)
         try:
-            now = device_of(self.cloud.fleet.read(device.uuid, device.name), device.host, device.host_uuid)
+            now = device_of(self.cloud.placement.observe(device.uuid, device.name), device.host, device.host_uuid)
             if not now.purgeable:
                 return _kept(now)
             self.cloud.placement.delete_provider(device.uuid)
         except InUse:
-            return "kept: somebody took it meanwhile"
+            return "kept: a consumer took it meanwhile"
         except Conflict:
             return "gone already"
         except UsbProviderError as error:
-            # What others came to must not be lost with it: they are deleted, and their hosts want a signal.
+            # The results of the others must not be lost: their providers are gone, and the warning names their hosts.
             self.exit_code = 1
             return f"not deleted: {error}"
         return "deleted"
@@ -291,7 +293,7 @@ class PurgeDevice(base.Lister):
 
 def _kept(device: Device) -> str:
     if device.held:
-        return "kept: somebody holds it"
+        return "kept: a consumer holds it"
     if device.state is not FleetState.ABSENT:
         return f"kept: it is {device.state} now"
     return "kept: it is drained or reserved"

@@ -1,29 +1,27 @@
-"""``openstack usb flavor create|check``: flavors that ask for USB devices, written rightly, and looked at.
+"""``openstack usb flavor create|check``: writes a flavor that asks for USB devices, and checks any flavor.
 
-The traps are model/flavor.py's, the questions and their meaning model/verdict.py's; this asks them.
+model/pitfalls.py knows the pitfalls, model/verdict.py what to ask Placement and what its answers mean; this asks.
 """
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from osc_lib.cli import format_columns
 
 from placement_traits.names import check_custom
 from usb_provider.exception import UnknownArgument
 from usb_provider.osc import base
-from usb_provider.osc.device import COST, named
+from usb_provider.osc.device import COST, Fields, describe_consumers
+from usb_provider.osc.fleet import no_such_trait
 from usb_provider.osc.model import flavor as model
-from usb_provider.osc.model.flavor import Known, Outcome, Size, Trap
+from usb_provider.osc.model.flavor import Request, Size
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.pitfalls import Consequence, Known, Pitfall, pitfalls
 from usb_provider.osc.model.verdict import Shortage, shortage, steps
-from usb_provider.osc.placement import no_such_trait
 
 _MOST_DEVICES = 15
 _MOST_HOLDERS = 10
 _NOT_CHECKED = "not checked: name one with --image"
-
-Fields = tuple[Sequence[str], Sequence[Any]]
 
 
 class CreateFlavor(base.ShowOne):
@@ -69,7 +67,7 @@ class CreateFlavor(base.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Fields:
         """Create it, and give its fields."""
-        name = base.resource_class(parsed_args.resource_class)
+        name = base.full_class_name(parsed_args.resource_class)
         required = {check_custom(each) for each in parsed_args.trait if not each.startswith("!")}
         forbidden = {check_custom(each[1:]) for each in parsed_args.trait if each.startswith("!")}
         if not 1 <= parsed_args.count <= _MOST_DEVICES:
@@ -99,7 +97,7 @@ class CreateFlavor(base.ShowOne):
 
 
 class CheckFlavor(base.ShowOne):
-    """Tell whether a server of this flavor would be scheduled now, where, and what in it is not what it looks like.
+    """Tell whether a server of this flavor would be scheduled now, where, and which lines mislead.
 
     It asks Placement what nova-scheduler would ask it. Nova's own filters come after that and are not looked at: host
     aggregates, availability zones, server groups, NUMA. It ends with exit code 1 when no host is left, or when a server
@@ -119,7 +117,7 @@ class CheckFlavor(base.ShowOne):
         parser.add_argument(
             "--image",
             metavar="<image>",
-            help="Also look at this image, by name or id: some properties take the USB controller away",
+            help="Also look at this image, by name or id: with some properties, a guest has no good USB controller",
         )
         return parser
 
@@ -129,17 +127,17 @@ class CheckFlavor(base.ShowOne):
         image = self.cloud.glance.image(parsed_args.image) if parsed_args.image else None
         devices = self.cloud.fleet.devices()
         known = self._known(devices, flavor.extra_specs)
-        traps = model.traps(flavor.extra_specs, image, known)
-        request = model.parse(flavor.extra_specs, flavor.size, _traits_of(image))
+        found = pitfalls(flavor.extra_specs, image, known)
+        request = model.parse_extra_specs(flavor.extra_specs, flavor.size, _traits_of(image))
         hosts: frozenset[str] = frozenset()
         removed_by = reason = None
-        if refused := [trap.where for trap in traps if trap.outcome is Outcome.NO_HOST]:
+        if refused := [each.where for each in found if each.consequence is Consequence.NO_HOST]:
             removed_by, reason = ", ".join(refused), "Such a server is never scheduled: see the traps."
         else:
             hosts = self.cloud.placement.hosts_for(request.query())
             if not hosts:
                 removed_by, reason = self._why_not(request, known, devices)
-        self.exit_code = int(not hosts or any(trap.outcome is not Outcome.PERHAPS for trap in traps))
+        self.exit_code = int(not hosts or any(each.consequence is not Consequence.PERHAPS for each in found))
         fields = {
             "flavor": flavor.name,
             "image": parsed_args.image or _NOT_CHECKED,
@@ -147,13 +145,13 @@ class CheckFlavor(base.ShowOne):
             "hosts": format_columns.ListColumn(self._names(hosts, devices)),
             "removed_by": removed_by,
             "reason": reason,
-            "traps": _Traps([_trap_json(trap) for trap in traps]),
+            "traps": _Pitfalls([_pitfall_json(each) for each in found]),
         }
         return tuple(fields), base.cells(*fields.values())
 
     def _known(self, devices: Sequence[Device], extra_specs: Mapping[str, str]) -> Known:
-        """What exists, of what the flavor names."""
-        request = model.parse(extra_specs)
+        """Which of the classes and traits that the flavor names exist."""
+        request = model.parse_extra_specs(extra_specs)
         named_traits = {name for group in request.groups for name in group.required | group.forbidden}
         return Known(
             self.cloud.placement.resource_classes(),
@@ -162,21 +160,21 @@ class CheckFlavor(base.ShowOne):
             frozenset(name for device in devices for name in device.traits),
         )
 
-    def _why_not(self, request: model.Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:
+    def _why_not(self, request: Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:
         """The part of the flavor that leaves no host, and why it does."""
         before: frozenset[str] = frozenset()
         for step in steps(request, known):
             hosts = self.cloud.placement.hosts_for(step.request.query())
             if not hosts:
                 if step.group is None:
-                    return str(step), "No enabled host has this much left, USB devices apart."
+                    return str(step), "No enabled host has enough left of what the flavor needs beside USB devices."
                 return str(step), self._in_words(shortage(step.group, devices, before))
             before = hosts
-        return None, "A moment later it could be scheduled: somebody let go of what it needs."
+        return None, "A moment later it can be scheduled: another consumer has released what it needs."
 
     def _in_words(self, found: Shortage) -> str:
         holders = self.cloud.fleet.holders(found.held[:_MOST_HOLDERS])
-        who = named(self, {each for consumers in holders.values() for each in consumers})
+        who = describe_consumers(self, {each for consumers in holders.values() for each in consumers})
         names = [str(who[each]) if each in who else each for held in holders.values() for each in sorted(held)]
         if len(found.held) > _MOST_HOLDERS:
             names.append(f"{len(found.held) - _MOST_HOLDERS} more")
@@ -187,16 +185,16 @@ class CheckFlavor(base.ShowOne):
         return sorted(base.safe(names.get(uuid, uuid)) for uuid in hosts)
 
 
-class _Traps(format_columns.ListDictColumn):
-    """Traps for people one a line, for machines as they are."""
+class _Pitfalls(format_columns.ListDictColumn):
+    """Pitfalls: for people one a line, for programs as objects."""
 
     def human_readable(self) -> str:
         """Give the lines."""
         return "\n".join(f"{each['where']}: {each['text']}" for each in self._value)
 
 
-def _trap_json(trap: Trap) -> dict[str, str]:
-    return {"where": base.safe(trap.where), "outcome": trap.outcome.value, "text": base.safe(trap.text)}
+def _pitfall_json(each: Pitfall) -> dict[str, str]:
+    return {"where": base.safe(each.where), "outcome": each.consequence.value, "text": base.safe(each.text)}
 
 
 def _traits_of(image: Mapping[str, str] | None) -> set[str]:

@@ -1,4 +1,4 @@
-"""``openstack usb host list``: the devices of each compute node, counted. What is counted how is model/fleet.py's."""
+"""``openstack usb host list``: counts the devices of each compute node, as model/fleet.py does."""
 
 import argparse
 
@@ -13,8 +13,8 @@ _COUNTED = (FleetState.ABSENT, FleetState.DRAINED, FleetState.RESERVED, FleetSta
 class ListHost(base.Lister):
     """List the compute nodes that have USB devices, and how many of them are offered, free, allocated and absent.
 
-    Offered is what is plugged in and not withdrawn, free or not. Allocated is what somebody holds, absent or not, so
-    the columns need not add up.
+    Offered is what is plugged in and not withdrawn, free or not. Allocated is what a consumer holds, absent or not,
+    so the columns need not add up.
     """
 
     cost = f"{COST}."

@@ -1,1 +1,1 @@
-"""The door to Placement: the only package that imports keystoneauth1. It decides nothing; model/ does."""
+"""What is asked of Placement, and written to it, over openstack/. It decides nothing; model/ does."""

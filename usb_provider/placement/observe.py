@@ -16,8 +16,6 @@ from usb_provider.model.reporting.provider import NAME_MARK, Root
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree, ProviderRecord
 from usb_provider.placement.client import PlacementClient
 
-_TORN_READS = 5
-
 
 class Observer:
     """Looks at Placement and remembers what it saw, by generation. One thread may use it at a time.
@@ -127,10 +125,4 @@ class Observer:
         return dataclasses.replace(provider, allocations=allocations)
 
     def _read(self, record: ProviderRecord) -> ObservedProvider:
-        for _ in range(_TORN_READS):
-            generation, inventories = self._client.inventories(record.uuid)
-            traits_at, traits = self._client.traits(record.uuid)
-            allocations_at, allocations = self._client.allocations(record.uuid)
-            if generation == traits_at == allocations_at:
-                return ObservedProvider(record.uuid, record.name, generation, inventories, traits, allocations)
-        raise Conflict(f"{record.name} changes faster than it can be read.", provider_uuid=record.uuid)
+        return self._client.observe(record.uuid, record.name)

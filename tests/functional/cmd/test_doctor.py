@@ -39,7 +39,7 @@ from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.exception import Unavailable
 from usb_provider.host.daemons import daemons
 from usb_provider.model.binding.guests import GuestsNow
-from usb_provider.openstack.session import connect
+from usb_provider.placement.client import connect
 from usb_provider.placement.root import RootFinder, RootHints
 from usb_provider.virt.listener import Listener, ListenOptions
 

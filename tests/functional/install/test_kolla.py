@@ -20,7 +20,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.fixtures.processes import environment
-from usb_provider.cmd.setup import checked
+from usb_provider.cmd.configuration import checked
 from usb_provider.conf import load
 
 ROOT = Path(__file__).parents[3]

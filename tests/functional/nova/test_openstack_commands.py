@@ -30,7 +30,7 @@ from tests.fixtures import openstack
 from tests.fixtures.keystone import Keystone
 from tests.fixtures.openstack import KEY, YUBIKEY_TRAITS
 from tests.fixtures.reporting import Operator
-from usb_provider.osc.model.flavor import NO_SUFFIX, Size, parse
+from usb_provider.osc.model.flavor import NO_SUFFIX, Size, parse_extra_specs
 
 SPECS = st.dictionaries(
     st.one_of(
@@ -62,7 +62,7 @@ class NovasReadingTest(NovaTestCase):
             image = objects.ImageMeta(properties=objects.ImageMetaProps(traits_required=["CUSTOM_IMAGE"]))
             spec = objects.RequestSpec(flavor=flavor, image=image, is_bfv=False)
             theirs = ResourceRequest.from_request_spec(spec)
-            ours = parse(specs, Size(2, 2048, 11, swap), ["CUSTOM_IMAGE"])
+            ours = parse_extra_specs(specs, Size(2, 2048, 11, swap), ["CUSTOM_IMAGE"])
             self.assertEqual(
                 {
                     ident or NO_SUFFIX: (dict(group.resources), group.required_traits, group.forbidden_traits)

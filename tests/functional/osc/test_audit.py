@@ -45,7 +45,7 @@ def test_the_allocation_of_a_server_that_is_gone_is_found_and_deleted_only_when_
         "Problem": "server is gone",
         "ID": named("vm1"),
         "Name": "",
-        "What": "It holds compute1_usb_one, but is neither a server nor a migration of nova.",
+        "What": "It holds compute1_usb_one, but is neither a server nor a migration of Nova.",
         "Fix": "--fix: delete its allocations",
     }
     assert (code, cloud.placement.used(uuid)) == (1, 1)
@@ -177,7 +177,7 @@ def test_an_allocation_whose_server_appears_before_it_is_deleted_stays(cloud: Cl
     appears = {"id": named("vm1"), "name": "vm1", "status": "ACTIVE"}
     cloud.placement.before("GET /allocations/", lambda: cloud.nova.hidden.append(appears))
     (line,), code = audit(cloud, "--fix")
-    assert (line["Fix"], code) == ("not done: it is not so any more", 1)
+    assert (line["Fix"], code) == ("not done: it is no longer so", 1)
     assert cloud.placement.used(uuid) == 1
 
 

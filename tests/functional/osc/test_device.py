@@ -126,7 +126,7 @@ def test_where_nova_does_not_say_who_they_are_holders_keep_their_uuid(cloud: Clo
     cloud.nova.refuse = {"servers": 403}
     answer = cloud.openstack("usb", "device", "list", "--long", "-f", "json")
     assert (answer.json[0]["Consumers"], answer.json[0]["Held By"]) == ([named("vm1")], [])
-    assert "Who the holders are is left out, since Nova does not say: Nova answers 403" in answer.err
+    assert "The holders are shown by UUID only, since Nova does not say what they are: Nova answers 403" in answer.err
     assert answer.code == 0
 
 
@@ -267,7 +267,7 @@ def test_an_absent_device_is_undrained_without_becoming_schedulable(cloud: Cloud
     assert cloud.placement.candidates(f"resources={KEY}:1") == []
 
 
-def test_a_device_that_somebody_reserved_by_hand_is_not_undrained(cloud: Cloud, root: str) -> None:
+def test_a_device_that_an_operator_reserved_by_hand_is_not_undrained(cloud: Cloud, root: str) -> None:
     uuid = cloud.device(root, reserved=1)
     answer = cloud.openstack("usb", "device", "set", "--undrain", uuid)
     assert answer.code == 1
@@ -291,7 +291,7 @@ def test_an_undrain_wins_over_an_agent_that_drains_again_in_between(cloud: Cloud
     assert inventory(cloud, uuid) == {KEY: (1, 0)}
 
 
-def test_against_somebody_who_never_stops_writing_a_drain_gives_up_and_says_so(cloud: Cloud, root: str) -> None:
+def test_against_a_client_that_never_stops_writing_a_drain_gives_up_and_says_so(cloud: Cloud, root: str) -> None:
     uuid = cloud.device(root)
     cloud.placement.fail_next("PUT .*/traits$", 409, None, code="placement.concurrent_update")
     answer = cloud.openstack("usb", "device", "set", "--drain", uuid)
@@ -305,7 +305,7 @@ def test_a_purge_deletes_what_is_absent_and_free_and_says_of_the_rest_why_not(cl
     cloud.device(root, "absent-reserved", traits={STATE_ABSENT, STATE_RESERVED}, reserved=1)
     expected = {
         "absent": "would be deleted",
-        "absent-held": "kept: somebody holds it",
+        "absent-held": "kept: a consumer holds it",
         "absent-drained": "kept: it is drained or reserved",
         "absent-reserved": "kept: it is drained or reserved",
     }
@@ -315,7 +315,7 @@ def test_a_purge_deletes_what_is_absent_and_free_and_says_of_the_rest_why_not(cl
     assert set(cloud.placement.providers(root)) == there
     answer = cloud.openstack("usb", "device", "purge", "-f", "json")
     assert {line["Device"]: line["Result"] for line in answer.json} == expected | {"absent": "deleted"}
-    assert "nova-compute on compute1 remembers the providers" in answer.err
+    assert "nova-compute on compute1 has the deleted providers in its cache" in answer.err
     assert there - set(cloud.placement.providers(root)) == {"compute1_usb_absent"}
 
 
@@ -342,7 +342,7 @@ def test_a_purge_that_fails_in_the_middle_still_says_what_it_deleted_and_which_n
     results = {line["Device"]: line["Result"] for line in answer.json}
     assert (results["a"], results["c"], answer.code) == ("deleted", "deleted", 1)
     assert results["b"].startswith("not deleted: Placement answers 503")
-    assert "nova-compute on compute1 remembers the providers" in answer.err
+    assert "nova-compute on compute1 has the deleted providers in its cache" in answer.err
 
 
 def test_hosts_are_counted(cloud: Cloud, root: str) -> None:

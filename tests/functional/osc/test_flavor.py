@@ -134,8 +134,8 @@ def test_a_host_that_is_full_or_disabled_does_not_count_though_its_device_is_fre
     cloud.placement.allocate(named("big"), {root: {"MEMORY_MB": 65536 - 512}})
     found = checked(cloud, ONE).json
     assert found["reason"] == (
-        "1 host has a CUSTOM_USB_KEY; 1 of 1 free. What is free on compute1 does not count: the rest leaves that host "
-        "out."
+        "1 host has a CUSTOM_USB_KEY; 1 of 1 free. Some are free on compute1, but the rest of the flavor does not fit "
+        "there."
     )
     cloud.placement.release(named("big"))
     cloud.operator.add_traits(root, "COMPUTE_STATUS_DISABLED")
@@ -147,7 +147,7 @@ def test_a_cloud_without_room_is_not_blamed_on_the_devices(cloud: Cloud, root: s
     cloud.placement.allocate(named("big"), {root: {"VCPU": 64}})
     found = checked(cloud, ONE).json
     assert found["removed_by"] == "the host's own part, group without a suffix (MEMORY_MB=256, VCPU=1)"
-    assert found["reason"] == "No enabled host has this much left, USB devices apart."
+    assert found["reason"] == "No enabled host has enough left of what the flavor needs beside USB devices."
 
 
 @pytest.mark.parametrize(

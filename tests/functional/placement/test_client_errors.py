@@ -26,8 +26,7 @@ from usb_provider.exception import (
     UsbProviderError,
 )
 from usb_provider.model.reporting.tree import Inventory
-from usb_provider.openstack.session import connect
-from usb_provider.placement.client import PlacementClient
+from usb_provider.placement.client import PlacementClient, connect
 
 URL = "http://placement.test/placement"
 KEYSTONE = "http://keystone.test/v3"
@@ -360,7 +359,7 @@ def test_the_endpoint_comes_from_the_catalogue_and_one_token_serves_many_request
     assert user.requests == 3
 
 
-def test_an_expired_token_is_renewed_and_nobody_notices(user, keystone, requests_mock):
+def test_an_expired_token_is_renewed_without_an_error(user, keystone, requests_mock):
     requests_mock.get(f"{URL}/resource_providers", json=valid("token-1"))
     user.tree(ROOT)
     requests_mock.get(f"{URL}/resource_providers", json=valid("token-2"))

@@ -1,8 +1,9 @@
-"""What does not fit together between Placement and nova: devices of no host, allocations of nobody, servers without.
+"""What does not fit together between Placement and Nova: devices of a host that is gone, allocations of a server that
+is gone or of a migration that is over, and servers without their device.
 
-Pure: what both said goes in, findings come out, each with what would mend it; nothing is mended here. That a consumer
-is gone must have been asked for it by itself before it is said here: nova's lists leave out what is soft deleted, and
-what is in a cell that does not answer.
+Pure: takes what Placement and Nova said and gives findings, each with its fix; nothing is mended here. Before it calls
+a consumer gone, the caller must have asked Nova for it by its UUID: Nova's listings leave out servers that are soft
+deleted, and servers in a cell that does not answer.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,18 +14,18 @@ from usb_provider.osc.model import flavor
 from usb_provider.osc.model.fleet import Device
 
 MIGRATION_OVER = frozenset({"cancelled", "completed", "confirmed", "done", "reverted"})
-"""States in which nova is through with a migration, and has given back what it held.
+"""States in which Nova has ended a migration, and has given back what it held.
 
-Neither ``error`` nor ``failed`` is among them: nova sets the latter before it has moved the allocation back.
+Neither ``error`` nor ``failed`` is among them: Nova sets the latter before it has moved the allocation back.
 """
 
 _NOT_YET_OR_NO_MORE = frozenset({"BUILD", "DELETED", "SHELVED_OFFLOADED", "SOFT_DELETED", "UNKNOWN"})
 
 _ON_ITS_WAY = frozenset({"MIGRATING", "RESIZE", "REVERT_RESIZE"})
-"""Of a server on its way: it holds what its new flavor asks for, or nothing yet, and nova shows the old flavor."""
+"""A server in these holds what its new flavor asks for, or nothing yet, while Nova still shows the old flavor."""
 
 
-class Kind(StrEnum):
+class ConsumerKind(StrEnum):
     """What a consumer is."""
 
     SERVER = "server"
@@ -36,28 +37,28 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """Who holds devices. ``name`` is the server's, the migrating one's for a migration; empty where nobody knows."""
+    """What holds devices. ``name`` is that of the server, or of the server that migrates; empty where not known."""
 
     uuid: str
-    kind: Kind
+    kind: ConsumerKind
     name: str = ""
     detail: str = ""
 
     def __str__(self) -> str:
         match self.kind:
-            case Kind.SERVER:
+            case ConsumerKind.SERVER:
                 return f"server {self.name}" if self.name else f"server {self.uuid}"
-            case Kind.MIGRATION | Kind.OVER:
+            case ConsumerKind.MIGRATION | ConsumerKind.OVER:
                 return f"a migration of server {self.name} ({self.detail})"
-            case Kind.GONE:
-                return f"{self.uuid} (not known to nova)"
-            case Kind.FOREIGN:
+            case ConsumerKind.GONE:
+                return f"{self.uuid} (not known to Nova)"
+            case ConsumerKind.FOREIGN:
                 return f"{self.uuid} (of type {self.detail})"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server of nova, with its flavor's extra specs; ``host`` is empty while it is on none."""
+    """A server of Nova, with its flavor's extra specs; ``host`` is empty while it is on none."""
 
     uuid: str
     name: str
@@ -66,13 +67,13 @@ class Server:
     extra_specs: Mapping[str, str]
 
     def lacks(self, held: int, usb_classes: Collection[str]) -> bool:
-        """Whether it should hold more USB devices than *held* by now."""
+        """Whether it should hold more USB devices than *held*."""
         settled = self.host and self.status not in _NOT_YET_OR_NO_MORE | _ON_ITS_WAY
         return bool(settled) and self.asks(usb_classes) > held
 
     def asks(self, usb_classes: Collection[str]) -> int:
         """How many USB devices its flavor asks for."""
-        return flavor.wanted(flavor.parse(self.extra_specs), usb_classes)
+        return flavor.wanted(flavor.parse_extra_specs(self.extra_specs), usb_classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Migration:
 
 
 class Problem(StrEnum):
-    """What is wrong, in a word or three."""
+    """What is wrong, in a few words."""
 
     NO_HOST = "host is gone"
     NO_SERVER = "server is gone"
@@ -94,8 +95,8 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteProvider:
-    """Delete the provider."""
+class ProviderDeletion:
+    """A fix: delete the provider."""
 
     uuid: str
 
@@ -104,8 +105,8 @@ class DeleteProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAllocations:
-    """Delete all allocations of the consumer."""
+class AllocationsDeletion:
+    """A fix: delete all allocations of the consumer."""
 
     consumer: str
 
@@ -114,23 +115,23 @@ class DeleteAllocations:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: whose it is, what an operator reads, and what would mend it, if anything here would."""
+class AuditFinding:
+    """One thing that is wrong: the device or consumer, a sentence for the operator, and the fix, if there is one."""
 
     problem: Problem
     uuid: str
     name: str
     text: str
-    fix: DeleteProvider | DeleteAllocations | None = None
+    fix: ProviderDeletion | AllocationsDeletion | None = None
 
 
 def consumer_of(uuid: str, servers: Mapping[str, str], migrations: Mapping[str, Migration]) -> Consumer | None:
-    """The consumer, by the servers' names and the migrations that are known; None when it is neither."""
+    """The consumer, by the servers' names and the migrations that are known; None when it is in neither."""
     if uuid in servers:
-        return Consumer(uuid, Kind.SERVER, servers[uuid])
+        return Consumer(uuid, ConsumerKind.SERVER, servers[uuid])
     if uuid in migrations:
         move = migrations[uuid]
-        kind = Kind.OVER if move.status in MIGRATION_OVER else Kind.MIGRATION
+        kind = ConsumerKind.OVER if move.status in MIGRATION_OVER else ConsumerKind.MIGRATION
         return Consumer(uuid, kind, servers.get(move.server_uuid, move.server_uuid), move.status)
     return None
 
@@ -141,14 +142,14 @@ def findings(
     consumers: Mapping[str, Consumer],
     servers: Iterable[Server],
     compute_nodes: Collection[str],
-) -> tuple[Finding, ...]:
+) -> tuple[AuditFinding, ...]:
     """All that is wrong, hosts first.
 
     :param holders: consumers' UUIDs by the UUID of the device that they hold.
     :param consumers: what each of these is.
-    :param compute_nodes: the UUIDs of nova's compute nodes, which are those of the roots.
+    :param compute_nodes: the UUIDs of Nova's compute nodes, which are those of the roots.
     """
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
     holdings: dict[str, list[Device]] = {}
     for device in sorted(devices, key=lambda each: each.name):
         for consumer in sorted(holders.get(device.uuid, ())):
@@ -158,32 +159,32 @@ def findings(
     for uuid, held in holdings.items():
         names = ", ".join(device.name for device in held)
         who = consumers[uuid]
-        if who.kind is Kind.GONE:
-            text = f"It holds {names}, but is neither a server nor a migration of nova."
-            found.append(Finding(Problem.NO_SERVER, uuid, "", text, DeleteAllocations(uuid)))
-        elif who.kind is Kind.OVER:
+        if who.kind is ConsumerKind.GONE:
+            text = f"It holds {names}, but is neither a server nor a migration of Nova."
+            found.append(AuditFinding(Problem.NO_SERVER, uuid, "", text, AllocationsDeletion(uuid)))
+        elif who.kind is ConsumerKind.OVER:
             text = f"It holds {names}, but the migration of this server is {who.detail}."
-            found.append(Finding(Problem.MIGRATION_OVER, uuid, who.name, text, DeleteAllocations(uuid)))
+            found.append(AuditFinding(Problem.MIGRATION_OVER, uuid, who.name, text, AllocationsDeletion(uuid)))
     usb_classes = {name for device in devices for name in device.amounts}
     for server in servers:
         has = len(holdings.get(server.uuid, ()))
         asks = server.asks(usb_classes)
         if server.lacks(has, usb_classes):
             found.append(
-                Finding(
+                AuditFinding(
                     Problem.NO_DEVICE,
                     server.uuid,
                     server.name,
-                    f"Its flavor asks for {asks} and it holds {has}; migrate it, or shelve and unshelve it, and nova "
-                    f"asks for them anew.",
+                    f"Its flavor asks for {asks} and it holds {has}; migrate it, or shelve and unshelve it, and Nova "
+                    f"asks for them again.",
                 )
             )
     return tuple(found)
 
 
-def _of_no_host(device: Device, holders: Collection[str]) -> Finding:
+def _of_no_host(device: Device, holders: Collection[str]) -> AuditFinding:
     text = f"Nova has no compute node {device.host or device.host_uuid} any more."
     if holders:
-        text += f" It is held by {', '.join(sorted(holders))}, so it stays."
-        return Finding(Problem.NO_HOST, device.uuid, device.name, text)
-    return Finding(Problem.NO_HOST, device.uuid, device.name, text, DeleteProvider(device.uuid))
+        text += f" It is held by {', '.join(sorted(holders))}, so it is kept."
+        return AuditFinding(Problem.NO_HOST, device.uuid, device.name, text)
+    return AuditFinding(Problem.NO_HOST, device.uuid, device.name, text, ProviderDeletion(device.uuid))

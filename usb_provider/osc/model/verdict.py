@@ -1,6 +1,6 @@
-"""Which part of a flavor leaves no host: the questions to ask Placement one after another, and the answer in words.
+"""Which part of a flavor leaves no host: what to ask Placement, part after part, and the answer in words.
 
-Pure: the command asks, see osc/flavor.py. Traps that need no answer of Placement's are model/flavor.py's.
+Pure: the command asks, see osc/flavor.py. Pitfalls that need no answer of Placement's are pitfalls.py's.
 """
 
 from collections import Counter
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from placement_traits.usb import PREFIX
 from usb_provider.model.lifecycle import FleetState
-from usb_provider.osc.model.flavor import NO_SUFFIX, Known, Request, RequestGroup, is_usb
+from usb_provider.osc.model.flavor import NO_SUFFIX, Request, RequestGroup, is_usb
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.pitfalls import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Step:
 
 
 def steps(request: Request, known: Known) -> tuple[Step, ...]:
-    """*request* built up: what has nothing to do with USB first, then one group after another, the last being all."""
+    """*request* built up: first what has nothing to do with USB, then one group more in each step; the last is all."""
     plain, usb = [], []
     for group in request.groups:
         other, device = _divided(group, known)
@@ -59,14 +60,14 @@ def _divided(group: RequestGroup, known: Known) -> tuple[RequestGroup | None, Re
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Why a group leaves no host, in sentences, and the devices that it could have had, were they not held."""
+    """Why a group leaves no host, in sentences, and the devices that fit the group but are held."""
 
     text: str
     held: tuple[Device, ...]
 
 
 def shortage(group: RequestGroup, devices: Sequence[Device], hosts_before: Collection[str]) -> Shortage:
-    """What the fleet has of what *group* asks for. *hosts_before* are the UUIDs of the hosts that the rest left."""
+    """Why *devices* do not meet *group*. *hosts_before* are the UUIDs of the hosts that the rest of the flavor left."""
     sentences: list[str] = []
     held: list[Device] = []
     for name in sorted(group.resources):
@@ -86,7 +87,7 @@ def shortage(group: RequestGroup, devices: Sequence[Device], hosts_before: Colle
             f"{_hosts(fitting)} a {name}; {len(free)} of {len(fitting)} free{f' ({others})' if others else ''}."
         )
         if elsewhere := sorted({device.host for device in free if device.host_uuid not in hosts_before}):
-            sentences.append(f"What is free on {', '.join(elsewhere)} does not count: the rest leaves that host out.")
+            sentences.append(f"Some are free on {', '.join(elsewhere)}, but the rest of the flavor does not fit there.")
         elif free:
             sentences.append("No host has as many of them free as all groups together ask for.")
     return Shortage(" ".join(sentences), tuple(held))

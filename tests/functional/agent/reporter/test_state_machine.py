@@ -33,7 +33,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from keystoneauth1 import adapter, session, token_endpoint
 
 from tests.fixtures.placement import CUT, CUT_AFTER, PlacementServer
 from tests.fixtures.reporter_machine.hardware import DISK, PORTS, THINGS, Plugged, Use
@@ -57,6 +56,7 @@ from usb_provider.exception import Conflict, RootMissing, Unavailable
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.provider import Assessment
+from usb_provider.openstack.session import with_token
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder, RootHints
 
@@ -383,8 +383,7 @@ class _Watched(Reporter):
 @pytest.fixture
 def machine(placement_server: PlacementServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Host]]:
     """The state machine on the one server, with a database for each story, and with nothing to wait for."""
-    token = token_endpoint.Token(placement_server.endpoint, placement_server.token)
-    http = adapter.Adapter(session.Session(auth=token), service_type="placement")
+    http = with_token(placement_server.endpoint, placement_server.token, PlacementClient.service)
     no_time = types.SimpleNamespace(sleep=lambda seconds: None)
     monkeypatch.setattr(reporter_module, "datetime", types.SimpleNamespace(datetime=_Tomorrow, UTC=datetime.UTC))
     monkeypatch.setattr("keystoneauth1.session.time", no_time)

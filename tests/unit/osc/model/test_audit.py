@@ -4,13 +4,13 @@ import pytest
 
 from placement_traits import MANAGED
 from usb_provider.osc.model.audit import (
+    AllocationsDeletion,
+    AuditFinding,
     Consumer,
-    DeleteAllocations,
-    DeleteProvider,
-    Finding,
-    Kind,
+    ConsumerKind,
     Migration,
     Problem,
+    ProviderDeletion,
     Server,
     consumer_of,
     findings,
@@ -27,7 +27,9 @@ def a_server(uuid: str, status: str, host: str, asks: int, resource_class: str =
     return Server(uuid, "vm1", status, host, extra_specs_for(resource_class, asks) if asks else {})
 
 
-def found(consumer: Consumer | None = None, *servers: Server, hosts: tuple[str, ...] = ("root1",)) -> list[Finding]:
+def found(
+    consumer: Consumer | None = None, *servers: Server, hosts: tuple[str, ...] = ("root1",)
+) -> list[AuditFinding]:
     """What is found when *consumer* holds the one device."""
     holders = {"key": {consumer.uuid}} if consumer else {}
     consumers = {consumer.uuid: consumer} if consumer else {}
@@ -37,38 +39,40 @@ def found(consumer: Consumer | None = None, *servers: Server, hosts: tuple[str, 
 @pytest.mark.parametrize(
     ("uuid", "kind", "words"),
     [
-        ("vm", Kind.SERVER, "server vm1"),
-        ("finished", Kind.MIGRATION, "a migration of server vm1 (finished)"),
-        ("error", Kind.MIGRATION, "a migration of server vm1 (error)"),
-        ("confirmed", Kind.OVER, "a migration of server vm1 (confirmed)"),
-        ("failed", Kind.MIGRATION, "a migration of server vm1 (failed)"),
+        ("vm", ConsumerKind.SERVER, "server vm1"),
+        ("finished", ConsumerKind.MIGRATION, "a migration of server vm1 (finished)"),
+        ("error", ConsumerKind.MIGRATION, "a migration of server vm1 (error)"),
+        ("confirmed", ConsumerKind.OVER, "a migration of server vm1 (confirmed)"),
+        ("failed", ConsumerKind.MIGRATION, "a migration of server vm1 (failed)"),
     ],
 )
-def test_a_consumer_is_a_server_or_a_migration_under_way_or_over(uuid: str, kind: Kind, words: str) -> None:
+def test_a_consumer_is_a_server_or_a_migration_under_way_or_over(uuid: str, kind: ConsumerKind, words: str) -> None:
     consumer = consumer_of(uuid, {"vm": "vm1"}, MOVES)
     assert consumer is not None
     assert (consumer.kind, str(consumer)) == (kind, words)
 
 
 def test_a_consumer_that_nova_does_not_know_is_neither() -> None:
-    assert consumer_of("nobody", {"vm": "vm1"}, MOVES) is None
+    assert consumer_of("unknown", {"vm": "vm1"}, MOVES) is None
 
 
-@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.MIGRATION, Kind.FOREIGN])
-def test_whoever_may_hold_a_device_is_not_found(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ConsumerKind.SERVER, ConsumerKind.MIGRATION, ConsumerKind.FOREIGN])
+def test_a_consumer_that_may_hold_a_device_is_not_found(kind: ConsumerKind) -> None:
     assert found(Consumer("c", kind)) == []
 
 
-@pytest.mark.parametrize(("kind", "problem"), [(Kind.GONE, Problem.NO_SERVER), (Kind.OVER, Problem.MIGRATION_OVER)])
-def test_whoever_should_hold_nothing_any_more_is_found_with_what_mends_it(kind: Kind, problem: Problem) -> None:
+@pytest.mark.parametrize(
+    ("kind", "problem"), [(ConsumerKind.GONE, Problem.NO_SERVER), (ConsumerKind.OVER, Problem.MIGRATION_OVER)]
+)
+def test_a_consumer_that_should_hold_nothing_is_found_with_its_fix(kind: ConsumerKind, problem: Problem) -> None:
     (finding,) = found(Consumer("c", kind))
-    assert (finding.problem, finding.uuid, finding.fix) == (problem, "c", DeleteAllocations("c"))
+    assert (finding.problem, finding.uuid, finding.fix) == (problem, "c", AllocationsDeletion("c"))
 
 
-def test_a_device_of_no_host_is_deleted_only_when_nobody_holds_it() -> None:
+def test_a_device_of_no_host_is_deleted_only_when_no_consumer_holds_it() -> None:
     (finding,) = found(hosts=())
-    assert (finding.problem, finding.fix) == (Problem.NO_HOST, DeleteProvider("key"))
-    (finding,) = found(Consumer("c", Kind.SERVER), hosts=())
+    assert (finding.problem, finding.fix) == (Problem.NO_HOST, ProviderDeletion("key"))
+    (finding,) = found(Consumer("c", ConsumerKind.SERVER), hosts=())
     assert finding.fix is None
     assert "held by c" in finding.text
 
@@ -91,7 +95,7 @@ def test_a_device_of_no_host_is_deleted_only_when_nobody_holds_it() -> None:
     ],
 )
 def test_a_server_on_a_host_that_holds_less_than_its_flavor_asks_for_is_found(server: Server, is_found: bool) -> None:
-    lines = found(Consumer("c", Kind.SERVER), server)
+    lines = found(Consumer("c", ConsumerKind.SERVER), server)
     assert [line.problem for line in lines] == [Problem.NO_DEVICE] * is_found
     assert all(line.fix is None for line in lines)
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement_traits import MANAGED, STATE_DRAINED
-from usb_provider.osc.model.flavor import Known, Size, extra_specs_for, parse
+from usb_provider.osc.model.flavor import Size, extra_specs_for, parse_extra_specs
 from usb_provider.osc.model.fleet import Amount, Device
+from usb_provider.osc.model.pitfalls import Known
 from usb_provider.osc.model.verdict import shortage, steps
 
 KEY = "CUSTOM_USB_KEY"
@@ -15,7 +16,7 @@ KNOWN = Known(usb_classes=frozenset({"CUSTOM_DONGLE"}), usb_traits=frozenset({"C
 
 
 def test_the_hosts_own_part_comes_first_and_each_group_after_it() -> None:
-    request = parse(extra_specs_for(KEY, 2), SMALL)
+    request = parse_extra_specs(extra_specs_for(KEY, 2), SMALL)
     assert [str(step) for step in steps(request, KNOWN)] == [
         "the host's own part, group without a suffix (MEMORY_MB=256, VCPU=1)",
         "group _USB1 (CUSTOM_USB_KEY=1)",
@@ -25,7 +26,7 @@ def test_the_hosts_own_part_comes_first_and_each_group_after_it() -> None:
 
 def test_a_group_without_a_suffix_is_divided_between_the_host_and_the_device() -> None:
     specs = {"resources:CUSTOM_DONGLE": "1", "trait:CUSTOM_HASP": "required", "trait:HW_CPU_X86_AVX2": "required"}
-    request = parse(specs, SMALL)
+    request = parse_extra_specs(specs, SMALL)
     assert [str(step) for step in steps(request, KNOWN)] == [
         "the host's own part, group without a suffix (MEMORY_MB=256, VCPU=1, HW_CPU_X86_AVX2)",
         "group without a suffix (CUSTOM_DONGLE=1, CUSTOM_HASP)",
@@ -43,7 +44,7 @@ def test_a_group_without_a_suffix_is_divided_between_the_host_and_the_device() -
     )
 )
 def test_the_last_step_asks_for_all_that_the_flavor_does(specs: dict[str, str]) -> None:
-    request = parse(specs, SMALL)
+    request = parse_extra_specs(specs, SMALL)
     last = steps(request, KNOWN)[-1].request
     assert sorted(last.query()) == sorted(request.query())
 
@@ -71,7 +72,7 @@ def a_device(host: str, *traits: str, amount: Amount = FREE) -> Device:
             [a_device("a")],
             {"b-root"},
             "1 host has a CUSTOM_USB_KEY; 1 of 1 free. "
-            "What is free on a does not count: the rest leaves that host out.",
+            "Some are free on a, but the rest of the flavor does not fit there.",
         ),
         (
             [a_device("a")],
@@ -82,12 +83,12 @@ def a_device(host: str, *traits: str, amount: Amount = FREE) -> Device:
     ],
 )
 def test_the_fleet_is_counted_in_words(devices: list[Device], before: set[str], text: str) -> None:
-    group = parse({f"resources:{KEY}": "1"}).groups[0]
+    group = parse_extra_specs({f"resources:{KEY}": "1"}).groups[0]
     assert shortage(group, devices, before).text == text
 
 
 def test_devices_without_the_traits_of_the_group_do_not_count() -> None:
-    group = parse({f"resources_A:{KEY}": "1", "trait_A:CUSTOM_HASP": "required"}).groups[0]
+    group = parse_extra_specs({f"resources_A:{KEY}": "1", "trait_A:CUSTOM_HASP": "required"}).groups[0]
     found = shortage(group, [a_device("a", amount=HELD)], ALL)
     assert found.text == "1 host has a CUSTOM_USB_KEY, but none has the traits that the group asks for."
     assert found.held == ()

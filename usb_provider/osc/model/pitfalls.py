@@ -1,0 +1,218 @@
+"""Pitfalls: lines of a flavor or an image that do not do what they look like, each with its reason and its correction.
+
+Pure: the text of a flavor in, pitfalls out. Nova ignores most of these lines without an error; how it reads a flavor is
+flavor.py's.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from placement_traits.usb import PREFIX
+from usb_provider.osc.model.flavor import (
+    CUSTOM,
+    GOOD_MODEL,
+    GROUP_POLICY,
+    KEY,
+    NO_SUFFIX,
+    POLICIES,
+    USB_MODEL,
+    Request,
+    amount_of,
+    is_class,
+    is_usb,
+    parse_extra_specs,
+    wanted,
+)
+
+_GOOD_MODELS = (GOOD_MODEL, "nec-xhci")
+_MEANT_AS_KEY = re.compile(r"^\s*(resources?|traits?)([^:]*):(.*)$", re.IGNORECASE | re.DOTALL)
+_NOT_IN_SUFFIX = re.compile(r"[^a-zA-Z0-9_-]")
+_SUFFIX_LIMIT = 64
+
+
+class Consequence(StrEnum):
+    """What happens when a flavor with the pitfall is used."""
+
+    NO_HOST = "no host"
+    """No server of this flavor is ever scheduled."""
+    NO_DEVICE = "no device"
+    """A server boots, but without its device, or with another one than was meant."""
+    PERHAPS = "perhaps"
+    """It depends on what the flavor does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pitfall:
+    """One line of a flavor or image that does not do what it looks like; *text* says why, and what to write instead."""
+
+    where: str
+    consequence: Consequence
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What exists in the cloud. *classes* and *traits* are all of Placement's; None where they were not asked for.
+
+    *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*.
+    """
+
+    classes: frozenset[str] | None = None
+    traits: frozenset[str] | None = None
+    usb_classes: frozenset[str] = frozenset()
+    usb_traits: frozenset[str] = frozenset()
+
+
+def pitfalls(
+    extra_specs: Mapping[str, str], image: Mapping[str, str] | None = None, known: Known | None = None
+) -> tuple[Pitfall, ...]:
+    """Everything in *extra_specs*, and in *image*'s properties, that does not do what it looks like."""
+    known = known or Known()
+    found = [pitfall for key, value in sorted(extra_specs.items()) for pitfall in _of_line(key, value, known)]
+    request = parse_extra_specs(extra_specs)
+    found += _of_groups(request, extra_specs, known)
+    if wanted(request, known.usb_classes):
+        found += _of_controller(extra_specs, image or {})
+        found += _of_image(image) if image is not None else []
+    else:
+        found.append(Pitfall("flavor", Consequence.NO_DEVICE, "It asks for no USB device."))
+    return tuple(found)
+
+
+def _of_line(key: str, value: str, known: Known) -> Iterator[Pitfall]:
+    match = KEY.match(key)
+    if match is None:
+        if meant := _MEANT_AS_KEY.match(key):
+            yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {_why_no_key(meant)}.")
+    elif match[1] == "resources":
+        yield from _of_resource(key, match[3], value, known)
+    else:
+        yield from _of_trait(key, match[3], value, known, suffixed=bool(match[2]))
+
+
+def _why_no_key(meant: re.Match[str]) -> str:
+    word, suffix = meant[1], meant[2]
+    if (right := {"r": "resources", "t": "trait"}[word[0].lower()]) != word or meant.start(1):
+        return f"it must begin with {right}"
+    if len(suffix) > _SUFFIX_LIMIT:
+        return f"its suffix has {len(suffix)} characters, and at most {_SUFFIX_LIMIT} are allowed"
+    bad = " ".join(repr(char) for char in sorted(set(_NOT_IN_SUFFIX.findall(suffix))))
+    return f"its suffix has {bad}, and only a-z, A-Z, 0-9, _ and - are allowed" if bad else "it has a line break"
+
+
+def _of_resource(key: str, name: str, value: str, known: Known) -> Iterator[Pitfall]:
+    amount = amount_of(value)
+    if not is_class(name):
+        right = f"write {CUSTOM}{name}" if known.classes and CUSTOM + name in known.classes else "its name is wrong"
+        yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {name} is no resource class; {right}.")
+        return
+    if known.classes is not None and name not in known.classes:
+        yield Pitfall(
+            key, Consequence.NO_HOST, f"Placement has no resource class {name}, and refuses the whole request."
+        )
+    if not is_usb(name, known.usb_classes):
+        return
+    if amount is None:
+        yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {value!r} is no number; write 1.")
+    elif amount == 0:
+        yield Pitfall(key, Consequence.NO_DEVICE, "Nova ignores an amount of 0, so the server gets no device; write 1.")
+    elif amount > 1:
+        yield Pitfall(
+            key,
+            Consequence.NO_HOST,
+            f"A provider is one device, so no provider has {amount}; write {amount} groups with 1 each, "
+            f"resources_USB1:{name}=1 and so on, and {GROUP_POLICY}=isolate.",
+        )
+
+
+def _of_trait(key: str, name: str, value: str, known: Known, *, suffixed: bool) -> Iterator[Pitfall]:
+    if value not in ("required", "forbidden"):
+        yield Pitfall(
+            key,
+            Consequence.NO_DEVICE,
+            f"Nova ignores this line: {value!r} is neither required nor forbidden.",
+        )
+        return
+    if known.traits is not None and name not in known.traits:
+        yield Pitfall(key, Consequence.NO_HOST, f"Placement has no trait {name}, and refuses the whole request.")
+    if not suffixed and value == "required" and (name.startswith(PREFIX) or name in known.usb_traits):
+        yield Pitfall(
+            key,
+            # A host may have an operator's trait that devices have, too; only devices have those of CUSTOM_USB_.
+            Consequence.NO_DEVICE if name.startswith(PREFIX) else Consequence.PERHAPS,
+            f"Without a suffix, another provider of the host may meet it in the place of the device; write "
+            f"trait_USB1:{name}=required beside resources_USB1:….",
+        )
+
+
+def _of_groups(request: Request, extra_specs: Mapping[str, str], known: Known) -> Iterator[Pitfall]:
+    suffixed = [group for group in request.groups if group.suffix != NO_SUFFIX]
+    for group in suffixed:
+        if len(group.resources) > 1 and any(is_usb(name, known.usb_classes) for name in group.resources):
+            yield Pitfall(
+                f"resources{group.suffix}",
+                Consequence.NO_HOST,
+                f"The group {group.suffix} wants {' and '.join(sorted(group.resources))} of one provider, but a device "
+                f"has one class; give each class a suffix of its own.",
+            )
+        if not group.resources:
+            yield Pitfall(
+                f"trait{group.suffix}",
+                Consequence.NO_HOST,
+                f"The group {group.suffix} has traits but no resources, and Placement refuses such a request; write "
+                f"resources{group.suffix}:CLASS=1, or correct the suffix.",
+            )
+    policy = extra_specs.get(GROUP_POLICY)
+    if len(suffixed) > 1 and policy not in POLICIES:
+        wrong = "is missing" if policy is None else f"is {policy!r}, which Nova ignores"
+        yield Pitfall(
+            GROUP_POLICY,
+            Consequence.NO_HOST,
+            f"It {wrong}, and Placement refuses {len(suffixed)} groups without it; write {GROUP_POLICY}=isolate.",
+        )
+
+
+def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str]) -> Iterator[Pitfall]:
+    flavors, images = extra_specs.get(USB_MODEL), image.get("hw_usb_model")
+    model = flavors or images
+    if flavors and images and flavors != images:
+        yield Pitfall(
+            "hw_usb_model",
+            Consequence.NO_HOST,
+            f"The image says {images} and the flavor {flavors}, and Nova refuses to boot such a server; remove it from "
+            f"the image.",
+        )
+    elif model is None:
+        yield Pitfall(
+            USB_MODEL,
+            Consequence.NO_DEVICE,
+            f"It is missing, so the guest has no USB controller, or a USB 1.1 controller with two ports; write "
+            f"{USB_MODEL}={GOOD_MODEL} (Nova 32 or newer).",
+        )
+    elif model not in _GOOD_MODELS:
+        says = "gives the guest no USB controller" if model == "none" else "is a model that Nova does not know"
+        yield Pitfall(USB_MODEL, Consequence.NO_DEVICE, f"{model} {says}; write {USB_MODEL}={GOOD_MODEL}.")
+
+
+def _of_image(image: Mapping[str, str]) -> Iterator[Pitfall]:
+    ignores = f"so Nova ignores {USB_MODEL} and gives the guest a USB 1.1 controller with two ports"
+    for name in ("hw_input_bus", "hw_disk_bus", "hw_cdrom_bus", "hw_rescue_bus"):
+        if image.get(name) == "usb":
+            yield Pitfall(name, Consequence.NO_DEVICE, f"It is usb, {ignores}; set {name}=virtio on the image.")
+    if "hw_input_bus" in image:
+        return
+    if "hw_pointer_model" in image:
+        yield Pitfall(
+            "hw_pointer_model",
+            Consequence.NO_DEVICE,
+            f"It gives the guest a USB tablet, {ignores}; set hw_input_bus=virtio on the image.",
+        )
+    else:
+        yield Pitfall(
+            "hw_input_bus",
+            Consequence.PERHAPS,
+            f"It is missing. Where guests have a VNC console, Nova adds a USB tablet, {ignores}; set "
+            f"hw_input_bus=virtio on the image.",
+        )
