@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from usb_provider.agent.reporter import Pass, Reporter
-from usb_provider.agent.store import RuleTraitStore
+from usb_provider.agent.store import StateStore
 from usb_provider.cmd.setup import WORKERS
 from usb_provider.conf import load
 from usb_provider.demo.embedded import EmbeddedPlacement
@@ -134,7 +134,7 @@ class Bench:
             self.client,
             RootFinder(self.client, RootHints(uuid=root)),
             ReportSettings(specs=self._specs),
-            store=RuleTraitStore(self.directory / f"state-{root}"),
+            store=StateStore(self.directory / f"state-{root}"),
             executor=self.executor,
         )
 

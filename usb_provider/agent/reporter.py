@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from placement_traits.usb import PREFIX
-from usb_provider.agent.store import RuleTraitStore
+from usb_provider.agent.notices import LastSaid
+from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices import identity
 from usb_provider.model.devices.device import UsbDevice
@@ -49,11 +50,12 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a pass would do, the verdict on each device, and the tree as it is."""
+    """What a pass would do, the verdict on each device, the tree as it is, and what an operator should know."""
 
     plan: Plan
     devices: tuple[Assessment, ...]
     tree: ObservedTree
+    notes: tuple[Note, ...] = ()
 
 
 class Devices(Protocol):
@@ -83,7 +85,7 @@ class Reporter:
         roots: RootFinder,
         settings: ReportSettings,
         *,
-        store: RuleTraitStore,
+        store: StateStore,
         executor: Executor,
     ) -> None:
         self._settings = settings
@@ -95,7 +97,8 @@ class Reporter:
         self._observer = Observer(client, executor)
         self._root: Root | None = None
         self._sightings = Sightings()
-        self._explained: dict[str, str] = {}
+        self._has_looked = False
+        self._explained = LastSaid()
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
         self._viewed: tuple[HostState, Sequence[UsbDevice], HostView] | None = None
@@ -146,7 +149,7 @@ class Reporter:
                 look = self._look()
             except Conflict:
                 continue
-            return Preview(look.plan, look.devices, look.tree)
+            return Preview(look.plan, look.devices, look.tree, (*look.plan.notes, *self._store.take_notes()))
         raise Conflict("Placement changes faster than it can be read.")
 
     def run(self) -> Pass:
@@ -157,7 +160,7 @@ class Reporter:
         :raises Conflict: when Placement kept moving; make another pass a little later.
         """
         started, requests = time.monotonic(), self._client.requests
-        self._store_rule_traits()
+        self._store.remember_rule_traits(self.settings.rule_traits)
         done: list[Action] = []
         lasting: frozenset[str] = frozenset()
         last = ""
@@ -169,7 +172,10 @@ class Reporter:
                 last = str(error)
                 continue
             self._publish(self._state_with(look.tree))
+            # Before anything is written: what Placement shows then would be misread by what was seen earlier.
+            self._store.remember_sightings(self._sightings)
             refused = self._apply(look, done)
+            self._store.remember_sightings(self._sightings)
             # What a second look did not mend is not ours to mend, and no reason to give up all other devices.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
@@ -179,7 +185,7 @@ class Reporter:
                     tree=look.tree,
                     devices=look.devices,
                     actions=tuple(done),
-                    notes=(*look.plan.notes, *(_refused(error) for error in refused)),
+                    notes=(*look.plan.notes, *(_refused(error) for error in refused), *self._store.take_notes()),
                     requests=self._client.requests - requests,
                     seconds=time.monotonic() - started,
                 )
@@ -190,13 +196,12 @@ class Reporter:
         raise Conflict(f"Placement changed under every attempt of this pass; it last said: {last}")
 
     def _look(self) -> _Look:
+        if not self._has_looked:
+            self._sightings, self._has_looked = self._store.sightings(), True
         devices = tuple(self._devices(fresh=True))
         root = self._find_root()
-        candidates = {
-            provider_uuid(root.uuid, key)
-            for device in devices
-            for key in (identity.port_key(device), identity.serial_key(device))
-        }
+        plugged = {key for each in devices for key in (identity.port_key(each), identity.serial_key(each))}
+        candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
         try:
             tree = self._observer.look(root, candidates)
         except RootMissing:
@@ -215,8 +220,7 @@ class Reporter:
             if confirmed == tree:
                 break
             tree = confirmed
-        looked = [(each.identity.key, each.device) for each in assessed]
-        self._sightings = self._sightings.after(looked, state.is_offered)
+        self._sightings = state.sightings_after(assessed)
         self._explain(assessed)
         return _Look(tree, assessed, plan)
 
@@ -224,8 +228,11 @@ class Reporter:
         return HostState(tree, self._sightings, self._settings)
 
     def _publish(self, state: HostState) -> None:
-        """Let other threads see *state*. One that is equal stays the same object, so that they see that it is."""
-        if state != self._state:
+        """Let other threads see *state*. What is equal stays the same object, so that they see that it is."""
+        last = self._state
+        if last is not None and state.tree == last.tree:
+            state = dataclasses.replace(state, tree=last.tree)
+        if state != last:
             self._state = state
 
     def _find_root(self) -> Root:
@@ -238,12 +245,14 @@ class Reporter:
         return self._root
 
     def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str]) -> Plan:
+        once_given = self._store.rule_traits()
+
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
                 [each.desired for each in assessed if each.desired is not None],
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
-                retired_traits=self._store.load() | self.settings.rule_traits,
+                retired_traits=once_given | self.settings.rule_traits,
                 known_names=known,
                 expired=expired,
             )
@@ -301,30 +310,18 @@ class Reporter:
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:
         """Say at DEBUG why each device is offered or not, once until that changes."""
-        now = {
-            each.device.sys_name: f"{each.device.usb_id}, key {printable(each.identity.key, 200)}: "
-            f"{printable(each.reason, 300)}"
-            for each in assessed
-        }
-        for sys_name, text in now.items():
-            if self._explained.get(sys_name) != text:
-                LOG.debug("Device %s, %s", sys_name, text)
-        for sys_name in self._explained.keys() - now.keys():
+        for each in assessed:
+            key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
+            text = f"{each.device.usb_id}, key {key}: {reason}"
+            if self._explained.is_news(each.device.sys_name, text):
+                LOG.debug("Device %s, %s", each.device.sys_name, text)
+        for sys_name in self._explained.keep({each.device.sys_name for each in assessed}):
             LOG.debug("Device %s is not plugged in any more.", sys_name)
-        self._explained = now
-
-    def _store_rule_traits(self) -> None:
-        stored = self._store.load()
-        if not self.settings.rule_traits <= stored:
-            self._store.save(stored | self.settings.rule_traits)
 
     def _forget_unused_traits(self, look: _Look) -> None:
         """Forget dropped traits that no provider carries any more, so that an operator may then set them by hand."""
-        stored = self._store.load()
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
-        kept = self.settings.rule_traits | (stored & in_use)
-        if kept != stored:
-            self._store.save(kept)
+        self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
 
 
 def _refused(error: PlacementConflict) -> Note:

@@ -1,69 +1,159 @@
-"""The one thing kept on disk: names of traits that rules of this host have given, so that dropped ones can be removed.
+"""What is kept in [agent]state_dir: which traits rules have given, and which device was last seen where.
 
-Nothing else tells a trait that a rule once gave from one that an operator added (docs/adr/0005-rule-traits.md).
-Losing the file loses nothing but that: such a trait then stays until somebody removes it.
+Both files are a help and no condition: what cannot be read or written is noted, and the pass goes on without it. What
+each is good for: docs/adr/0005-rule-traits.md, docs/identity.md. What follows from them is the model's to say.
 """
 
 import json
 import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from usb_provider.exception import ConfigError
+from usb_provider.host.files import read_whole, write_whole
+from usb_provider.model.devices.sightings import Sightings, texts
+from usb_provider.model.reporting.plan import Note
 
-FILE_NAME = "rule-traits.json"
+RULE_TRAITS = "rule-traits.json"
+SIGHTINGS = "sightings.json"
+
+_LIMIT_BYTES = 4 * 1024 * 1024
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
-class RuleTraitStore:
-    """Names in ``<state_dir>/rule-traits.json``; written whole or not at all."""
+class StateStore:
+    """The files in *state_dir*. One thread may use it at a time; nothing here raises because of a file."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / FILE_NAME
+        self._directory = state_dir
+        self._traits_path = state_dir / RULE_TRAITS
+        self._sightings_path = state_dir / SIGHTINGS
+        self._given: frozenset[str] = frozenset()
+        self._sightings: Sightings | None = None
+        self._stored = Sightings()
+        self._left: tuple[int, int, int] | None = None
+        self._wrong: dict[tuple[Path, str], Note] = {}
+        self._lost: list[Note] = []
 
-    def load(self) -> frozenset[str]:
-        """The names, none when nothing was saved yet. :raises ConfigError: when the file cannot be understood."""
-        try:
-            names = json.loads(self._path.read_text(encoding="utf-8"))
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
-        except OSError as error:
-            raise ConfigError(
-                [f"{self._path} cannot be read ({error.strerror}); let the agent's user read it."]
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(
-                [
-                    f"{self._path} is not a list of trait names; delete it, and remove by hand what traits rules "
-                    f"no longer give."
-                ]
-            ) from error
-        return frozenset(names)
+    def take_notes(self) -> tuple[Note, ...]:
+        """What is wrong with the files now, and what was lost since these notes were last taken."""
+        lost, self._lost = self._lost, []
+        # One for all files that cannot be written: it is the directory, or the disk, that an operator has to see to.
+        standing = {note.topic: note for note in reversed(self._wrong.values())}
+        return (*standing.values(), *lost)
 
-    def save(self, names: Collection[str]) -> None:
-        """Replace the names. :raises ConfigError: when the directory cannot be written."""
+    def rule_traits(self) -> frozenset[str]:
+        """Traits that rules of this host give or once gave, as far as that is known. The file is read anew."""
+        self._given |= self._read_traits() or frozenset()
+        return self._given
+
+    def remember_rule_traits(self, names: Collection[str]) -> None:
+        """Rules give *names*. To be called before any provider gets them."""
+        stored = self._read_traits()
+        self._given |= frozenset(names)
+        if stored is not None and not self._given <= stored:
+            self._write_traits(self._given | stored)
+
+    def forget_rule_traits(self, *, but: Collection[str]) -> None:
+        """Forget the traits that rules once gave, *but* these. While the file cannot be read, none is forgotten."""
+        stored = self._read_traits()
+        if stored is None:
+            return
+        self._given &= frozenset(but)
+        if not stored <= frozenset(but):
+            self._write_traits(stored & frozenset(but))
+
+    def sightings(self) -> Sightings:
+        """What was last remembered, by this process or by one before it; nothing where that is lost."""
+        if self._sightings is None:
+            self._sightings = self._stored = self._read_sightings()
+            self._left = self._signature()
+        return self._sightings
+
+    def remember_sightings(self, sightings: Sightings) -> None:
+        """Keep *sightings* for the next process. The file is written if it does not have them already."""
+        self._sightings = sightings
+        if sightings == self._stored and self._left == self._signature():
+            return
+        if self._write(self._sightings_path, sightings.to_json()):
+            self._stored, self._left = sightings, self._signature()
+
+    def _read_traits(self) -> frozenset[str] | None:
+        """The names in the file; None, noted, where they are not to be had. Then the file is not written either."""
+        path, text = self._traits_path, ""
+        names: frozenset[str] = frozenset()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=FILE_NAME, delete=False) as new:
-                try:
-                    json.dump(sorted(names), new)
-                    new.flush()
-                    # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
-                    os.fchmod(new.fileno(), 0o644)
-                    if os.geteuid() == 0:
-                        owner = self._path.parent.stat()
-                        os.fchown(new.fileno(), owner.st_uid, owner.st_gid)
-                    os.fsync(new.fileno())
-                    os.replace(new.name, self._path)
-                except OSError:
-                    os.unlink(new.name)
-                    raise
+            names = frozenset(texts(_read(path)))
+        except _NOT_THERE:
+            pass
         except OSError as error:
-            raise ConfigError(
-                [
-                    f"[agent]state_dir {self._path.parent} cannot be written ({error.strerror}); let the agent's user "
-                    f"write it."
-                ]
-            ) from error
+            text = (
+                f"{path} cannot be read ({error.strerror}); let the agent's user read it. Until then, traits that left "
+                f"the rules before the agent started are not removed."
+            )
+        except (ValueError, RecursionError):
+            text = (
+                f"{path} is not a list of trait names; repair it, or delete it and remove by hand what traits rules no "
+                f"longer give. Until then, it is not written."
+            )
+        return None if self._noted(path, "state_dir:read", text) else names
+
+    def _write_traits(self, names: Collection[str]) -> None:
+        self._write(self._traits_path, sorted(names))
+
+    def _read_sightings(self) -> Sightings:
+        path = self._sightings_path
+        try:
+            return Sightings.from_json(_read(path))
+        except _NOT_THERE:
+            return Sightings()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        except (ValueError, RecursionError):
+            why = "is not what an agent of this version writes"
+        self._lost.append(
+            Note(
+                "sightings",
+                f"{path} {why}, so it is begun anew: of devices with one serial number, which one an instance holds is "
+                f"known again when they have been seen.",
+            )
+        )
+        return Sightings()
+
+    def _write(self, path: Path, content: object) -> bool:
+        """Whether *content* could be written to *path*; a failure is noted."""
+        text = ""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
+            write_whole(path, json.dumps(content).encode("ascii"), as_directory=True)
+        except OSError as error:
+            text = (
+                f"[agent]state_dir {self._directory} cannot be written ({error.strerror}); make room there, or let the "
+                f"agent's user write it. Until then, the agent does not know after a restart which devices were where "
+                f"and which traits rules gave."
+            )
+        return not self._noted(path, "state_dir:write", text)
+
+    def _noted(self, path: Path, topic: str, text: str) -> bool:
+        """Whether *text* says that something is wrong with *path*; with none, what was wrong there is over."""
+        self._wrong.pop((path, topic), None)
+        if text:
+            self._wrong[path, topic] = Note(topic, text)
+        return bool(text)
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """By which it shows that another process has written the file, or removed it."""
+        try:
+            there = os.lstat(self._sightings_path)
+        except OSError:
+            return None
+        return there.st_ino, there.st_mtime_ns, there.st_size
+
+
+def _read(path: Path) -> object:
+    """What the JSON in *path* says.
+
+    :raises OSError: when it cannot be read. :raises ValueError, RecursionError: when it is no JSON.
+    """
+    found: object = json.loads(read_whole(path, limit=_LIMIT_BYTES))
+    return found

@@ -38,17 +38,18 @@ def run_plan(arguments: argparse.Namespace) -> int:
 
     conf, options = read_configuration(arguments)
     with reporter(conf, options, UdevHost()) as report:
-        plan = report.preview().plan
+        seen = report.preview()
+    plan = seen.plan
     if arguments.json:
         output.print_json(
             {
                 "root": {"uuid": plan.root.uuid, "name": plan.root.name},
                 "actions": [action_json(action) for action in plan.actions],
-                "notes": [note.text for note in plan.notes],
+                "notes": [note.text for note in seen.notes],
             }
         )
     else:
-        output.print_actions(plan.root, plan.actions, plan.notes, done=False)
+        output.print_actions(plan.root, plan.actions, seen.notes, done=False)
     return 0
 
 

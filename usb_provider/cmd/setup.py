@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from oslo_config import cfg
 
 from usb_provider.agent.reporter import Reporter
-from usb_provider.agent.store import RuleTraitStore
+from usb_provider.agent.store import StateStore
 from usb_provider.conf import load
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
@@ -60,6 +60,6 @@ def reporter(
             client,
             RootFinder(client, root_hints(options)),
             settings(options),
-            store=RuleTraitStore(options.agent.state_dir),
+            store=StateStore(options.agent.state_dir),
             executor=executor,
         )

@@ -23,14 +23,26 @@ def failure(text: str = "a bug") -> KeyError:
 
 def test_a_problem_that_stands_is_said_once_and_once_when_it_is_over(said: pytest.LogCaptureFixture) -> None:
     notices = Notices()
-    for number in range(3):
-        notices.replace([Note("disk", f"The disk is full ({number})."), Note("fan", "The fan is loud.")])
+    for _ in range(3):
+        notices.replace([Note("disk", "The disk is full."), Note("fan", "The fan is loud.")])
     notices.replace([Note("fan", "The fan is loud.")])
     notices.replace([Note("fan", "The fan is loud.")])
     assert [record.getMessage() for record in said.records] == [
-        "The disk is full (0).",
+        "The disk is full.",
         "The fan is loud.",
-        "Resolved: The disk is full (2).",
+        "Resolved: The disk is full.",
+    ]
+
+
+def test_a_cause_that_changes_is_said_though_the_problem_has_not_ended(said: pytest.LogCaptureFixture) -> None:
+    notices = Notices()
+    for text in ("Connection refused.", "Connection refused.", "No route to the host.", "No route to the host."):
+        notices.add(Note("placement", text))
+    notices.replace([])
+    assert [record.getMessage() for record in said.records] == [
+        "Connection refused.",
+        "No route to the host.",
+        "Resolved: No route to the host.",
     ]
 
 

@@ -4,12 +4,14 @@ A claim in Placement names a key. Which of two devices with one serial number th
 tells. What follows from it is identity.py's; what is kept on disk is agent/store.py's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.identity import possible_keys
+
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,18 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """The last sighting of each key, and the moves that Placement does not show yet."""
+    """The last sighting of each key, the oldest first, and the moves that Placement does not show yet."""
 
     by_key: Mapping[str, Sighting] = field(default_factory=dict)
     moves: tuple[Move, ...] = ()
+
+    def without_oldest(self, limit: int, kept: Collection[str]) -> "Sightings":
+        """These sightings, but *limit* at most, as far as that goes: those of keys in *kept* stay."""
+        others = [key for key in self.by_key if key not in kept]
+        dropped = frozenset(others[: max(0, len(self.by_key) - limit)])
+        if not dropped:
+            return self
+        return Sightings({key: seen for key, seen in self.by_key.items() if key not in dropped}, self.moves)
 
     def after(self, looked: Iterable[tuple[str, UsbDevice]], is_offered: Callable[[str], bool]) -> "Sightings":
         """These sightings once each device of *looked* was seen under its key. *is_offered* as in :meth:`moved`."""
@@ -68,7 +78,72 @@ class Sightings:
                 waiting.append(move)
                 continue
             # What it was known by before says nothing any more of who will be in that place later.
-            for key in left:
+            for key in (*left, move.key):
                 by_key.pop(key, None)
             by_key[move.key] = move.sighting
         return Sightings(by_key, tuple(waiting))
+
+    def to_json(self) -> dict[str, object]:
+        """As it is stored; :meth:`from_json` reads it."""
+        return {
+            "version": _VERSION,
+            "sightings": {key: _record(seen) for key, seen in self.by_key.items()},
+            "moves": [
+                {"key": move.key, "old_keys": sorted(move.old_keys), **_record(move.sighting)} for move in self.moves
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, stored: object) -> Self:
+        """From what :meth:`to_json` gave; members that a later version may add are left out.
+
+        :raises ValueError: when it is of another form or version.
+        """
+        document = _object(stored)
+        if document.get("version") != _VERSION:
+            raise ValueError(f"it is not of version {_VERSION}")
+        return cls(
+            {key: _sighting(record) for key, record in _object(document.get("sightings")).items()},
+            tuple(_move(record) for record in _list(document.get("moves"))),
+        )
+
+
+def _record(seen: Sighting) -> dict[str, str | None]:
+    return {"sys_path": seen.sys_path, "usb_id": seen.usb_id, "serial": seen.serial}
+
+
+def _sighting(stored: object) -> Sighting:
+    record = _object(stored)
+    serial = record.get("serial")
+    return Sighting(
+        _text(record.get("sys_path")), _text(record.get("usb_id")), None if serial is None else _text(serial)
+    )
+
+
+def _move(stored: object) -> Move:
+    record = _object(stored)
+    old_keys = frozenset(texts(record.get("old_keys")))
+    return Move(_text(record.get("key")), _sighting(record), old_keys)
+
+
+def _object(stored: object) -> dict[str, object]:
+    if not isinstance(stored, dict):
+        raise ValueError("it has something else where a JSON object should be")
+    return stored
+
+
+def texts(stored: object) -> list[str]:
+    """*stored*, which came from JSON, as a list of texts. :raises ValueError: when it is something else."""
+    return [_text(entry) for entry in _list(stored)]
+
+
+def _list(stored: object) -> list[object]:
+    if not isinstance(stored, list):
+        raise ValueError("it has something else where a list should be")
+    return stored
+
+
+def _text(stored: object) -> str:
+    if not isinstance(stored, str):
+        raise ValueError("it has something else where a text should be")
+    return stored

@@ -3,7 +3,7 @@
 It turns the devices of any moment into verdicts, so that both loops, and a command beside them, judge alike.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from usb_provider.model.devices import identity
@@ -13,6 +13,9 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
+
+SIGHTINGS_LIMIT = 1000
+"""How many keys' sightings are kept: those of some hundred devices, and of what hands have plugged in and out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class HostState:
             root=self.tree.root,
             junk=self.settings.junk_serials,
             serial_trait=self.settings.serial_trait,
-            held=self._held(let_go=let_go),
+            held=lambda key: self._held(key, let_go=let_go),
         )
 
     def kept_by_holders(self, devices: Sequence[UsbDevice], assessed: Sequence[Assessment]) -> frozenset[str]:
@@ -70,6 +73,19 @@ class HostState:
         uuids = (provider_uuid(self.tree.root.uuid, key) for key in keys)
         return frozenset(uuid for uuid in uuids if uuid in providers and providers[uuid].allocated)
 
+    def sightings_after(self, assessed: Sequence[Assessment]) -> Sightings:
+        """The sightings once each device was seen under the key that it has in *assessed*.
+
+        A device may make up a serial number at each plug, so they are bounded; those that a claim rests on stay.
+        """
+        looked = [(each.identity.key, each.device) for each in assessed]
+        after = self.sightings.after(looked, self.is_offered)
+        if len(after.by_key) <= SIGHTINGS_LIMIT:
+            return after
+        return after.without_oldest(
+            SIGHTINGS_LIMIT, {key for key, _ in looked} | {key for key in after.by_key if self._held(key).allocated}
+        )
+
     def is_offered(self, key: str) -> bool:
         """Whether Placement offers a device under *key*, be it held or free."""
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
@@ -79,16 +95,13 @@ class HostState:
             and any(each.schedulable for each in provider.inventories.values())
         )
 
-    def _held(self, *, let_go: bool) -> Callable[[str], Held]:
-        def held(key: str) -> Held:
-            provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
-            last = self.sightings.by_key.get(key)
-            return Held(
-                # Also where somebody took our mark away: whoever holds that provider holds the device.
-                allocated=not let_go and provider is not None and provider.allocated,
-                present=provider is not None and provider.managed and not provider.absent,
-                sys_path=last.sys_path if last else None,
-                serial=last.serial if last else None,
-            )
-
-        return held
+    def _held(self, key: str, *, let_go: bool = False) -> Held:
+        provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
+        last = self.sightings.by_key.get(key)
+        return Held(
+            # Also where an operator took our mark away: the consumer of that provider holds the device.
+            allocated=not let_go and provider is not None and provider.allocated,
+            present=provider is not None and provider.managed and not provider.absent,
+            sys_path=last.sys_path if last else None,
+            serial=last.serial if last else None,
+        )

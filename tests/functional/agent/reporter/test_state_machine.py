@@ -27,7 +27,7 @@ import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -51,7 +51,7 @@ from tests.fixtures.reporter_machine.world import (
 )
 from usb_provider.agent import reporter as reporter_module
 from usb_provider.agent.reporter import Pass, Reporter
-from usb_provider.agent.store import RuleTraitStore
+from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, RootMissing, Unavailable
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.host_state import ReportSettings
@@ -83,6 +83,14 @@ class _Tomorrow(datetime.datetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
         return datetime.datetime.now(tz) + datetime.timedelta(days=1)
+
+
+_AReporter = TypeVar("_AReporter", bound=Reporter)
+
+
+def decisions(devices: Sequence[Assessment]) -> list[tuple[str, str, bool]]:
+    """For each device its port, its key, and whether it is offered."""
+    return [(each.device.sys_name, each.identity.key, each.offered) for each in devices]
 
 
 class Host(RuleBasedStateMachine):
@@ -135,9 +143,12 @@ class Host(RuleBasedStateMachine):
         """Until nothing more happens, and then the whole truth."""
         for what, at, other in before:
             self._happen(what, at, other)
+        planned = self._what_a_command_decides()
         last = self._pass()
         if self.world.root is None:
             return
+        if last is not None and planned is not None:
+            assert planned == decisions(last.devices), "a command beside the agent decides otherwise than the agent"
         for _ in range(4):
             if last is not None and not last.actions:
                 break
@@ -167,8 +178,20 @@ class Host(RuleBasedStateMachine):
                 self.oracle.forget()
             world.happen(what, at, other)
 
+    def _what_a_command_decides(self) -> list[tuple[str, str, bool]] | None:
+        """What "usb-provider plan", started now, makes of the devices; None where it does not find the root."""
+        try:
+            return decisions(self._new(Reporter).preview().devices)
+        except RootMissing:
+            return None
+
     def _start_agent(self) -> None:
-        self.reporter = _Watched(
+        self.reporter = self._new(_Watched)
+        self.reporter.oracle = self.oracle
+        self.oracle.has_looked = False
+
+    def _new(self, kind: type[_AReporter]) -> _AReporter:
+        return kind(
             self.world.devices,
             self.client,
             RootFinder(
@@ -176,11 +199,9 @@ class Host(RuleBasedStateMachine):
                 RootHints(name=ROOT_NAME) if self.by_name else RootHints(compute_id_file=self.world.compute_id),
             ),
             self._settings(),
-            store=RuleTraitStore(self.state_dir),
+            store=StateStore(self.state_dir),
             executor=self.executor,
         )
-        self.reporter.oracle = self.oracle
-        self.oracle.has_looked = False
 
     def _reload(self) -> None:
         self.reporter.settings = self._settings()
