@@ -16,6 +16,8 @@ from usb_provider.model.reporting.plan import Note
 RULE_TRAITS = "rule-traits.json"
 SIGHTINGS = "sightings.json"
 
+_READING, _WRITING = "state_dir:read", "state_dir:write"
+
 _LIMIT_BYTES = 4 * 1024 * 1024
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
@@ -79,23 +81,25 @@ class StateStore:
 
     def _read_traits(self) -> frozenset[str] | None:
         """The names in the file; None, noted, where they are not to be had. Then the file is not written either."""
-        path, text = self._traits_path, ""
+        path, note = self._traits_path, None
         names: frozenset[str] = frozenset()
         try:
             names = frozenset(texts(_read(path)))
         except _NOT_THERE:
             pass
         except OSError as error:
-            text = (
-                f"{path} cannot be read ({error.strerror}); let the agent's user read it. Until then, traits that left "
-                f"the rules before the agent started are not removed."
+            note = Note(
+                _READING,
+                f"{path} cannot be read ({error.strerror}); let the agent's user read it. Until then, the agent does "
+                f"not remove traits that left the rules before it started.",
             )
         except (ValueError, RecursionError):
-            text = (
-                f"{path} is not a list of trait names; repair it, or delete it and remove by hand what traits rules no "
-                f"longer give. Until then, it is not written."
+            note = Note(
+                _READING,
+                f"{path} is not a list of trait names; repair it, or delete it and remove by hand the traits that "
+                f"rules no longer give. Until then, the agent does not write it.",
             )
-        return None if self._noted(path, "state_dir:read", text) else names
+        return names if self._is_fine(path, _READING, note) else None
 
     def _write_traits(self, names: Collection[str]) -> None:
         self._write(self._traits_path, sorted(names))
@@ -113,33 +117,34 @@ class StateStore:
         self._lost.append(
             Note(
                 "sightings",
-                f"{path} {why}, so it is begun anew: of devices with one serial number, which one an instance holds is "
-                f"known again when they have been seen.",
+                f"{path} {why}, so the agent begins a new one. Where two devices have one serial number, it may not "
+                f"know which of them an instance holds.",
             )
         )
         return Sightings()
 
     def _write(self, path: Path, content: object) -> bool:
         """Whether *content* could be written to *path*; a failure is noted."""
-        text = ""
+        note = None
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
-            write_whole(path, json.dumps(content).encode("ascii"), as_directory=True)
+            write_whole(path, _encoded(content), as_directory=True)
         except OSError as error:
-            text = (
+            note = Note(
+                _WRITING,
                 f"[agent]state_dir {self._directory} cannot be written ({error.strerror}); make room there, or let the "
-                f"agent's user write it. Until then, the agent does not know after a restart which devices were where "
-                f"and which traits rules gave."
+                f"agent's user write it. Until then, the agent forgets at a restart which devices it saw where, and "
+                f"which traits the rules gave.",
             )
-        return not self._noted(path, "state_dir:write", text)
+        return self._is_fine(path, _WRITING, note)
 
-    def _noted(self, path: Path, topic: str, text: str) -> bool:
-        """Whether *text* says that something is wrong with *path*; with none, what was wrong there is over."""
-        self._wrong.pop((path, topic), None)
-        if text:
-            self._wrong[path, topic] = Note(topic, text)
-        return bool(text)
+    def _is_fine(self, path: Path, doing: str, note: Note | None) -> bool:
+        """Whether there is no *note* on *doing* something with *path*; what there was before is over."""
+        self._wrong.pop((path, doing), None)
+        if note is not None:
+            self._wrong[path, doing] = note
+        return note is None
 
     def _signature(self) -> tuple[int, int, int] | None:
         """By which it shows that another process has written the file, or removed it."""
@@ -155,5 +160,11 @@ def _read(path: Path) -> object:
 
     :raises OSError: when it cannot be read. :raises ValueError, RecursionError: when it is no JSON.
     """
-    found: object = json.loads(read_whole(path, limit=_LIMIT_BYTES))
+    found: object = json.loads(read_whole(path, limit=_LIMIT_BYTES).decode("utf-8", "surrogatepass"))
     return found
+
+
+def _encoded(content: object) -> bytes:
+    # Not in JSON's escapes: two of them, for surrogates that a device has sent one by one, would be read as one
+    # character.
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")

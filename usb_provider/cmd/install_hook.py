@@ -3,13 +3,13 @@
 import argparse
 import os
 import re
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 from usb_provider.cmd import output
 from usb_provider.cmd.configuration import own_options
 from usb_provider.exception import ConfigError
+from usb_provider.host.files import write_whole
 
 TEXT = """\
 Install libvirt's hook, by which guests that hold USB devices start only when they can have them.
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         if wanted is None:
             path.unlink()
         else:
-            _write(path, wanted, dated=path if present is not None else None)
+            _write(path, wanted, before=path.stat() if present is not None else None)
     except OSError as error:
         raise ConfigError(
             [f"{error.filename or path} cannot be written ({error.strerror}); run this as root."]
@@ -71,18 +71,12 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _write(path: Path, text: str, *, dated: Path | None) -> None:
+def _write(path: Path, text: str, *, before: os.stat_result | None) -> None:
     """Write *path* whole or not at all: libvirt may run it at any moment.
 
-    It gets the date of *dated*: libvirt has to be restarted for a hook that is new, and not for one that was there, and
-    "usb-provider doctor" tells the two apart by it.
+    It gets the date of the one that was there *before*: libvirt has to be restarted for a hook that is new, and not for
+    one that was there, and "usb-provider doctor" tells the two apart by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Outside qemu.d, where libvirt would run the unfinished file as well.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent.parent, prefix=".usb-provider", delete=False) as new:
-        new.write(text)
-    os.chmod(new.name, 0o755)
-    if dated is not None:
-        before = dated.stat()
-        os.utime(new.name, ns=(before.st_atime_ns, before.st_mtime_ns))
-    os.replace(new.name, path)
+    # The temporary file is outside qemu.d, where libvirt would run it as well.
+    write_whole(path, text.encode("utf-8"), mode=0o755, dated=before, beside=path.parent.parent)

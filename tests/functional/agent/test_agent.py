@@ -431,7 +431,7 @@ def test_a_restart_changes_nothing_when_nothing_has_changed(
     assert writes(placement) == []
 
 
-def test_a_state_directory_that_cannot_be_written_is_said_and_waited_for(
+def test_a_state_directory_that_cannot_be_written_is_said_once_and_keeps_nothing_from_being_reported(
     placement: PlacementServer, testbed: Testbed, program: Program, start: Start, root: str
 ) -> None:
     testbed.add(KEY)
@@ -440,11 +440,12 @@ def test_a_state_directory_that_cannot_be_written_is_said_and_waited_for(
     program.groups["agent"]["state_dir"] = obstacle / "state"
     program.rules = [KEY_RULE | {"traits": ["CUSTOM_SITE_A"]}]
     agent = start()
-    agent.eventually(lambda: agent.logged("ERROR usb_provider.agent.notices: [agent]state_dir "), "it says so")
-    obstacle.unlink()
     wait_offered(agent, placement, root, KEY_NAME)
-    assert len(agent.logged("ERROR")) == 1
-    assert len(agent.logged("Resolved: [agent]state_dir ")) == 1
+    agent.eventually(lambda: agent.logged("WARNING usb_provider.agent.notices: [agent]state_dir "), "it says so")
+    obstacle.unlink()
+    agent.process.send_signal(signal.SIGHUP)  # which makes a pass
+    agent.eventually(lambda: agent.logged("Resolved: [agent]state_dir "), "it says that this is over")
+    assert len(agent.logged("WARNING usb_provider.agent.notices: [agent]state_dir ")) == 1
     assert "Traceback" not in agent.output
 
 

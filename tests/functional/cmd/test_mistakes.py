@@ -150,17 +150,17 @@ def test_a_compute_id_file_that_holds_no_uuid_is_a_mistake(program: Program, roo
     ]
 
 
-def test_a_state_directory_that_cannot_be_written_is_a_mistake(
+def test_a_state_directory_that_cannot_be_written_is_noted_and_keeps_nothing_from_being_reported(
     placement: PlacementServer, program: Program, root: str
 ) -> None:
     (program.directory / "file").write_text("")
     program.groups["agent"]["state_dir"] = program.directory / "file" / "state"
     program.rules = [KEY_RULE | {"traits": ["CUSTOM_A"]}]
-    done = program.run("sync")
-    assert (done.code, done.out) == (2, "")
-    (complaint,) = done.complaints
-    assert complaint.startswith("[agent]state_dir ")
-    assert is_sentence(complaint)
+    done = program.run("sync", "--json")
+    assert (done.code, done.err) == (0, "")
+    (note,) = done.json["notes"]
+    assert note.startswith("[agent]state_dir ")
+    assert is_sentence(note)
 
 
 # Neighbours that fail

@@ -1,71 +1,182 @@
-"""The one small file: names of traits that rules have given."""
+"""The two small files in state_dir: traits that rules have given, and what was seen where."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from usb_provider.agent.store import FILE_NAME, RuleTraitStore
-from usb_provider.exception import ConfigError
+from tests.fixtures.builders import a_device
+from tests.fixtures.hostile import serials
+from usb_provider.agent.store import RULE_TRAITS, SIGHTINGS, StateStore
+from usb_provider.model.devices.sightings import Sighting, Sightings
+
+SEEN = Sightings({"a": Sighting.of(a_device())})
 
 
-def test_nothing_is_known_before_the_first_save(tmp_path: Path) -> None:
-    assert RuleTraitStore(tmp_path / "not" / "yet").load() == frozenset()
+def texts(store: StateStore) -> list[str]:
+    return [note.text for note in store.take_notes()]
+
+
+def test_nothing_is_known_before_anything_was_kept(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "not" / "yet")
+    assert store.rule_traits() == frozenset()
+    assert store.sightings() == Sightings()
+    assert texts(store) == []
     assert not (tmp_path / "not").exists()
 
 
-def test_what_was_saved_is_known_to_the_next_process(tmp_path: Path) -> None:
-    RuleTraitStore(tmp_path / "state").save({"CUSTOM_B", "CUSTOM_A"})
-    assert RuleTraitStore(tmp_path / "state").load() == {"CUSTOM_A", "CUSTOM_B"}
-    assert (tmp_path / "state" / FILE_NAME).read_text() == '["CUSTOM_A", "CUSTOM_B"]'
+# Traits that rules have given
+
+
+def test_what_rules_gave_is_known_to_the_next_process(tmp_path: Path) -> None:
+    StateStore(tmp_path / "state").remember_rule_traits({"CUSTOM_B", "CUSTOM_A"})
+    StateStore(tmp_path / "state").remember_rule_traits({"CUSTOM_C"})
+    assert StateStore(tmp_path / "state").rule_traits() == {"CUSTOM_A", "CUSTOM_B", "CUSTOM_C"}
+    assert (tmp_path / "state" / RULE_TRAITS).read_text() == '["CUSTOM_A", "CUSTOM_B", "CUSTOM_C"]'
+
+
+def test_what_is_forgotten_is_forgotten_by_this_process_and_the_next(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.remember_rule_traits({"CUSTOM_A", "CUSTOM_B"})
+    store.forget_rule_traits(but={"CUSTOM_B", "CUSTOM_C"})
+    assert store.rule_traits() == StateStore(tmp_path).rule_traits() == {"CUSTOM_B"}
+
+
+def test_what_another_process_keeps_is_known_at_the_next_look(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.remember_rule_traits({"CUSTOM_A"})
+    StateStore(tmp_path).remember_rule_traits({"CUSTOM_B"})
+    assert store.rule_traits() == {"CUSTOM_A", "CUSTOM_B"}
 
 
 @given(st.lists(st.frozensets(st.text(max_size=20), max_size=3), min_size=1, max_size=3))
-def test_the_last_save_counts_and_leaves_one_file(
-    tmp_path_factory: pytest.TempPathFactory, saves: list[frozenset[str]]
+def test_all_that_was_given_is_kept_and_leaves_one_file(
+    tmp_path_factory: pytest.TempPathFactory, given_names: list[frozenset[str]]
 ) -> None:
     directory = tmp_path_factory.mktemp("state")
-    store = RuleTraitStore(directory)
-    for names in saves:
-        store.save(names)
-        assert store.load() == names
-    assert os.listdir(directory) == [FILE_NAME]
+    store = StateStore(directory)
+    for names in given_names:
+        store.remember_rule_traits(names)
+    everything = frozenset().union(*given_names)
+    assert StateStore(directory).rule_traits() == everything
+    assert os.listdir(directory) == ([RULE_TRAITS] if everything else [])
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"null", b'"CUSTOM_A"', b"[1]", b'["CUSTOM_A"', b"\xff\xfe", b"[" * 100_000, b"1" * 5000]
 )
 def test_a_file_that_is_not_a_list_of_names_is_said_and_not_overwritten(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(ConfigError, match="is not a list of trait names; delete it"):
-        RuleTraitStore(tmp_path).load()
-    assert (tmp_path / FILE_NAME).read_bytes() == content
+    (tmp_path / RULE_TRAITS).write_bytes(content)
+    store = StateStore(tmp_path)
+    store.remember_rule_traits({"CUSTOM_A"})
+    assert store.rule_traits() == {"CUSTOM_A"}
+    store.forget_rule_traits(but=())
+    assert store.rule_traits() == {"CUSTOM_A"}
+    assert (tmp_path / RULE_TRAITS).read_bytes() == content
+    [text] = texts(store)
+    assert text.startswith(f"{tmp_path / RULE_TRAITS} is not a list of trait names; repair it, or delete it")
 
 
-def test_a_path_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(ConfigError, match="cannot be read"):
-        RuleTraitStore(tmp_path).load()
+@pytest.mark.parametrize("is_repaired", [True, False], ids=["repaired", "deleted"])
+def test_once_it_is_repaired_or_deleted_it_is_written_again(tmp_path: Path, is_repaired: bool) -> None:
+    path = tmp_path / RULE_TRAITS
+    path.write_text('["CUSTOM_B"')
+    store = StateStore(tmp_path)
+    store.remember_rule_traits({"CUSTOM_A"})
+    path.write_text('["CUSTOM_B"]') if is_repaired else path.unlink()
+    store.remember_rule_traits({"CUSTOM_A"})
+    assert json.loads(path.read_text()) == (["CUSTOM_A", "CUSTOM_B"] if is_repaired else ["CUSTOM_A"])
+    assert texts(store) == []
 
 
-def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / RULE_TRAITS).mkdir()
+    store = StateStore(tmp_path)
+    assert store.rule_traits() == frozenset()
+    [text] = texts(store)
+    assert text.startswith(f"{tmp_path / RULE_TRAITS} cannot be read (it is no regular file); let the agent's user")
+
+
+# What was seen where
+
+
+def test_sightings_are_known_to_the_next_process(tmp_path: Path) -> None:
+    StateStore(tmp_path / "state").remember_sightings(SEEN)
+    assert StateStore(tmp_path / "state").sightings() == SEEN
+
+
+@given(serials)
+@example("\ud800\udc00")
+def test_whatever_serial_number_a_device_sends_is_the_same_to_the_next_process(
+    tmp_path_factory: pytest.TempPathFactory, serial: str | None
+) -> None:
+    directory = tmp_path_factory.mktemp("state")
+    seen = Sightings({"a": Sighting("/sys/a", "1050:0407", serial)})
+    StateStore(directory).remember_sightings(seen)
+    assert StateStore(directory).sightings() == seen
+
+
+def test_sightings_that_are_stored_already_are_not_written_again(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.remember_sightings(SEEN)
+    before = (tmp_path / SIGHTINGS).stat()
+    store.remember_sightings(SEEN)
+    later = StateStore(tmp_path)
+    later.remember_sightings(later.sightings())
+    assert (tmp_path / SIGHTINGS).stat() == before
+
+
+def test_sightings_that_another_process_replaced_or_removed_are_written_again(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.remember_sightings(SEEN)
+    StateStore(tmp_path).remember_sightings(Sightings({"b": SEEN.by_key["a"]}))
+    store.remember_sightings(SEEN)
+    assert StateStore(tmp_path).sightings() == SEEN
+    (tmp_path / SIGHTINGS).unlink()
+    store.remember_sightings(SEEN)
+    assert StateStore(tmp_path).sightings() == SEEN
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b'{"version": 2}', b"\xff", b"[" * 100_000, b"1" * 5000])
+def test_sightings_that_are_damaged_are_said_once_and_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / SIGHTINGS).write_bytes(content)
+    store = StateStore(tmp_path)
+    assert store.sightings() == Sightings()
+    store.remember_sightings(SEEN)
+    [text] = texts(store)
+    assert text.startswith(
+        f"{tmp_path / SIGHTINGS} is not what an agent of this version writes, so the agent begins a new one"
+    )
+    assert texts(store) == []
+    assert StateStore(tmp_path).sightings() == SEEN
+
+
+# A directory that cannot be written
+
+
+def test_a_directory_that_cannot_be_made_is_said_once_for_both_files_until_it_can(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
-    store = RuleTraitStore(tmp_path / "state")
-    assert store.load() == frozenset()
-    with pytest.raises(ConfigError, match=r"\[agent\]state_dir .*state cannot be written"):
-        store.save({"CUSTOM_A"})
+    store = StateStore(tmp_path / "state")
+    for _ in range(2):
+        store.remember_rule_traits({"CUSTOM_A"})
+        store.remember_sightings(SEEN)
+        [text] = texts(store)
+        assert text.startswith(f"[agent]state_dir {tmp_path / 'state'} cannot be written (")
+    assert store.rule_traits() == {"CUSTOM_A"}
+    (tmp_path / "state").unlink()
+    store.remember_rule_traits({"CUSTOM_A"})
+    store.remember_sightings(SEEN)
+    assert texts(store) == []
+    assert StateStore(tmp_path / "state").rule_traits() == {"CUSTOM_A"}
+    assert StateStore(tmp_path / "state").sightings() == SEEN
 
 
-def test_a_save_that_fails_leaves_what_was_there_and_no_litter(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        RuleTraitStore(tmp_path).save({"CUSTOM_A"})
-    assert os.listdir(tmp_path) == [FILE_NAME]
-
-
-def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no directory")
-    with pytest.raises(ConfigError, match="let the agent's user write it"):
-        RuleTraitStore(tmp_path / "file").save({"CUSTOM_A"})
+def test_a_write_that_fails_leaves_no_litter(tmp_path: Path) -> None:
+    (tmp_path / SIGHTINGS).mkdir()
+    store = StateStore(tmp_path)
+    store.remember_sightings(SEEN)
+    assert "cannot be written (Is a directory)" in texts(store)[0]
+    assert os.listdir(tmp_path) == [SIGHTINGS]
