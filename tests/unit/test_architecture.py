@@ -1,8 +1,10 @@
 """Imports point inward, and each neighbour has one door."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -166,3 +168,45 @@ def test_the_vocabulary_imports_nothing_of_ours_and_nothing_installed() -> None:
 @pytest.mark.parametrize("name", [name for name in SOURCES if "placement_traits/" not in name])
 def test_every_module_says_what_it_is_for(name: str) -> None:
     assert ast.get_docstring(ast.parse(SOURCES[name].read_text(encoding="utf-8")))
+
+
+NAMES_OF_MANY = frozenset({"LOG", "TEXT", "declare", "group", "main", "opts", "run"})
+"""What each command, each group of options and each program has under the same name."""
+
+
+def test_no_two_public_things_have_one_name() -> None:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, path in SOURCES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                found[node.name].append(name)
+    twice = {name: files for name, files in found.items() if len(files) > 1 and not name.startswith("_")}
+    assert {name: files for name, files in twice.items() if name not in NAMES_OF_MANY} == {}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_file_and_no_class_is_too_long_to_be_read_in_one_go(name: str) -> None:
+    text = SOURCES[name].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    assert {each.name for each in classes if (each.end_lineno or 0) - each.lineno >= 250} == set()
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].rglob("*.py")), ids=lambda path: path.stem)
+def test_no_test_file_is_too_long_to_be_read_in_one_go(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+
+
+def test_the_readme_says_where_each_module_is_changed() -> None:
+    """Each is named in its table, or the folder that it is in is."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## Where do I change")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:usb_provider|placement_traits)/[^`]*)`", table))
+    missing = [
+        name
+        for name in SOURCES
+        if not name.endswith("__init__.py")
+        and name not in named
+        and not any(folder.endswith("/") and name.startswith(folder) for folder in named)
+    ]
+    assert missing == []

@@ -15,7 +15,7 @@ from usb_provider.model.binding.decision import Attach, Detach, Why
 from usb_provider.model.binding.hostdev import alias, hostdev_xml
 from usb_provider.model.devices.device import UsbDevice
 
-Action = Detach | Attach
+GuestAction = Detach | Attach
 
 
 class GuestDoor(Protocol):
@@ -32,7 +32,7 @@ class GuestDoor(Protocol):
 class Done:
     """What became of one action: all is well, or the *error* with which it failed."""
 
-    action: Action
+    action: GuestAction
     error: Exception | None = None
 
 
@@ -59,7 +59,7 @@ class ActionRunner:
         self._detach_timeout = detach_timeout
         self._meter = meter
 
-    def run(self, actions: Sequence[Action], done: Callable[[Done], None]) -> None:
+    def run(self, actions: Sequence[GuestAction], done: Callable[[Done], None]) -> None:
         """Carry out *actions* on one guest in order, up to the first that fails; *done* is told of each."""
         for action in actions:
             try:

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from usb_provider.agent.actions import Action, ActionRunner, Done, GuestDoor
+from usb_provider.agent.actions import ActionRunner, Done, GuestAction, GuestDoor
 from usb_provider.agent.audit import Plugged, plug_changes, record
 from usb_provider.agent.claims import Claims, ConfirmedClaims
 from usb_provider.agent.meter import NO_METER, Meter, Outcome
@@ -136,8 +136,8 @@ class Binder:
         record(*lines)
         decision = decide(guests.running, held, known_consumers=guests.known, dead=self._dead(guests, view, under_way))
         self._remember(guests, decision.bindings, under_way)
-        actions: tuple[Action, ...] = (*decision.detaches, *decision.attaches)
-        self._forget_troubles(guests, actions)
+        actions: tuple[GuestAction, ...] = (*decision.detaches, *decision.attaches)
+        self._forget_failures(guests, actions)
         now = time.monotonic()
         retries = self._memory.retries
         due = [
@@ -184,9 +184,9 @@ class Binder:
         self._memory = dataclasses.replace(self._memory, suspects=seen)
         return frozenset(dead | seen.dead(now, self._options.suspect_seconds))
 
-    def _begin(self, due: Sequence[Action]) -> None:
+    def _begin(self, due: Sequence[GuestAction]) -> None:
         """Begin what is *due*, for each guest in order."""
-        work: dict[str, list[Action]] = {}
+        work: dict[str, list[GuestAction]] = {}
         for action in due:
             work.setdefault(action.guest_uuid, []).append(action)
         for uuid, actions in work.items():
@@ -213,14 +213,14 @@ class Binder:
             else:
                 self._resolve([key])
 
-    def _failed(self, key: Key, action: Action, error: Exception) -> None:
+    def _failed(self, key: Key, action: GuestAction, error: Exception) -> None:
         failed = self._meter.detach_failed if isinstance(action, Detach) else self._meter.attach_failed
         failed(Outcome.of(error))
         is_bug = not isinstance(error, AttachRefused | DeviceGone | Unavailable)
         reason = f"{type(error).__name__}, a bug of usb-provider." if is_bug else str(error)
         what = "detached from" if isinstance(action, Detach) else "attached to"
         said = f"{action.provider_uuid} cannot be {what} guest {action.guest_name} yet: {reason}"
-        before = self._memory.retries.troubles.get(key)
+        before = self._memory.retries.failures.get(key)
         retries = self._memory.retries.failed(key, reason, said, time.monotonic(), self._options.first_retry)
         self._memory = dataclasses.replace(self._memory, retries=retries)
         if before is None or before.said != said:
@@ -231,11 +231,11 @@ class Binder:
     def _resolve(self, keys: Collection[Key]) -> None:
         retries = self._memory.retries
         for key in keys:
-            if key in retries.troubles:
-                LOG.info("Resolved: %s", retries.troubles[key].said)
+            if key in retries.failures:
+                LOG.info("Resolved: %s", retries.failures[key].said)
         self._memory = dataclasses.replace(self._memory, retries=retries.without(keys))
 
-    def _forget_troubles(self, guests: GuestsNow, actions: Sequence[Action]) -> None:
+    def _forget_failures(self, guests: GuestsNow, actions: Sequence[GuestAction]) -> None:
         """Let go of what has nothing to be tried again for: the guest has ended, or has or holds the device no more."""
         trying = {each.guest_uuid for each in actions} | {each.guest.uuid for each in guests.running if each.busy}
         self._resolve(self._memory.retries.over(trying | set(self._operations.under_way())))

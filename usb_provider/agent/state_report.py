@@ -1,7 +1,7 @@
 """The Guru Meditation Report: what the agent knows, waits for and does, as text, when somebody sends SIGUSR2.
 
 The only module that imports oslo.reports, and only when a report is made. It reads; a part of the report that cannot be
-made says so and leaves the others alone. When to make one is service.py's.
+made says so and leaves the others alone. When to make one is process.py's.
 """
 
 import datetime

@@ -1,6 +1,6 @@
 """What the host itself uses: mounts, swap, volume groups, the default route and the console keyboard.
 
-Reads /proc and sysfs; which of it keeps a device from being offered is said by model/offer.py. The forms of the
+Reads /proc and sysfs; which of it keeps a device from being offered is said by model/devices/offer.py. The forms of the
 files are those of proc(5).
 """
 

@@ -1,27 +1,21 @@
 """The binder on a host of plain values: what a guest holds it has, and nothing else, whatever happens between."""
 
 import dataclasses
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.binder import host, lines
 from tests.fixtures.fake_host import FakeHost, Never, a_uuid
 from usb_provider.agent.operations import GuestThreads
 from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.hostdev import Hostdev
-from usb_provider.model.devices.device import HostUse, Speed, UseKind
+from usb_provider.model.devices.device import HostUse, UseKind
 
-
-@pytest.fixture
-def host() -> Iterator[FakeHost]:
-    host = FakeHost()
-    yield host
-    assert host.violations == []
+__all__ = ["host"]
 
 
 def test_a_guest_that_holds_a_device_has_it_after_one_pass(host: FakeHost) -> None:
@@ -131,109 +125,6 @@ def test_an_allocation_that_is_removed_takes_the_device_with_it(
         host.binder.run()
     assert host.domains["vm"].hostdevs == []
     assert "no longer holds its allocation" in caplog.text
-
-
-def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
-    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "usb_provider.audit"]
-
-
-def test_the_audit_trail_says_what_hands_did_and_whose_device_it_was(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "usb_provider.audit")
-    host.plug("1-2", serial="A1")
-    host.start("vm")
-    provider = host.hold("1-2", "vm")
-    host.binder.run()
-    assert [each["event"] for each in audited(caplog)] == ["attach"]  # nobody knows when it was plugged in
-    host.unplug("1-2")
-    host.binder.run()
-    host.plug("1-2", serial="A1")
-    host.binder.run()
-    host.plug("1-3", serial="A2")
-    host.binder.run()
-    events = audited(caplog)
-    assert [each["event"] for each in events] == ["attach", "unplug", "detach", "replug", "attach", "plug"]
-    unplug = events[1]
-    assert (unplug["guest"], unplug["guest_uuid"], unplug["provider_uuid"]) == ("vm", a_uuid("vm"), provider)
-    assert (unplug["port"], unplug["usb_id"]) == ("1-2", "1050:0407")
-    assert "guest" not in events[-1]
-
-
-def test_a_device_that_came_back_before_anybody_looked_is_audited_as_unplugged_and_replugged(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "usb_provider.audit")
-    host.plug("1-2", serial="A1")
-    host.binder.run()
-    host.unplug("1-2")
-    host.plug("1-5", serial="A1")
-    host.binder.run()
-    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("unplug", "1-2"), ("replug", "1-5")]
-
-
-def test_a_rule_that_comes_to_offer_a_device_that_was_there_all_along_is_no_plug_in_the_audit_trail(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "usb_provider.audit")
-    rules, host.specs = host.specs, ()
-    host.plug("1-2", serial="A1")
-    host.binder.run()
-    host.specs = rules
-    host.plug("1-3", serial="A2")
-    host.binder.run()
-    assert [(each["event"], each["port"]) for each in audited(caplog)] == [("plug", "1-3")]
-    host.unplug("1-2")
-    host.binder.run()
-    assert [(each["event"], each["port"]) for each in audited(caplog)[1:]] == [("unplug", "1-2")]
-
-
-def test_a_provider_that_was_deleted_and_is_made_anew_is_no_plug_in_the_audit_trail(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "usb_provider.audit")
-    host.plug("1-2", serial="A1")
-    host.binder.run()
-    made, host.providers = host.providers, set()
-    host.binder.run()
-    host.providers = made
-    host.binder.run()
-    assert audited(caplog) == []
-
-
-@pytest.mark.parametrize(
-    ("operation", "what"), [("prepare", "start"), ("migrate", "live migration"), ("restore", "restore")]
-)
-def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
-    host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
-) -> None:
-    caplog.set_level(logging.INFO)
-    said = host.ask(operation, "<not-closed>", "instance-1")["refuse"]
-    assert audited(caplog) == [{"event": "refuse", "guest": "instance-1", "reason": said}]
-    assert f"The {what} of guest instance-1 is refused: {said}" in caplog.text
-
-
-def test_a_quiet_pass_audits_nothing(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
-    host.plug("1-2", serial="A1")
-    host.binder.run()
-    caplog.set_level(logging.INFO, "usb_provider.audit")
-    host.binder.run()
-    assert audited(caplog) == []
-
-
-def test_a_refusal_of_yesterday_is_no_longer_in_the_status(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.plug("1-2", serial="A1")
-    host.hold("1-2", "vm")
-    host.unplug("1-2")
-    host.binder.run()
-    refused = host.ask("prepare", a_domain_xml(name="vm", uuid=a_uuid("vm")))
-    assert "not plugged in" in str(refused)
-    host.binder.run()
-    assert [row["uuid"] for row in host.status()] == [a_uuid("vm")]
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
-    host.binder.run()
-    assert host.status() == []
 
 
 def test_an_allocation_that_moves_to_a_migration_leaves_the_device_where_it_is(host: FakeHost) -> None:
@@ -404,28 +295,6 @@ def _fields(device: object) -> dict[str, object]:
     return {field.name: getattr(device, field.name) for field in dataclasses.fields(device)}  # type: ignore[arg-type]
 
 
-def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
-    """What is in the log from *level* on."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= level]
-
-
-def test_each_attach_and_detach_is_one_line_and_a_quiet_pass_none(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    host.plug("1-2", serial="A1")
-    host.start("vm")
-    host.hold("1-2", "vm")
-    host.binder.run()
-    assert len(lines(caplog)) == 1
-    caplog.clear()
-    host.binder.run()
-    assert lines(caplog) == []
-    host.unplug("1-2")
-    host.binder.run()
-    assert [json.loads(line)["event"] for line in lines(caplog)] == ["unplug", "detach"]
-
-
 def test_a_failure_is_warned_of_once_and_once_told_to_be_over(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     host.plug("1-2")
@@ -471,124 +340,6 @@ def test_a_failure_outlives_a_migration_that_keeps_everybody_out(
     host.domains["vm"].busy = True
     host.binder.run()
     assert not any(line.startswith("Resolved: ") for line in lines(caplog))
-
-
-def test_a_start_that_is_refused_again_and_again_is_warned_of_once_and_once_told_to_be_over(
-    host: FakeHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    host.plug("1-2", speed="high")
-    domain = host.start("vm")
-    host.stop("vm")
-    host.hold("1-2", "vm")
-    controller = "<controller type='usb' model='qemu-xhci'/>"
-    xml = f"<domain><name>vm</name><uuid>{domain.uuid}</uuid><devices>{controller}</devices></domain>"
-    host.unplug("1-2")
-    for _ in range(3):
-        assert "refuse" in host.ask("prepare", xml)
-    assert len(lines(caplog, logging.WARNING)) == 1
-    assert len([record for record in caplog.records if record.name == "usb_provider.audit"]) == 3
-    host.plug("1-2", speed="high")
-    for _ in range(2):
-        assert host.ask("prepare", xml) == {}
-    assert len([line for line in lines(caplog) if line.startswith("Resolved: The start of guest vm")]) == 1
-
-
-def arrival(*providers: str) -> dict[str, str]:
-    """What the hook asks when the guest "vm" arrives with the devices of these providers of another host."""
-    devices = [a_hostdev_xml(f"ua-usb-{provider}", device=number) for number, provider in enumerate(providers, start=3)]
-    return {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), devices=devices)}
-
-
-ASKS = {"resources:CUSTOM_USB_KEY": "1"}
-THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
-
-
-def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
-    host.plug("1-2", serial="A1")
-    host.hold("1-2", "vm")
-    assert '<address bus="255"' in str(host.ask(**arrival(THERE))["xml"])
-    assert host.ask(**arrival()) == {}, "it brings none"
-
-
-def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) -> None:
-    host.plug("1-2", serial="A1")
-    said = host.ask(**arrival(THERE))["refuse"]
-    assert said == (
-        "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
-    )
-
-
-@pytest.mark.parametrize("whose", ["source", "destination"])
-def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it_is(
-    host: FakeHost, whose: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    host.plug("1-2", serial="A1")
-    here = host.hold("1-2", "vm")
-    host.traits[THERE if whose == "source" else here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    said = host.ask(**arrival(THERE))["refuse"]
-    verb, name = {"source": ("has", THERE), "destination": ("would get", here)}[whose]
-    assert said == (
-        f'The instance {verb} USB device {name}, which a rule keeps from live migration ("live_migratable": false); '
-        f"migrate it cold."
-    )
-    assert f"The live migration of guest vm is refused: {said}" in caplog.text
-
-
-def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
-    host.placement_up = False
-    assert "Placement cannot be asked what this instance holds" in host.ask(**arrival(THERE))["refuse"]
-    assert host.ask(**arrival()) == {}
-
-
-def test_a_guest_that_has_just_lost_its_device_is_still_kept_where_a_rule_keeps_it(host: FakeHost) -> None:
-    host.plug("1-2", serial="A1")
-    here = host.hold("1-2", "vm")
-    host.traits[here] = frozenset({"CUSTOM_USB_NOT_LIVE_MIGRATABLE"})
-    bare = {"operation": "migrate", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
-    assert "would get USB device" in host.ask(**bare)["refuse"]
-    host.placement_up = False
-    assert host.ask(**bare) == {}, "it has nothing that it could lose"
-
-
-def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host: FakeHost) -> None:
-    host.askers = Never()
-    host.restart_agent()
-    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
-    for message in (starting, arrival(THERE)):
-        said = host.ask(**message)["refuse"]
-        assert said == (
-            "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
-            "that it is not overloaded."
-        )
-
-
-@pytest.mark.parametrize("operation", ["prepare", "migrate"])
-def test_the_port_of_a_device_that_a_guest_comes_with_is_free_for_the_one_that_it_gets(
-    host: FakeHost, operation: str
-) -> None:
-    """A UHCI controller has two ports, of which nova's tablet takes one."""
-    host.plug("1-2", serial="A1", speed=Speed.FULL)
-    host.hold("1-2", "vm")
-    tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
-    brought = a_hostdev_xml(f"ua-usb-{THERE}", port=2)
-    xml = a_domain_xml(name="vm", uuid=a_uuid("vm"), usb_model="piix3-uhci", devices=[tablet, brought])
-    said = host.ask("migrate", xml)
-    if operation == "prepare":
-        said = host.ask("prepare", said["xml"])
-    assert "refuse" not in said
-
-
-def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHost) -> None:
-    host.plug("1-2", serial="A1")
-    host.start("old")
-    host.hold("1-2", "old")
-    host.binder.run()
-    host.hold("1-2", "new")
-    starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
-    assert "guest old has it" in host.ask(**starting)["refuse"]
-    host.stop("old")
-    assert host.ask(**starting) == {}, "nobody has looked since, but libvirt has said so"
 
 
 def frozen(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

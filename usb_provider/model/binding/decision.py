@@ -2,7 +2,7 @@
 
 The rules: a device is attached to a guest only while that guest holds its allocation; what is attached by us and is
 not so held, not there or not offered any more, or dead, is detached; of two guests never both have one. That udev
-processes a device again is no reason to detach it. Applying is binder.py's.
+processes a device again is no reason to detach it. Applying is the agent's.
 """
 
 import enum

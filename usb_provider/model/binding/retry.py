@@ -17,7 +17,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Failure:
     """An attach or a detach that failed: why, the sentence that was logged, how often, and when it is tried *again*."""
 
     reason: str
@@ -30,31 +30,31 @@ class Trouble:
 class Retries:
     """What failed and has not succeeded since, by guest and provider."""
 
-    troubles: Mapping[Key, Trouble] = field(default_factory=dict)
+    failures: Mapping[Key, Failure] = field(default_factory=dict)
 
     def failed(self, key: Key, reason: str, said: str, now: float, first: float) -> "Retries":
         """With one more failure of *key*, tried again after *first* seconds; each further failure doubles that pause,
         up to :data:`LONGEST_RETRY`.
         """
-        before = self.troubles.get(key)
+        before = self.failures.get(key)
         attempts = before.attempts + 1 if before else 1
         pause = min(first * 2 ** (attempts - 1), LONGEST_RETRY)
-        return Retries({**self.troubles, key: Trouble(reason, said, attempts, now + pause)})
+        return Retries({**self.failures, key: Failure(reason, said, attempts, now + pause)})
 
     def without(self, keys: Collection[Key]) -> "Retries":
         """Without *keys*, which have succeeded or have nothing to be tried again for."""
-        if not self.troubles.keys() & set(keys):
+        if not self.failures.keys() & set(keys):
             return self
-        return Retries({key: trouble for key, trouble in self.troubles.items() if key not in keys})
+        return Retries({key: failure for key, failure in self.failures.items() if key not in keys})
 
     def over(self, trying: Collection[str]) -> tuple[Key, ...]:
         """Keys of guests that are not among *trying*: there is nothing to be tried again for them."""
-        return tuple(key for key in self.troubles if key[0] not in trying)
+        return tuple(key for key in self.failures if key[0] not in trying)
 
     def is_due(self, key: Key, now: float) -> bool:
         """Whether *key* may be tried now."""
-        trouble = self.troubles.get(key)
-        return trouble is None or trouble.again <= now
+        failure = self.failures.get(key)
+        return failure is None or failure.again <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Memory:
 
     def next_look(self, suspect_seconds: float) -> float | None:
         """When there is something to be tried or judged again, in monotonic seconds; None when there is nothing."""
-        times = [trouble.again for trouble in self.retries.troubles.values()]
+        times = [failure.again for failure in self.retries.failures.values()]
         times += [since + suspect_seconds for since in self.suspects.since.values()]
         return min(times, default=None)
 

@@ -57,14 +57,14 @@ def guest_statuses(
     devices: dict[str, list[DeviceStatus]] = {}
     names: dict[str, str] = {}
     for binding in bindings:
-        trouble = memory.retries.troubles.get((binding.guest_uuid, binding.provider_uuid))
+        failure = memory.retries.failures.get((binding.guest_uuid, binding.provider_uuid))
         devices.setdefault(binding.guest_uuid, []).append(
             DeviceStatus(
                 binding.provider_uuid,
                 binding.provider_name,
                 binding.state,
                 memory.standing.of(binding),
-                trouble.reason if trouble and binding.state is not BindingState.ATTACHED else binding.reason,
+                failure.reason if failure and binding.state is not BindingState.ATTACHED else binding.reason,
             )
         )
         names[binding.guest_uuid] = binding.guest_name
