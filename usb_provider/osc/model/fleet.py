@@ -26,7 +26,7 @@ from usb_provider.model.reporting.tree import Inventory, ObservedProvider
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Of one class: units that may be given away, reserved ones not among them, and units that somebody has."""
+    """Of one class: units that may be given away, reserved ones not among them, and units that consumers have."""
 
     capacity: int
     used: int
@@ -179,7 +179,7 @@ class Write:
 def drain(have: ObservedProvider, reason: str | None = None) -> Write | None:
     """The next step that drains *have*, or None when it is drained; without *reason*, a trait, an older one stays.
 
-    The trait goes first: a ``reserved`` without it would look like one that somebody set by hand.
+    The trait goes first: a ``reserved`` without it would look like one that an operator set by hand.
     """
     kept = have.traits if reason is None else _without_reasons(have.traits) | {reason}
     traits = kept | {STATE_DRAINED}
