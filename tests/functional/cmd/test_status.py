@@ -88,6 +88,7 @@ def test_programs_get_the_same_json_as_ever(program: Program, path: Path) -> Non
 
 def test_people_get_a_line_for_each_device_and_each_refused_start(program: Program, path: Path) -> None:
     lines = [line.split() for line in program.run("status").out.splitlines()]
+    assert ["Guest", "Device", "State", "Since", "Why"] in lines
     assert [line[:3] for line in lines if "instance-1" in line] == [
         ["instance-1", "host1_usb_key", "attached"],
         ["instance-1", "host1_usb_disk", "waiting"],

@@ -63,18 +63,19 @@ def ask_at_once(path: Path, number: int) -> list[bytes]:
 
 
 def test_sixty_four_calls_at_once_are_all_answered(tmp_path: Path) -> None:
-    threads = set()
+    lock, at_once = threading.Lock(), [0]
 
     def answer(question: Question) -> Answer:
-        threads.add(threading.current_thread())
+        with lock:
+            at_once.append(at_once[-1] + 1)
         time.sleep(0.1)
+        with lock:
+            at_once.append(at_once[-1] - 1)
         return Allowed()
 
-    with listening(tmp_path / "hook.sock", answer):
-        began = time.monotonic()
+    with listening(tmp_path / "hook.sock", answer, timeout=30.0):
         assert ask_at_once(tmp_path / "hook.sock", 64) == [b"{}"] * 64
-        assert time.monotonic() - began < 3.0
-    assert len(threads) <= 16
+    assert 1 < max(at_once) <= 16
 
 
 def test_a_call_whose_time_is_over_before_its_turn_comes_is_dropped_and_said_so(
@@ -86,14 +87,14 @@ def test_a_call_whose_time_is_over_before_its_turn_comes_is_dropped_and_said_so(
         go_on.wait(10)
         return Allowed()
 
-    with listening(path, answer, timeout=0.3):
+    with listening(path, answer, timeout=1.5):
         began = time.monotonic()
         answers = ask_at_once(path, 20)
-        assert time.monotonic() - began < 2.0, "a hook waits no longer than it would anyway"
+        assert time.monotonic() - began < 4.0, "a hook waits no longer than it would anyway"
         go_on.set()
         assert answers == [b""] * 20
-        dropped = "A hook call has waited for more than 0.3 s for its turn; it is dropped."
-        assert [record.getMessage() for record in caplog.records].count(dropped) == 4
+        dropped = "A hook call has waited for more than 1.5 s for its turn; it is dropped."
+        assert [record.getMessage() for record in caplog.records].count(dropped) >= 4
         assert ask(path) == b"{}"
 
 
@@ -157,7 +158,7 @@ def test_a_peer_that_sends_a_byte_now_and_then_is_given_up_when_its_time_is_over
             while time.monotonic() - began < 5.0:
                 peer.sendall(b" ")
                 time.sleep(0.02)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 4.0
         assert "A hook call was too slow (more than 0.5 s); it is dropped." in caplog.text
 
 
