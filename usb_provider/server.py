@@ -16,7 +16,7 @@ from typing import Any
 @dataclass(eq=False, slots=True)
 class _Peer:
     request: socket.socket
-    address: Any
+    address: object
     deadline: float
 
 
@@ -52,8 +52,9 @@ class BoundedThreadingMixIn(socketserver.BaseServer):
         with self._lock:
             return self._served[request].deadline
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: object, client_address: object) -> None:
         """Have the peer answered when its turn comes."""
+        assert isinstance(request, socket.socket)
         peer = _Peer(request, client_address, time.monotonic() + self.seconds)
         with self._lock:
             waits = len(self._waiting) < self.most_waiting
@@ -97,7 +98,7 @@ class BoundedThreadingMixIn(socketserver.BaseServer):
                 return
             self._threads += 1
         try:
-            threading.Thread(target=self._take_turns, name="answers", daemon=True).start()
+            threading.Thread(target=self._take_turns, name="peer", daemon=True).start()
         except RuntimeError:
             with self._lock:
                 self._threads -= 1

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from usb_provider.exception import ConfigError
 from usb_provider.model.text import printable
@@ -131,8 +130,9 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
         finally:
             os.umask(old)
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
+    def verify_request(self, request: object, client_address: object) -> bool:
         """Whether the peer may ask; one that may not takes no other's turn."""
+        assert isinstance(request, socket.socket)
         try:
             peer = _peer(request)
         except OSError as error:
@@ -153,7 +153,7 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
         """Say so, likewise."""
         LOG.warning("A hook call has waited for more than %.1f s for its turn; it is dropped.", self.seconds)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A failure of one answer is a bug here; the others go on."""
         LOG.exception("A hook call could not be answered.")
 
