@@ -5,7 +5,6 @@ and when to look is service.py's.
 """
 
 import dataclasses
-import datetime
 import logging
 import time
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from placement_traits.usb import PREFIX
 from usb_provider.agent.notices import LastSaid
+from usb_provider.agent.purge import PurgeClock
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices import identity
@@ -23,7 +23,7 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
-from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
+from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
@@ -102,7 +102,7 @@ class Reporter:
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
         self._viewed: tuple[HostState, Sequence[UsbDevice], HostView] | None = None
-        self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
+        self._purge = PurgeClock(client)
 
     @property
     def settings(self) -> ReportSettings:
@@ -118,8 +118,8 @@ class Reporter:
     def view(self) -> HostView | None:
         """The tree as the last pass left it, with every device as it is now; None before the first pass.
 
-        Safe in any thread: it asks nobody but udev, and that only when something changed. While nothing did, it gives
-        the same object.
+        Safe in any thread. It asks udev alone, and that only when something changed; while nothing did, it gives the
+        same object.
         """
         state = self._state
         if state is None:
@@ -135,7 +135,7 @@ class Reporter:
     def doubt(self, uuids: Collection[str]) -> None:
         """Have the next pass read again who holds these providers, though their generation be the same.
 
-        For who noticed that an allocation was deleted, which raises no generation. Safe in any thread.
+        For a caller that noticed that an allocation was deleted, which raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
 
@@ -208,7 +208,7 @@ class Reporter:
             self._root = None
             raise
         self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
-        expired = self._expired(tree)
+        expired = self._purge.expired(tree, self.settings.purge_absent_after)
         while True:
             state = self._state_with(tree)
             assessed = state.assess(devices)
@@ -260,31 +260,6 @@ class Reporter:
         plan = make(())
         return make(self._observer.known_names(PREFIX)) if plan.names else plan
 
-    def _expired(self, tree: ObservedTree) -> frozenset[str]:
-        """Absent and free providers that nobody has written for longer than ``purge_absent_after``.
-
-        One that somebody gave a child to cannot be deleted, and stays.
-        """
-        after = self.settings.purge_absent_after
-        if after <= 0:
-            return frozenset()
-        now = datetime.datetime.now(datetime.UTC)
-        expired = set()
-        for provider in tree.providers.values():
-            is_left = provider.managed and provider.absent and not provider.allocated and not provider.inventories
-            if is_left and provider.uuid not in tree.parents:
-                since = self._last_written(provider)
-                if since is not None and (now - since).total_seconds() > after:
-                    expired.add(provider.uuid)
-        return frozenset(expired)
-
-    def _last_written(self, provider: ObservedProvider) -> datetime.datetime | None:
-        generation, since = self._written.get(provider.uuid, (None, None))
-        if generation != provider.generation:
-            since = self._client.last_modified(provider.uuid)
-            self._written[provider.uuid] = provider.generation, since
-        return since
-
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:
             return ()
@@ -306,6 +281,8 @@ class Reporter:
             self._observer.forget(error.provider_uuid)
             if isinstance(error, UnknownName):
                 self._observer.forget_names()
+        if applied.failure is not None:
+            raise applied.failure
         return applied.refused
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:
