@@ -1,7 +1,7 @@
 """One reporting pass: look at udev, look at Placement, plan, apply; again when Placement moved meanwhile.
 
-The pass is the same whether it is printed, applied once or repeated by the agent. What should be is model/'s to say,
-and when to look is service.py's.
+The pass is the same whether it is printed, applied once or repeated by the agent. What should be is for model/ to say,
+and when to look is for loop.py.
 """
 
 import dataclasses
@@ -133,9 +133,9 @@ class Reporter:
         return view
 
     def doubt(self, uuids: Collection[str]) -> None:
-        """Have the next pass read again who holds these providers, though their generation be the same.
+        """Have the next pass read who holds these providers, even where their generation is unchanged.
 
-        For a caller that noticed that an allocation was deleted, which raises no generation. Safe in any thread.
+        For a caller that noticed that an allocation was deleted: that raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
 
@@ -172,11 +172,12 @@ class Reporter:
                 last = str(error)
                 continue
             self._publish(self._state_with(look.tree))
-            # Before anything is written: what Placement shows then would be misread by what was seen earlier.
+            # Before any provider is written: a process that starts after a crash would judge what it finds in
+            # Placement by older sightings.
             self._store.remember_sightings(self._sightings)
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
-            # What a second look did not mend is not ours to mend, and no reason to give up all other devices.
+            # What a second look did not mend is an operator's to mend, and no reason to give up the other devices.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
                 self._forget_unused_traits(look)
@@ -286,17 +287,17 @@ class Reporter:
         return applied.refused
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:
-        """Say at DEBUG why each device is offered or not, once until that changes."""
+        """Log at DEBUG why each device is offered or not, when that changes."""
         for each in assessed:
             key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
             text = f"{each.device.usb_id}, key {key}: {reason}"
             if self._explained.is_news(each.device.sys_name, text):
                 LOG.debug("Device %s, %s", each.device.sys_name, text)
         for sys_name in self._explained.keep({each.device.sys_name for each in assessed}):
-            LOG.debug("Device %s is not plugged in any more.", sys_name)
+            LOG.debug("Device %s was unplugged.", sys_name)
 
     def _forget_unused_traits(self, look: _Look) -> None:
-        """Forget dropped traits that no provider carries any more, so that an operator may then set them by hand."""
+        """Forget traits that left the rules and are on no provider now, so that an operator may set them by hand."""
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
         self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
 
