@@ -13,7 +13,6 @@ import socketserver
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler, ProcessCollector
@@ -263,7 +262,7 @@ class _Server(BoundedThreadingMixIn, http.server.HTTPServer):
         """Nothing is lost: the next scrape has it all."""
         LOG.debug("More than %d scrapes wait; one is dropped.", self.most_waiting)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A peer that went away or was too slow is its own affair."""
         LOG.debug("A scrape could not be answered.", exc_info=True)
 

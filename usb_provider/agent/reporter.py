@@ -1,11 +1,10 @@
 """One reporting pass: look at udev, look at Placement, plan, apply; again when Placement moved meanwhile.
 
-The pass is the same whether it is printed, applied once or repeated by the agent. What should be is model/'s to say,
-and when to look is service.py's.
+The pass is the same whether it is printed, applied once or repeated by the agent. What should be is for model/ to say,
+and when to look is for loop.py.
 """
 
 import dataclasses
-import datetime
 import logging
 import time
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from placement_traits.usb import PREFIX
 from usb_provider.agent.notices import LastSaid
+from usb_provider.agent.purge import PurgeClock
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices import identity
@@ -23,7 +23,7 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
-from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
+from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
@@ -102,7 +102,7 @@ class Reporter:
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
         self._viewed: tuple[HostState, Sequence[UsbDevice], HostView] | None = None
-        self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
+        self._purge = PurgeClock(client)
 
     @property
     def settings(self) -> ReportSettings:
@@ -118,8 +118,8 @@ class Reporter:
     def view(self) -> HostView | None:
         """The tree as the last pass left it, with every device as it is now; None before the first pass.
 
-        Safe in any thread: it asks nobody but udev, and that only when something changed. While nothing did, it gives
-        the same object.
+        Safe in any thread. It asks udev alone, and that only when something changed; while nothing did, it gives the
+        same object.
         """
         state = self._state
         if state is None:
@@ -133,9 +133,9 @@ class Reporter:
         return view
 
     def doubt(self, uuids: Collection[str]) -> None:
-        """Have the next pass read again who holds these providers, though their generation be the same.
+        """Have the next pass read who holds these providers, even where their generation is unchanged.
 
-        For who noticed that an allocation was deleted, which raises no generation. Safe in any thread.
+        For a caller that noticed that an allocation was deleted: that raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
 
@@ -172,11 +172,12 @@ class Reporter:
                 last = str(error)
                 continue
             self._publish(self._state_with(look.tree))
-            # Before anything is written: what Placement shows then would be misread by what was seen earlier.
+            # Before any provider is written: a process that starts after a crash would judge what it finds in
+            # Placement by older sightings.
             self._store.remember_sightings(self._sightings)
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
-            # What a second look did not mend is not ours to mend, and no reason to give up all other devices.
+            # What a second look did not mend is an operator's to mend, and no reason to give up the other devices.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
                 self._forget_unused_traits(look)
@@ -208,7 +209,7 @@ class Reporter:
             self._root = None
             raise
         self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
-        expired = self._expired(tree)
+        expired = self._purge.expired(tree, self.settings.purge_absent_after)
         while True:
             state = self._state_with(tree)
             assessed = state.assess(devices)
@@ -260,31 +261,6 @@ class Reporter:
         plan = make(())
         return make(self._observer.known_names(PREFIX)) if plan.names else plan
 
-    def _expired(self, tree: ObservedTree) -> frozenset[str]:
-        """Absent and free providers that nobody has written for longer than ``purge_absent_after``.
-
-        One that somebody gave a child to cannot be deleted, and stays.
-        """
-        after = self.settings.purge_absent_after
-        if after <= 0:
-            return frozenset()
-        now = datetime.datetime.now(datetime.UTC)
-        expired = set()
-        for provider in tree.providers.values():
-            is_left = provider.managed and provider.absent and not provider.allocated and not provider.inventories
-            if is_left and provider.uuid not in tree.parents:
-                since = self._last_written(provider)
-                if since is not None and (now - since).total_seconds() > after:
-                    expired.add(provider.uuid)
-        return frozenset(expired)
-
-    def _last_written(self, provider: ObservedProvider) -> datetime.datetime | None:
-        generation, since = self._written.get(provider.uuid, (None, None))
-        if generation != provider.generation:
-            since = self._client.last_modified(provider.uuid)
-            self._written[provider.uuid] = provider.generation, since
-        return since
-
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:
             return ()
@@ -306,20 +282,22 @@ class Reporter:
             self._observer.forget(error.provider_uuid)
             if isinstance(error, UnknownName):
                 self._observer.forget_names()
+        if applied.failure is not None:
+            raise applied.failure
         return applied.refused
 
     def _explain(self, assessed: Sequence[Assessment]) -> None:
-        """Say at DEBUG why each device is offered or not, once until that changes."""
+        """Log at DEBUG why each device is offered or not, when that changes."""
         for each in assessed:
             key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
             text = f"{each.device.usb_id}, key {key}: {reason}"
             if self._explained.is_news(each.device.sys_name, text):
                 LOG.debug("Device %s, %s", each.device.sys_name, text)
         for sys_name in self._explained.keep({each.device.sys_name for each in assessed}):
-            LOG.debug("Device %s is not plugged in any more.", sys_name)
+            LOG.debug("Device %s was unplugged.", sys_name)
 
     def _forget_unused_traits(self, look: _Look) -> None:
-        """Forget dropped traits that no provider carries any more, so that an operator may then set them by hand."""
+        """Forget traits that left the rules and are on no provider now, so that an operator may set them by hand."""
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
         self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
 

@@ -185,7 +185,7 @@ class Watcher:
                     LOG.debug("The udev monitor lost events; looking again.")
                     relevant = True
                 else:
-                    LOG.debug("The udev monitor is of no use any more (%s); opening another.", error)
+                    LOG.debug("The udev monitor is broken (%s); opening another.", error)
                     self._set_hears(False)
                     relevant = self._reopen()
             if relevant:

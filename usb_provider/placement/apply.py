@@ -34,12 +34,14 @@ class Applied:
     """What became of a plan.
 
     ``left`` is each touched provider as our last write left it, None for one that was deleted; ``refused`` are the
-    refusals, at most one a provider: the caller should observe and plan again.
+    refusals, at most one a provider: the caller should observe and plan again. ``failure`` is set when Placement
+    stopped answering: the caller should raise it once it has taken note of the rest.
     """
 
     done: tuple[Action, ...] = ()
     left: tuple[tuple[str, ObservedProvider | None], ...] = ()
     refused: tuple[PlacementConflict, ...] = ()
+    failure: Unavailable | None = None
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class _Progress:
 def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: ObservedTree) -> Applied:
     """Carry out *plan*, which was made from *tree*.
 
-    :raises Unavailable: when Placement stops answering; what was done until then is done, and the next look shows it.
+    :raises Unavailable: when Placement does not answer before any provider was written.
     """
     done: list[Action] = list(executor.map(lambda action: _ensure(client, action), plan.names))
     run = _stopping(lambda sequence: _run(client, sequence, tree))
@@ -68,11 +70,9 @@ def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: Observe
                 failure = failure or progress.error
             elif progress.done:
                 left.append((sequence[0].provider_uuid, progress.provider))
-        if failure is not None:
-            raise failure
-        if refused:
+        if refused or failure is not None:
             break
-    return Applied(tuple(done), tuple(left), tuple(refused))
+    return Applied(tuple(done), tuple(left), tuple(refused), failure)
 
 
 def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait) -> Action:

@@ -467,7 +467,7 @@ def test_debug_explains_each_verdict_once_until_it_changes(
     (other,) = agent.logged("Device 1-4, ")
     assert "Not offered: " in other
     testbed.unplug("1-4")
-    agent.eventually(lambda: agent.logged("Device 1-4 is not plugged in any more."), "it says that it went")
+    agent.eventually(lambda: agent.logged("Device 1-4 was unplugged."), "it says that it went")
 
 
 def test_debug_before_or_behind_the_command_is_the_same(

@@ -32,7 +32,7 @@ def make_socket(path: Path) -> None:
 
 def make_link(path: Path) -> None:
     target = path.parent / "target"
-    target.write_bytes(b"somebody else's")
+    target.write_bytes(b"another user's")
     path.symlink_to(target)
 
 

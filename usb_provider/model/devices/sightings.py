@@ -77,7 +77,7 @@ class Sightings:
             if any(is_offered(key) for key in left):
                 waiting.append(move)
                 continue
-            # What it was known by before says nothing any more of who will be in that place later.
+            # Its old key says nothing of the device that will be in that place later.
             for key in (*left, move.key):
                 by_key.pop(key, None)
             by_key[move.key] = move.sighting

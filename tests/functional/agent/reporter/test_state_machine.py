@@ -49,7 +49,7 @@ from tests.fixtures.reporter_machine.world import (
     WITHDRAWN,
     World,
 )
-from usb_provider.agent import reporter as reporter_module
+from usb_provider.agent import purge
 from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, RootMissing, Unavailable
@@ -406,7 +406,7 @@ def machine(placement_server: PlacementServer, monkeypatch: pytest.MonkeyPatch) 
     """The state machine on the one server, with a database for each story, and with nothing to wait for."""
     http = with_token(placement_server.endpoint, placement_server.token, PlacementClient.service)
     no_time = types.SimpleNamespace(sleep=lambda seconds: None)
-    monkeypatch.setattr(reporter_module, "datetime", types.SimpleNamespace(datetime=_Tomorrow, UTC=datetime.UTC))
+    monkeypatch.setattr(purge, "datetime", types.SimpleNamespace(datetime=_Tomorrow, UTC=datetime.UTC))
     monkeypatch.setattr("keystoneauth1.session.time", no_time)
     # Half of Placement's own time goes here: it yields to other processes after each query, and checks its schemas.
     monkeypatch.setattr("oslo_db.sqlalchemy.engines.time", no_time)

@@ -84,6 +84,16 @@ def test_a_claim_is_seen_though_the_pass_that_read_it_fails_later(host, reporter
     assert holders(reporter) == {instance}
 
 
+def test_what_was_written_is_seen_though_placement_failed_at_the_next_device(host, reporter, placement):
+    host.unplug(yubikey())
+    host.plug(yubikey("Y2", "2"))
+    placement.fail_next("^POST /resource_providers", CUT, times=None)
+    with pytest.raises(Unavailable):
+        host.run()
+    seen = reporter.view().tree.providers[KEY_UUID]
+    assert (seen.absent, seen.inventories) == (True, {})
+
+
 def test_what_was_written_is_seen_though_another_device_is_refused(host, reporter, operator):
     operator.create("host1_usb_1050:0407:Y2", None)
     host.plug(yubikey("Y2", "2"), yubikey("Y3", "3"))

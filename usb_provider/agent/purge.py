@@ -1,0 +1,43 @@
+"""Which providers of absent devices have been left alone for long enough to be deleted. Writes nothing.
+
+Whether a provider may be deleted besides is plan.py's to say.
+"""
+
+import datetime
+
+from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
+from usb_provider.placement.client import PlacementClient
+
+
+class PurgeClock:
+    """Asks Placement when a provider was last written, once for each of its generations."""
+
+    def __init__(self, client: PlacementClient) -> None:
+        self._client = client
+        self._written: dict[str, tuple[int, datetime.datetime | None]] = {}
+
+    def expired(self, tree: ObservedTree, after: int) -> frozenset[str]:
+        """UUIDs of absent and free providers that were last written more than *after* seconds ago; none for 0.
+
+        One that an operator gave a child to cannot be deleted, and stays.
+
+        :raises Unavailable: when Placement does not answer; back off and look again.
+        """
+        if after <= 0:
+            return frozenset()
+        now = datetime.datetime.now(datetime.UTC)
+        expired = set()
+        for provider in tree.providers.values():
+            is_left = provider.managed and provider.absent and not provider.allocated and not provider.inventories
+            if is_left and provider.uuid not in tree.parents:
+                since = self._last_written(provider)
+                if since is not None and (now - since).total_seconds() > after:
+                    expired.add(provider.uuid)
+        return frozenset(expired)
+
+    def _last_written(self, provider: ObservedProvider) -> datetime.datetime | None:
+        generation, since = self._written.get(provider.uuid, (None, None))
+        if generation != provider.generation:
+            since = self._client.last_modified(provider.uuid)
+            self._written[provider.uuid] = provider.generation, since
+        return since
