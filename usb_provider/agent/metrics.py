@@ -1,8 +1,8 @@
 """The agent's figures for Prometheus: what the meter is told, kept in a registry of our own and served over HTTP.
 
-The only module that imports prometheus_client; nobody imports it unless [metrics]listen is set. It looks at nothing by
-itself: a scrape reads numbers that are in memory, in a thread of its own, and can neither hold up a pass nor end the
-agent.
+The only module that imports prometheus_client, and the agent imports it only where [metrics]listen is set. It looks at
+nothing by itself: a scrape reads numbers that are in memory, in a thread of its own, and can neither hold up a pass nor
+end the agent.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class PrometheusMeter(Meter):
     """
 
     def __init__(self) -> None:
-        # A gauge beside each counter that says when it began: as many series again, and nobody asks for them. Before
+        # A gauge beside each counter that says when it began: as many series again, which no dashboard needs. Before
         # 0.17 the library knows only an environment variable for it.
         getattr(prometheus_client, "disable_created_metrics", lambda: None)()
         self.registry = registry = CollectorRegistry(auto_describe=True)
@@ -236,7 +236,7 @@ def _listening(address: Address, handler: type["_Handler"]) -> Iterator["_Server
         raise ConfigError(
             [
                 f"[metrics]listen {shown} cannot be listened on ({error.strerror}); choose an address of this host and "
-                f"a port that nobody else has."
+                f"a port that no other process has."
             ]
         ) from error
     with server:

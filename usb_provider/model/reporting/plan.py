@@ -7,7 +7,7 @@ allocated stays, and an operator's own ``reserved`` and traits are theirs.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import placement_traits
 from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
@@ -106,7 +106,7 @@ Action = EnsureResourceClass | EnsureTrait | ProviderAction
 class Note:
     """Something that an operator should know and that no action mends. *topic* is the same each time it is said.
 
-    *blocks* tells that a device cannot be reported until somebody acts.
+    *blocks* tells that a device cannot be reported until an operator acts.
     """
 
     topic: str
@@ -140,9 +140,9 @@ class Plan:
         return bool(self.names or self.sequences)
 
 
-def action_json(action: Action) -> dict[str, Any]:
+def action_json(action: Action) -> dict[str, object]:
     """*action* as ``plan --json`` prints it: its kind, and its fields in JSON's types."""
-    record: dict[str, Any] = {"action": action.kind}
+    record: dict[str, object] = {"action": action.kind}
     match action:
         case SetTraits():
             record |= _whose(action) | {
@@ -163,7 +163,7 @@ def action_json(action: Action) -> dict[str, Any]:
     return record
 
 
-def _whose(action: ProviderAction) -> dict[str, Any]:
+def _whose(action: ProviderAction) -> dict[str, object]:
     return {"provider_uuid": action.provider_uuid, "name": action.name}
 
 

@@ -50,7 +50,7 @@ class Inventory:
 
     @property
     def schedulable(self) -> bool:
-        """Whether a unit can be given away, if nobody has it yet."""
+        """Whether a unit can be given away, if no consumer has it yet."""
         return self.reserved < self.total
 
 
@@ -82,7 +82,7 @@ class ObservedProvider:
 
     @property
     def blank(self) -> bool:
-        """Whether nobody has put anything on it: what is left when we die right after creating it."""
+        """Whether there is nothing on it: what is left when the agent dies right after creating it."""
         return not self.inventories and not self.traits and not self.allocations
 
     @property
@@ -97,7 +97,7 @@ class ObservedProvider:
 
     @property
     def free(self) -> bool:
-        """Whether the scheduler can give it to somebody now."""
+        """Whether the scheduler can give it to a consumer now."""
         return not self.allocated and any(inventory.schedulable for inventory in self.inventories.values())
 
     @property

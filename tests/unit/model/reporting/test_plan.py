@@ -239,7 +239,7 @@ def test_what_an_operator_reserved_stays_reserved_through_every_coming_and_going
 
 
 @given(pluggings)
-def test_what_nobody_reserved_is_never_left_reserved(story: list[str]) -> None:
+def test_what_no_operator_reserved_is_never_left_reserved(story: list[str]) -> None:
     provider = an_observed()
     for step in (*story, "offered"):
         provider = lived_through(step, provider)
@@ -442,7 +442,7 @@ def test_a_rule_that_changes_the_class_of_a_held_device_waits_and_says_so() -> N
     assert after(held_by(have), desired=[want]).inventories == {OTHER: Inventory()}
 
 
-def test_an_inventory_that_somebody_changed_is_put_right() -> None:
+def test_an_inventory_that_an_operator_changed_is_put_right() -> None:
     odd = Inventory(total=5, min_unit=2, max_unit=5, step_size=2, allocation_ratio=16.0)
     assert after(an_observed(inventories={KEY: odd}), desired=[a_desired()]).inventories == {KEY: Inventory()}
 

@@ -57,7 +57,7 @@ def test_what_is_reserved_in_full_is_not_schedulable() -> None:
         (an_observed(inventories={}, traits=(), held=[KEY]), False),
     ],
 )
-def test_a_provider_that_nobody_has_put_anything_on_is_blank(provider: ObservedProvider, blank: bool) -> None:
+def test_a_provider_with_nothing_on_it_is_blank(provider: ObservedProvider, blank: bool) -> None:
     assert provider.blank is blank
 
 

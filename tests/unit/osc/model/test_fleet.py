@@ -133,7 +133,7 @@ def after_a_pass(have: ObservedProvider, *, plugged: bool = True) -> ObservedPro
 
 
 def schedulable(providers: Iterable[ObservedProvider]) -> bool:
-    """Whether the scheduler could give one of them to somebody."""
+    """Whether the scheduler could give one of them to a consumer."""
     return any(each.free for each in providers)
 
 
