@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 # umockdev's library must be loaded before Python starts: it shows recorded devices to libudev.
 UNDER_UMOCKDEV := umockdev-wrapper
 PYTEST := $(UNDER_UMOCKDEV) $(BIN)/python -m pytest
+# A process for each core, four at most: a container often sees more cores than it may use. ARGS="-n0" runs everything
+# in one process, as a debugger needs it.
+SIDE_BY_SIDE := -n logical --maxprocesses=4 --dist=worksteal
+# Errors are shown, warnings are not: pip warns of each place that does not have a package, and of being root.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 
 .PHONY: run venv test unit functional test-integration test-e2e cloud lint typing docs format genconfig generate bench check clean help
 
@@ -25,17 +30,25 @@ run: $(VENV)/.run
 
 venv: $(VENV)/.dev
 
-# Nova in a process of its own: its fixtures change logging, warnings and more for everything that comes after.
+# Nova's tests run in processes of their own: their fixtures change logging, warnings and more for everything that comes
+# after. They run also when others have failed. A part of which ARGS selects no test (pytest's exit code 5) has not failed.
+define run_tests
+@trap 'exit 130' INT; outcome=5; \
+for nova in without only; do \
+    code=0; $(PYTEST) $(SIDE_BY_SIDE) --nova=$$nova $(1) $(ARGS) || code=$$?; \
+    if [ $$outcome = 5 ] || [ $$code != 0 -a $$code != 5 ]; then outcome=$$code; fi; \
+done; \
+exit $$outcome
+endef
+
 test: $(VENV)/.dev
-	$(PYTEST) --ignore=tests/functional/nova $(ARGS)
-	$(PYTEST) tests/functional/nova $(ARGS)
+	$(call run_tests)
 
 unit: $(VENV)/.dev
 	$(PYTEST) tests/unit $(ARGS)
 
 functional: $(VENV)/.dev
-	$(PYTEST) tests/functional --ignore=tests/functional/nova $(ARGS)
-	$(PYTEST) tests/functional/nova $(ARGS)
+	$(call run_tests,tests/functional)
 
 test-integration: $(VENV)/.dev
 	@tools/install-system-packages.sh run integration
@@ -89,19 +102,19 @@ $(VENV)/.run: pyproject.toml bindep.txt tools/install-system-packages.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Python packages into $(VENV) (a minute or so the first time)"
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	@$(PIP_INSTALL) --upgrade "pip>=25.1"
+	@$(PIP_INSTALL) --editable ".[demo]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@tools/install-system-packages.sh run test
 	@[ -z "$$CI" ] || tools/install-system-packages.sh promtool
 	@echo "Installing what the tests need into $(VENV) (nova among it: another minute or two)"
-	@$(BIN)/python -m pip install --quiet --group test --group nova --group lint --group docs --group kolla
+	@$(PIP_INSTALL) --group test --group nova --group lint --group docs --group kolla
 	@touch $@
 
 $(VENV)/.cloud: $(VENV)/.dev
 	@tools/install-system-packages.sh run integration cloud
 	@echo "Installing keystone and glance into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --group cloud
+	@$(PIP_INSTALL) --group cloud
 	@touch $@

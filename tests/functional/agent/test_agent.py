@@ -114,6 +114,7 @@ def test_it_reports_at_start_tells_systemd_is_one_process_and_ends_when_asked(
     assert "Traceback" not in agent.output
 
 
+@pytest.mark.alone
 def test_it_follows_every_plug_and_unplug_within_a_second(
     placement: PlacementServer, testbed: Testbed, start: Start, root: str
 ) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.placement import PlacementServer, placement, placement_server
+from tests.fixtures.ports import reserved_port
 from tests.fixtures.processes import KEY, KEY_NAME, KEY_RULE, AgentProcess, Program, agents, program
 from tests.fixtures.testbed import eventually, needs_umockdev, testbed
 from usb_provider.agent import metrics
@@ -36,12 +37,6 @@ __all__ = ["agents", "placement", "placement_server", "program", "testbed"]
 ROOT = Path(__file__).parents[3]
 CONSUMER = "5f3f2a80-6b1c-4b1e-8f43-6f2c6a1d9a10"
 HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def read(address: str, path: str = "/metrics", **headers: str) -> str:
@@ -72,12 +67,21 @@ def address(meter: PrometheusMeter) -> Iterator[str]:
 
 
 @pytest.fixture
-def served(placement: PlacementServer, testbed: Testbed, program: Program, agents: list[AgentProcess]) -> Any:
+def port() -> Iterator[int]:
+    """A port that is the test's own."""
+    with reserved_port() as number:
+        yield number
+
+
+@pytest.fixture
+def served(
+    placement: PlacementServer, testbed: Testbed, program: Program, agents: list[AgentProcess], port: int
+) -> Any:
     """Starts an agent with an endpoint, and gives it with the endpoint's address."""
     program.use(placement)
     program.groups["agent"] |= {"debounce": "0.05", "resync_interval": "1"}
     program.rules = [KEY_RULE]
-    listen = f"127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{port}"
     program.groups["metrics"] = {"listen": listen}
 
     def started() -> tuple[AgentProcess, str]:
@@ -172,22 +176,20 @@ def test_it_listens_on_every_address_of_both_families() -> None:
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
-def test_every_address_of_one_family_leaves_the_port_to_the_other() -> None:
-    port = free_port()
+def test_every_address_of_one_family_leaves_the_port_to_the_other(port: int) -> None:
     endpoint = Endpoint([("0.0.0.0", port), ("::", port)], PrometheusMeter().registry)
     endpoint.stop()
 
 
-def test_a_port_that_somebody_has_is_named_and_none_stays_open() -> None:
-    port = free_port()
+def test_a_port_that_somebody_has_is_named_and_none_stays_open(port: int) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"^\[metrics\]listen 127\.0\.0\.1:{taken} cannot be listened on \("):
             Endpoint([("127.0.0.1", port), ("127.0.0.1", taken)], PrometheusMeter().registry)
-    with socket.socket() as again:
-        again.bind(("127.0.0.1", port))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_only_metrics_are_there(address: str) -> None:
@@ -293,10 +295,11 @@ def test_a_hang_up_leaves_the_endpoint_and_its_figures_as_they_are(
     agent, address = served()
     ok = 'usb_provider_passes_total{loop="report",outcome="ok"}'
     agent.eventually(lambda: values(read(address))[ok] >= 1, "a pass")
-    program.groups["metrics"]["listen"] = f"127.0.0.1:{free_port()}"
-    program.write()
-    agent.signal(signal.SIGHUP)
-    agent.eventually(lambda: agent.logged("The configuration was read again."), "it reads again")
+    with reserved_port() as another:
+        program.groups["metrics"]["listen"] = f"127.0.0.1:{another}"
+        program.write()
+        agent.signal(signal.SIGHUP)
+        agent.eventually(lambda: agent.logged("The configuration was read again."), "it reads again")
     assert values(read(address))[ok] >= 1
     assert agent.logged("immutable option metrics.listen")
     program.groups["metrics"]["listen"] = "9753"

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from oslo_service import backend
 
+from tests.fixtures.testbed import eventually
+
 backend.init_backend(backend.BackendType.THREADING)
 
 from usb_provider.agent import process  # noqa: E402
@@ -17,6 +19,8 @@ from usb_provider.agent.process import Agent, GuestSide, watchdog_seconds  # noq
 from usb_provider.agent.reporter import Pass  # noqa: E402
 from usb_provider.model.reporting.provider import Root  # noqa: E402
 from usb_provider.model.reporting.tree import ObservedTree  # noqa: E402
+
+pytestmark = pytest.mark.alone
 
 ROOT = Root("1d5f2b3e-4a6c-4f7a-9a55-6b1f7d0c9e11", "host1")
 
@@ -155,8 +159,7 @@ def test_the_watchdog_hears_of_it_only_while_both_loops_move(monkeypatch: pytest
     host.begin()
     waits = threading.Thread(target=_wait_without_signals, args=(host.agent, monkeypatch), daemon=True)
     waits.start()
-    time.sleep(0.2)
-    assert "WATCHDOG=1" in host.told
+    eventually(lambda: "WATCHDOG=1" in host.told)
     host.stub.bind_hangs.set()
     host.agent.look_again(urgent=True)
     time.sleep(0.5)
@@ -165,8 +168,7 @@ def test_the_watchdog_hears_of_it_only_while_both_loops_move(monkeypatch: pytest
     assert "WATCHDOG=1" not in host.told
     host.stub.bind_hangs.clear()
     host.stub.goes_on.set()
-    time.sleep(0.2)
-    assert "WATCHDOG=1" in host.told
+    eventually(lambda: "WATCHDOG=1" in host.told)
     host.agent.stop()
     waits.join(5)
     assert not waits.is_alive()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.ports import reserved_port
 from usb_provider.demo import embedded, embedded_service
 from usb_provider.demo.embedded import EmbeddedPlacement
 from usb_provider.demo.embedded_service import EmbeddedError
@@ -104,12 +105,12 @@ def test_the_openstack_command_finds_it_by_clouds_yaml(running, tmp_path):
 
 
 def test_another_start_on_the_directory_goes_on_with_its_data(tmp_path):
-    with EmbeddedPlacement.start(tmp_path) as first:
-        root = first.create_root("lab1")
-        port = int(first.endpoint.rpartition(":")[2])
-    with EmbeddedPlacement.start(tmp_path, port=port) as second:
-        assert second.endpoint == first.endpoint
-        assert second.request("GET", f"/resource_providers/{root}").json()["name"] == "lab1"
+    with reserved_port() as port:
+        with EmbeddedPlacement.start(tmp_path, port=port) as first:
+            root = first.create_root("lab1")
+        with EmbeddedPlacement.start(tmp_path, port=port) as second:
+            assert second.endpoint == first.endpoint == f"http://127.0.0.1:{port}"
+            assert second.request("GET", f"/resource_providers/{root}").json()["name"] == "lab1"
 
 
 def test_a_fresh_start_forgets_the_data_but_not_before_it_is_alone(tmp_path):

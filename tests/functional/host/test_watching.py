@@ -187,6 +187,7 @@ def test_a_replug_at_once_is_the_same_device_with_another_number(
     assert second.devnum != first.devnum
 
 
+@pytest.mark.alone
 def test_lost_events_lead_to_another_look_and_later_ones_are_heard(
     testbed: Testbed, watcher: Watcher, bell: Bell
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_driver_that_leaves_an_interface_is_not_urgent(testbed: Testbed, watch
     assert not bell.urgent
 
 
+@pytest.mark.alone
 def test_a_stopped_watcher_leaves_no_thread_no_file_and_calls_no_more(testbed: Testbed, bell: Bell) -> None:
     testbed.add(usb_device(port="1"))
     gc.collect()

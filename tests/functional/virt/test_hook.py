@@ -171,6 +171,7 @@ def test_without_the_agent_an_incoming_guest_with_our_hostdevs_is_refused(hook: 
     assert (passed.returncode, passed.stdout) == (0, "")
 
 
+@pytest.mark.alone
 def test_a_hook_call_never_takes_longer_than_its_timeout(tmp_path: Path) -> None:
     hook = Hook(tmp_path)
     hook.path.write_text(hook_text(hook.socket, 0.6))
@@ -183,6 +184,7 @@ def test_a_hook_call_never_takes_longer_than_its_timeout(tmp_path: Path) -> None
     assert done.returncode == 1
 
 
+@pytest.mark.alone
 def test_a_process_that_keeps_its_end_open_holds_up_nobody_else(hook: Hook, host: FakeHost, agent: Listener) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(5):

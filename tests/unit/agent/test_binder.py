@@ -408,6 +408,7 @@ def test_an_allocation_that_was_deleted_behind_a_running_guest_is_noticed_by_a_l
     assert host.has("vm") == set()
 
 
+@pytest.mark.alone
 def test_a_placement_that_hangs_is_waited_for_once_and_the_guest_gets_its_device(host: FakeHost) -> None:
     host.askers = Never()
     host.restart_agent()
@@ -455,6 +456,7 @@ class Hanging:
             self.woken.wait(min(left, 0.05))
 
 
+@pytest.mark.alone
 def test_thirty_two_guests_that_do_not_let_go_keep_no_other_guest_waiting(
     host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:

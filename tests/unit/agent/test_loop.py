@@ -10,6 +10,8 @@ from usb_provider.agent.loop import Failing, Loop, Pace
 from usb_provider.agent.meter import LoopName, Meter, Outcome
 from usb_provider.exception import Unavailable
 
+pytestmark = pytest.mark.alone
+
 
 class Counting(Meter):
     """Keeps how passes ended."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from usb_provider.conf import load
@@ -18,9 +19,9 @@ from usb_provider.placement.root import RootFinder
 
 def a_context(seconds: float = 10.0, *, serves_guests: bool = True) -> Context:
     """A run on a host of which nothing can be asked."""
-    conf = load.defaults()
-    conf.set_override("enabled", serves_guests, "libvirt")
-    options, _ = load.survey(conf)
+    options, _ = load.survey(load.defaults())
+    # No override on oslo.config's object: what a group overrides holds for every later object of this process.
+    options = replace(options, libvirt=replace(options.libvirt, enabled=serves_guests))
 
     def placement() -> tuple[PlacementClient, RootFinder]:
         raise Unavailable("Placement does not answer.")

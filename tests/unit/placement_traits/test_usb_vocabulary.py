@@ -38,8 +38,9 @@ serials = st.one_of(st.text(), st.text("AB-_é ", min_size=200, max_size=400))
 
 
 def fixed_traits() -> list[str]:
-    speeds = [speed_trait(speed) for speed in SPEEDS]
-    return [MANAGED, *STATES, *class_traits(CLASSES), *(name for name in speeds if name)]
+    """Give them in one order for all workers, which run what they all have collected alike."""
+    speeds = [name for speed in SPEEDS if (name := speed_trait(speed))]
+    return sorted([MANAGED, *STATES, *class_traits(CLASSES), *speeds])
 
 
 def is_a_sentence(text: str | None) -> bool:
