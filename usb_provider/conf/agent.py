@@ -93,7 +93,8 @@ Possible values:
         "state_dir",
         default="/var/lib/usb-provider",
         help="""
-Directory for the agent's own state, which is one small file: the names of traits that device_spec rules have given.
+Directory for the agent's own state: the names of traits that device_spec rules have given, and which device was last
+seen where. Devices are reported even where it cannot be read or written.
 
 Possible values:
 
