@@ -16,6 +16,7 @@ from keystoneauth1 import exceptions as ksa_exceptions
 from usb_provider import exception
 
 _RETRIES = 1
+_REQUEST_ID = re.compile(r" \(Request-ID: [^)]*\)")
 
 _OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a reader raises when JSON has another form than it expects; ArithmeticError for an Infinity."""
@@ -279,5 +280,6 @@ def _deepest(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """What *error* says, without Keystone's number of the request: that is another one each time."""
+    lines = _REQUEST_ID.sub("", str(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

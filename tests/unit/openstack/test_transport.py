@@ -1,5 +1,6 @@
 """What a service's answer means: a refusal is an error named after the next step, JSON of another form a sentence."""
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keystoneauth1.exceptions import Unauthorized
 
 from usb_provider.exception import AccessRefused, Incompatible, Unavailable, UsbProviderError
 from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Transport
@@ -139,3 +141,20 @@ def test_json_of_another_form_is_a_sentence_and_no_traceback(body: Any) -> None:
             transport().read(Answer(200, json.dumps(body)), read)
         except Unavailable as error:
             assert str(error).startswith("http://cloud.test/v1/things answers with ")
+
+
+def test_two_failures_for_one_cause_are_one_sentence_though_keystone_numbers_its_answers() -> None:
+    """What is said once is told by its text, and Keystone's own number of a request is another each time."""
+
+    def refuse(*args: Any, **how: Any) -> None:
+        raise Unauthorized("The request you have made requires authentication.", request_id=f"req-{next(numbers)}")
+
+    numbers = itertools.count()
+    refusing = Transport(SimpleNamespace(request=refuse), PLACEMENT, CONFIGURED)
+    texts = set()
+    for _ in range(2):
+        with pytest.raises(AccessRefused) as refused:
+            refusing.send("GET", "/")
+        texts.add(str(refused.value))
+    assert len(texts) == 1
+    assert "requires authentication. (HTTP 401))" in texts.pop()
