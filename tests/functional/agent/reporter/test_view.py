@@ -1,5 +1,8 @@
 """What the binding loop reads of the reporting loop: the published tree, with every device as it is now."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.fixtures.placement import CUT
@@ -99,6 +102,30 @@ def test_what_was_written_is_seen_though_another_device_is_refused(host, reporte
     host.plug(yubikey("Y2", "2"), yubikey("Y3", "3"))
     assert [note.blocks for note in host.run().notes] == [True]
     assert uuid_of("1050:0407:Y3", ROOT_UUID) in reporter.view().tree.providers
+
+
+def test_other_threads_see_one_consistent_state_while_passes_are_made(host, reporter):
+    """A device that is plugged in all the time has its provider in each view."""
+    over = threading.Event()
+
+    def look():
+        seen = set()
+        while True:
+            view = reporter.view()
+            seen |= {each.provider_uuid in view.tree.providers for each in view.devices if each.device == yubikey()}
+            reporter.doubt([KEY_UUID])
+            if over.is_set():
+                return seen
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(look) for _ in range(2)]
+        try:
+            for number in range(2, 8):
+                host.plug(yubikey(f"Y{number}", str(number)))
+                host.run()
+        finally:
+            over.set()
+    assert [future.result() for future in futures] == [{True}, {True}]
 
 
 # Doubt
