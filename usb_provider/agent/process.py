@@ -267,11 +267,14 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """One reporting pass, after the configuration was read again where that is wanted."""
         if self._hang_up.is_set():
             self._read_again()
-        done = self._reporter.run()
-        view = self._reporter.view()
-        if view is not self._viewed:
-            self._viewed = view
-            self._bind_loop.look(urgent=True)
+        try:
+            done = self._reporter.run()
+        finally:
+            # A pass that failed may have seen and written something, too.
+            view = self._reporter.view()
+            if view is not self._viewed:
+                self._viewed = view
+                self._bind_loop.look(urgent=True)
         self._report_notices.replace(done.notes)
         self._meter.counted(census(done.tree, done.devices))
         self._last, self._last_at, self._failure = done, time.time(), None

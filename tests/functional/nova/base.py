@@ -29,6 +29,8 @@ os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")  # read when 
 
 import sqlalchemy.exc
 from nova import monkey_patch
+from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import exc_filters
 from oslo_utils.fixture import uuidsentinel
 from placement import deploy
 
@@ -48,6 +50,17 @@ with mock.patch.object(monkey_patch, "poison_eventlet", poison):
     # Nova's functional tests come first: with their import they choose threads.
     from nova import context, objects
 log.level, log.handlers[:] = before
+
+
+@exc_filters.filters("sqlite", sqlalchemy.exc.OperationalError, r"^.*database is locked.*$")
+def _is_a_deadlock(error: Exception, *about: object) -> None:
+    """Say of SQLite what MySQL says itself, so that Nova tries again, as it does there.
+
+    Two of Nova's threads that each read and then write in one transaction are a deadlock to SQLite, which fails one of
+    them at once (https://sqlite.org/lang_transaction.html). The word for it is of MySQL and PostgreSQL only.
+    """
+    raise db_exception.DBDeadlock(error)
+
 
 KEY_SPEC = {"vendor_id": "1050", "resource_class": "CUSTOM_USB_KEY"}
 
