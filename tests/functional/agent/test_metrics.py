@@ -5,6 +5,7 @@ import gzip
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -400,28 +401,24 @@ def test_the_page_on_metrics_names_each_of_ours_and_no_other(meter: PrometheusMe
     assert [why.name.lower() for why in Why if f"`{why.name.lower()}`" not in page] == []
 
 
+def promtool(*words: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    return subprocess.run(["promtool", *words], capture_output=True, text=True, check=False, **how)
+
+
 @pytest.mark.parametrize(
     "words", [("check", "rules", "usb-provider.rules.yml"), ("test", "rules", "usb-provider.rules.test.yml")]
 )
 def test_promtool_is_content_with_the_rules(words: tuple[str, ...]) -> None:
-    try:
-        done = subprocess.run(
-            ["promtool", *words], cwd=ROOT / "conf/prometheus", capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    done = promtool(*words, cwd=ROOT / "conf/prometheus")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_promtool_is_content_with_what_the_agent_says(meter: PrometheusMeter, address: str) -> None:
     meter.requested("GET", "200")
     meter.counted({("CUSTOM_USB_KEY", DeviceState.FREE): 1})
-    try:
-        done = subprocess.run(
-            ["promtool", "check", "metrics"], input=read(address), capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    done = promtool("check", "metrics", input=read(address))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

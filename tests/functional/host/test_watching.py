@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,18 +69,19 @@ def settled(bell: Bell) -> None:
 
 @contextlib.contextmanager
 def overrun_socket() -> Iterator[tuple[socket.socket, Callable[[], None]]]:
-    """A netlink socket that has lost messages, since it was not read (error ENOBUFS), and what sends one more."""
-    usersock, group = 2, 1
-    with (
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, usersock) as slow,
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, usersock) as sender,
-    ):
+    """A netlink socket that has lost messages, since it was not read (error ENOBUFS), and what sends one more.
+
+    The messages are the kernel's answers to "what is interface 1", which every user may ask.
+    """
+    route, get_link, is_request = 0, 18, 1
+    question = struct.pack("=IHHII BxHiII", 32, get_link, is_request, 0, 0, socket.AF_UNSPEC, 0, 1, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, route) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        slow.bind((0, group))
+        slow.bind((0, 0))
 
         def send() -> None:
             with contextlib.suppress(OSError):
-                sender.sendto(bytes(1000), (0, group))
+                slow.sendto(question, (0, 0))
 
         for _ in range(100):
             send()
