@@ -4,4 +4,4 @@ project = "usb-provider"
 extensions = ["oslo_config.sphinxext"]
 root_doc = "usb-provider.conf"
 man_pages = [(root_doc, root_doc, "configuration of usb-provider", [], 5)]
-today = " "  # or each run would write another page
+today = " "  # otherwise each run would write another page

@@ -15,7 +15,7 @@ Leave it unset where the agent can read ``compute_id_file``: nova keeps the same
 Possible values:
 
 * A UUID, such as ``4e8e5957-649f-477b-9e5b-f1f75b21c03c``.
-* Unset: ``compute_id_file`` is read, then ``root_provider_name`` is looked up.
+* Unset: the agent reads ``compute_id_file``, then looks up ``root_provider_name``.
 """,
     ),
     cfg.StrOpt(
@@ -26,7 +26,7 @@ Name of nova's compute node resource provider, for hosts where no UUID is known.
 Possible values:
 
 * The hypervisor hostname that ``openstack hypervisor list`` shows, such as ``compute1.example.org``.
-* Unset: this host's name is looked up as libvirt would give it, then its short name.
+* Unset: the agent looks up this host's name as libvirt gives it to nova, then its short name.
 """,
     ),
     cfg.StrOpt(
@@ -35,7 +35,7 @@ Possible values:
         help="""
 File in which nova-compute keeps its node's UUID, ``<state_path>/compute_id`` of nova.conf.
 
-It is read again at every pass, and a file that is not there is no mistake.
+The agent reads it again at every pass. A missing file is no mistake.
 
 Possible values:
 
@@ -48,9 +48,9 @@ Possible values:
         min=1,
         mutable=True,
         help="""
-Seconds after which everything is compared again though nothing seems to have changed.
+Seconds after which the agent compares everything again, though nothing seems to have changed.
 
-Such a pass costs one request to Placement when nothing has.
+Such a pass costs one request to Placement when nothing has changed.
 
 Possible values:
 
@@ -64,7 +64,8 @@ Possible values:
         max=10.0,
         mutable=True,
         help="""
-Seconds of quiet after a udev event before the agent acts on it, so that a hub with twenty devices is one pass.
+Seconds without a further udev event for which the agent waits before it acts on an event, so that a hub with twenty
+devices costs one pass.
 
 Possible values:
 
@@ -77,7 +78,7 @@ Possible values:
         min=0,
         mutable=True,
         help="""
-Seconds after which the provider of a device that is unplugged, and that no instance holds, is deleted.
+Seconds after which the agent deletes the provider of a device that is unplugged and that no consumer holds.
 
 Nova-compute caches its providers and fails its periodic update of the host when a cached one is deleted, until it
 reads them anew (``[compute]resource_provider_association_refresh``, 300 seconds by default). Without an inventory an
@@ -93,8 +94,8 @@ Possible values:
         "state_dir",
         default="/var/lib/usb-provider",
         help="""
-Directory for the agent's own state: the names of traits that device_spec rules have given, and which device was last
-seen where. Devices are reported even where it cannot be read or written.
+Directory for the agent's own state, two small files: the names of traits that device_spec rules have given, and which
+device the agent last saw in which port. If the agent cannot read or write it, it reports devices all the same.
 
 Possible values:
 

@@ -23,7 +23,7 @@ Possible values:
         min=0.5,
         max=30.0,
         help="""
-Seconds that a hook call may take in all. Each one delays the start of a guest by that much at most.
+Seconds that one call of the hook may take. It delays the start of a guest by that time at most.
 
 Possible values:
 
@@ -44,12 +44,12 @@ Possible values:
     cfg.StrOpt(
         "socket_group",
         help="""
-Group of the socket, whose mode is 0660. Its members may ask on it, too, whether it is their primary group or not.
+Group of the socket, whose mode is 0660. Its members may also ask, whether it is their primary group or not.
 
 Possible values:
 
 * The name of a group, such as ``libvirt``.
-* Unset: the socket has the agent's group, whose members are not answered.
+* Unset: the socket has the agent's group, and the agent does not answer its members.
 """,
     ),
 ]

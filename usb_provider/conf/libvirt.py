@@ -9,7 +9,7 @@ opts = [
         "enabled",
         default=True,
         help="""
-Attach devices to the guests that hold them. Without it the agent only reports devices, and attaches none.
+Attach devices to the guests that hold them. If it is false, the agent only reports devices, and attaches none.
 
 Possible values:
 
@@ -32,8 +32,8 @@ Possible values:
         default=40,
         min=1,
         help="""
-Seconds after which an operation on one guest no longer holds up others. libvirt itself gives up after 31 seconds
-where a migration holds the guest.
+Seconds after which an operation on one guest no longer delays the others. libvirt itself gives up after 31 seconds
+while a migration locks the guest.
 
 Possible values:
 

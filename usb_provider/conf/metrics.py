@@ -10,7 +10,7 @@ opts: list[cfg.Opt] = [
         default=[],
         help="""
 Addresses on which the agent answers Prometheus, at ``/metrics``. There is no password and no TLS, so choose addresses
-that only the monitoring reaches. Needs the extra ``usb-provider[metrics]``.
+that only the monitoring can reach. Needs the extra ``usb-provider[metrics]``.
 
 Possible values:
 

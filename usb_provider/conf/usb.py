@@ -12,11 +12,11 @@ opts = [
         default=[],
         mutable=True,
         help="""
-A rule that offers USB devices to instances, or keeps them back. Repeat the option for further rules; the first one
-that matches a device decides. Without any rule nothing is offered.
+A rule that offers USB devices to instances, or leaves them out. Repeat the option for further rules; the first one
+that matches a device decides. Without any rule the agent offers nothing.
 
-Never offered, whatever the rules say: hubs, a disk that is mounted, swapped on or part of a volume group or array, a
-network adapter that carries the default route or belongs to a bridge, and the console's keyboard.
+Never offered, whatever the rules say: hubs, a disk that is mounted, is swap space or is part of a volume group or
+array, a network adapter that carries the default route or belongs to a bridge, and the console's keyboard.
 
 Possible values:
 
@@ -27,7 +27,7 @@ Possible values:
   * ``port``: ports from the root hub down, such as ``2.4``; a glob, ``2.*``.
   * ``class``: the class of the device or of one of its interfaces, by name or number: ``hid``, ``mass-storage``,
     ``0b``.
-  * ``product``, ``manufacturer``: the device's own words; a glob, ``*Key*``.
+  * ``product``, ``manufacturer``: texts that the device gives; a glob, ``*Key*``.
   * ``speed``: ``low``, ``full``, ``high``, ``super`` or ``super-plus``.
   * ``controller``: PCI address of the host controller, such as ``0000:00:14.0``.
 
@@ -38,9 +38,9 @@ Possible values:
   * ``traits``: a list of further traits.
   * ``identity``: ``auto`` (the default: by serial number where that tells devices apart, else by port), ``serial``
     or ``port``.
-  * ``live_migratable``: ``false`` where no other device can stand in for this one, such as a licence dongle made out
-    to a name or a disk with data: a guest that has it is not migrated live.
-  * ``exclude``: ``true`` keeps the device back.
+  * ``live_migratable``: ``false`` where no other device can stand in for this one, such as a licence dongle with
+    a personal licence or a disk with data: the agent refuses live migrations of a guest that has it.
+  * ``exclude``: ``true`` leaves the device out.
 
   A ``$`` must be written ``$$``.
 
@@ -55,12 +55,12 @@ For example::
         default=sorted(JUNK_SERIALS),
         mutable=True,
         help="""
-Serial numbers that makers leave in as placeholders, so that they tell no two devices apart. A device that has one of
-these is told apart by its port. Zeros alone, and one character four times or more, always count as one.
+Serial numbers that are placeholders of the maker, so that many devices have the same. The agent tells a device with
+such a number from others by its port. Zeros alone, and one character four times or more, always count as placeholders.
 
 Possible values:
 
-* A list separated by commas; case does not matter. What is set here replaces the default.
+* A list separated by commas; case does not matter. Your list replaces the default.
 """,
     ),
     cfg.BoolOpt(
@@ -70,7 +70,7 @@ Possible values:
         help="""
 Report each device's serial number as a trait, ``CUSTOM_USB_SERIAL_…``, so that a flavor can ask for one device.
 
-Traits are visible to every user of Placement and are never deleted from the cloud by the agent.
+Every user of Placement can see traits, and the agent never deletes a trait from the cloud.
 
 Possible values:
 
