@@ -18,10 +18,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import sdnotify
 import tenacity
+from oslo_config import cfg
 from oslo_service import service
 
 from usb_provider.agent.admission import Admission
@@ -355,7 +356,7 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
-def launch(conf: Any, agent: Agent) -> int:
+def launch(conf: cfg.ConfigOpts, agent: Agent) -> int:
     """Run *agent* in this process until a signal ends it.
 
     The caller must have chosen oslo.service's threading backend before this module was imported.

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from typing import Any
 
 from oslo_config import cfg
 
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def device_json(each: Assessment) -> dict[str, Any]:
+def device_json(each: Assessment) -> dict[str, object]:
     """One device as ``devices --json`` prints it."""
     device = each.device
     return {

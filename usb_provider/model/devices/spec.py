@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import os_traits
 
@@ -184,10 +184,10 @@ class _Reader:
             self.wrong(f"exclude leaves the device out, so there is no use for {useless}; drop one or the other.")
         return None if self.problems else spec
 
-    def _entries(self) -> dict[str, Any] | None:
+    def _entries(self) -> dict[str, object] | None:
         repeated: list[str] = []
 
-        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
             entries = dict(pairs)
             if len(entries) != len(pairs):
                 names = [key for key, _ in pairs]
@@ -208,7 +208,7 @@ class _Reader:
             self.wrong(f"the key {_quoted(key)} is there twice; keep one.")
         return value
 
-    def _text(self, entries: dict[str, Any], key: str) -> str | None:
+    def _text(self, entries: dict[str, object], key: str) -> str | None:
         value = entries.get(key)
         if key not in entries:
             return None
@@ -217,7 +217,7 @@ class _Reader:
             return None
         return value
 
-    def _usb_id(self, entries: dict[str, Any], key: str) -> str | None:
+    def _usb_id(self, entries: dict[str, object], key: str) -> str | None:
         if key not in entries:
             return None
         value = entries[key]
@@ -229,7 +229,7 @@ class _Reader:
             return None
         return value.lower()
 
-    def _usb_class(self, entries: dict[str, Any]) -> str | None:
+    def _usb_class(self, entries: dict[str, object]) -> str | None:
         value = self._text(entries, "class")
         if value is None:
             return None
@@ -239,18 +239,19 @@ class _Reader:
             self.wrong(f"class: {error}")
             return None
 
-    def _choice(self, entries: dict[str, Any], key: str, kind: type[_Kind]) -> _Kind | None:
+    def _choice(self, entries: dict[str, object], key: str, kind: type[_Kind]) -> _Kind | None:
         if key not in entries:
             return None
         value = entries[key]
-        # A speed that nobody knows is no fact to match by.
+        # A rule cannot match devices by a speed that is not known.
         choices = [choice for choice in kind if choice is not Speed.UNKNOWN]
-        if value in choices:
-            return kind(value)
+        chosen = next((choice for choice in choices if choice == value), None)
+        if chosen is not None:
+            return chosen
         self.wrong(f"{key} must be one of {', '.join(choices)}, not {_quoted(value)}.")
         return None
 
-    def _resource_class(self, entries: dict[str, Any]) -> str | None:
+    def _resource_class(self, entries: dict[str, object]) -> str | None:
         value = self._text(entries, "resource_class")
         if value is None:
             return None
@@ -260,14 +261,14 @@ class _Reader:
             self.wrong(f"resource_class: {error}")
             return None
 
-    def _traits(self, entries: dict[str, Any]) -> frozenset[str]:
+    def _traits(self, entries: dict[str, object]) -> frozenset[str]:
         value = entries.get("traits", [])
         if not isinstance(value, list):
             self.wrong(f'traits must be a list of strings, such as ["CUSTOM_SITE_A"], not {_quoted(value)}.')
             return frozenset()
         return frozenset(name for name in (self._trait(entry) for entry in value) if name is not None)
 
-    def _trait(self, value: Any) -> str | None:
+    def _trait(self, value: object) -> str | None:
         if not isinstance(value, str):
             self.wrong(f"traits must be a list of strings, but one is {_quoted(value)}.")
             return None
@@ -286,7 +287,7 @@ class _Reader:
             return None
         return name
 
-    def _flag(self, entries: dict[str, Any], key: str, *, default: bool) -> bool:
+    def _flag(self, entries: dict[str, object], key: str, *, default: bool) -> bool:
         value = entries.get(key, default)
         if not isinstance(value, bool):
             self.wrong(f"{key} must be true or false, not {_quoted(value)}.")
@@ -298,7 +299,7 @@ def _standard_traits() -> frozenset[str]:
     return frozenset(os_traits.get_traits())
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     try:
         return printable(json.dumps(value), 40)
     except RecursionError:
