@@ -1,7 +1,7 @@
 """Every error that one part of the project raises for another, each named after the caller's next step.
 
-A message is one sentence for an operator: what is wrong, where, and what to do. Nothing here performs I/O, and
-nothing here is raised to mean "false" or "none".
+A message is one sentence for an operator: what is wrong, where, and what to do. Nothing here performs I/O, and no error
+here means "false" or "none".
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ class ConfigError(UsbProviderError):
 
 
 class UnknownArgument(UsbProviderError):
-    """What the caller named does not exist, or is not what it was named for; the caller should name another."""
+    """A name that the caller gave does not exist, or names something else; the caller should name another."""
 
 
 class Unavailable(UsbProviderError):
-    """A neighbour does not answer, or answers that it cannot now; the caller should back off and try again."""
+    """A neighbouring service does not answer, or cannot do it now; the caller should back off and try again."""
 
 
 class AccessRefused(Unavailable):
-    """A neighbour does not accept our credentials or role.
+    """A neighbouring service does not accept our credentials or role.
 
     An operator has to act, but may do so while we run: the caller should say so and try again with backoff.
 
-    :ivar lacks_role: the neighbour knows who we are, and our role does not do.
+    :ivar lacks_role: the service accepts our credentials, but our role is not enough.
     """
 
     def __init__(self, message: str, *, lacks_role: bool = False) -> None:
@@ -48,13 +48,13 @@ class RootMissing(Unavailable):
 
 
 class Incompatible(UsbProviderError):
-    """The neighbour answers in a way that trying again cannot mend, such as a microversion that it lacks."""
+    """The service lacks something, such as a microversion, so that trying again cannot help."""
 
 
 class PlacementConflict(UsbProviderError):
-    """A write was refused because of what Placement holds; *code* is Placement's own error code.
+    """Placement refused a write because of its current data; *code* is Placement's own error code.
 
-    :ivar provider_uuid: the provider that was to be written.
+    :ivar provider_uuid: the provider that the write was for.
     :ivar code: such as ``placement.concurrent_update``; empty when the answer carried none.
     """
 
@@ -73,16 +73,16 @@ class InUse(PlacementConflict):
 
 
 class NameTaken(PlacementConflict):
-    """Another provider in the cloud has this name; if that is still so after another look, tell the operator."""
+    """Another provider in the cloud has this name; if it still has after another look, tell the operator."""
 
 
 class UnknownName(PlacementConflict):
-    """A trait or resource class was deleted under us; the caller should forget the names it knows and plan again."""
+    """A trait or resource class no longer exists; the caller should forget the names it knows and plan again."""
 
 
 class AttachRefused(UsbProviderError):
-    """libvirt does not attach or detach; the caller should report it and try again with backoff."""
+    """libvirt did not attach or detach the device; the caller should report it and try again with backoff."""
 
 
 class DeviceGone(UsbProviderError):
-    """The guest or the device went away meanwhile; the caller should look again."""
+    """The guest has ended or the device was unplugged meanwhile; the caller should look again."""

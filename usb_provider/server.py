@@ -1,6 +1,6 @@
 """A socket server that answers few peers at a time, each in a thread of its own; the others wait for their turn.
 
-What is answered to whom is virt/listener.py's for libvirt's hook, and agent/metrics.py's for Prometheus.
+virt/listener.py answers libvirt's hook with it, and agent/metrics.py answers Prometheus.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ class _Peer:
 
 
 class BoundedThreadingMixIn(socketserver.BaseServer):
-    """To be mixed into a server, before its class. Ending waits for no peer.
+    """A mixin to put before a server's class. Ending waits for no peer.
 
     :cvar at_once: how many peers are answered at a time.
-    :cvar most_waiting: how many more may wait; further ones are turned away at once.
-    :cvar seconds: how long a peer may take in all, the wait for its turn included. Then its connection is cut.
-    :cvar turn_seconds: how long its turn may take. Then its connection is cut, whatever it still says or reads.
+    :cvar most_waiting: how many more may wait; the server closes further connections at once.
+    :cvar seconds: how long a peer may take in all, including the wait for its turn. Then its connection is cut.
+    :cvar turn_seconds: how long its turn may take. Then its connection is cut, even if it still sends or reads.
     """
 
     at_once: int
@@ -48,12 +48,12 @@ class BoundedThreadingMixIn(socketserver.BaseServer):
         """A peer's time is over before its turn came; it gets nothing."""
 
     def deadline(self, request: socket.socket) -> float:
-        """Until when the peer of *request*, whose turn it is, has time, by time.monotonic()."""
+        """The time, by time.monotonic(), at which the turn of *request*'s peer ends."""
         with self._lock:
             return self._served[request].deadline
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Have the peer answered when its turn comes."""
+        """Queue the peer, to be answered when its turn comes."""
         assert isinstance(request, socket.socket)
         peer = _Peer(request, client_address, time.monotonic() + self.seconds)
         with self._lock:
@@ -84,7 +84,7 @@ class BoundedThreadingMixIn(socketserver.BaseServer):
         self._start_threads()
 
     def server_close(self) -> None:
-        """Listen no more, and give up who waits."""
+        """Stop listening, and close the connections of the peers that wait."""
         super().server_close()
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
@@ -92,7 +92,7 @@ class BoundedThreadingMixIn(socketserver.BaseServer):
             self.shutdown_request(peer.request)
 
     def _start_threads(self) -> None:
-        """Start a thread for a peer that waits, if one may be started; if it cannot be, another time it may."""
+        """Start a thread for a waiting peer if fewer than the limit run; if that fails, a later call tries again."""
         with self._lock:
             if not self._waiting or self._threads >= self.at_once:
                 return

@@ -117,7 +117,7 @@ def test_with_no_agent_at_the_destination_the_guest_stays_where_it_is(pair: Pair
     here, there = one_stick_each(pair)
     pair.destination.agent.stop()
     migration = pair.claim_move("vm", [here], [there])
-    assert "the guest has USB devices that must be attached anew, and the agent did not answer" in pair.refused("vm")
+    assert "the guest has USB devices that must be attached again, but the agent did not answer" in pair.refused("vm")
     pair.revert_claim("vm", migration, [here])
     pair.source.comes_to_have("vm", "HERE-1")
 

@@ -75,7 +75,7 @@ def test_a_start_while_placement_is_down_is_refused_only_when_it_needs_placement
         started = time.monotonic()
         said = cloud.refused("vm")
         assert time.monotonic() - started < 30
-        assert "Placement cannot be asked what this instance holds" in said
+        assert "The agent cannot ask Placement what this instance holds" in said
         cloud.boot("bystander", extra_specs={})
     cloud.vm.ssh("sleep 2")
     domains.start(cloud.vm, "vm")
@@ -88,7 +88,7 @@ def test_without_the_agent_only_a_guest_that_asks_for_usb_is_refused(cloud: Clou
     cloud.agent.stop()
     started = time.monotonic()
     said = cloud.refused("vm", extra_specs=ASKS)
-    assert "the flavor asks for a USB device, and the agent did not answer" in said
+    assert "the flavor asks for a USB device, but the agent did not answer" in said
     cloud.boot("bystander", extra_specs={"hw:usb_model": "qemu-xhci"})
     assert time.monotonic() - started < 60
     cloud.agent.start()

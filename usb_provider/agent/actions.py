@@ -1,7 +1,6 @@
-"""Carries out what is to be done to one guest: attach, see that it was the right device, detach, and say so.
+"""Carries out actions on one guest: attach, check that it was the right device, detach, and record it.
 
-What is to be done is decided by the binder, in another thread; what became of it is told to it as a value. Nothing is
-tried again here.
+The binder decides the actions, in another thread, and gets each result as a value. Nothing is tried again here.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ class GuestDoor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one action: all is well, or the *error* with which it failed."""
+    """The result of one action: success, or the *error* with which it failed."""
 
     action: GuestAction
     error: Exception | None = None
@@ -40,8 +39,8 @@ class ActionRunner:
     """Attaches and detaches. Safe in several threads, one for each guest.
 
     :param device_of: the device of a provider as it is now, None where it is not plugged in.
-    :param seconds_since_start: how long ago a guest was started, None where that is not why it gets a device.
-    :param detach_timeout: seconds that a guest has to let go of a device.
+    :param seconds_since_start: how long ago a guest was started, None when its start is not why it gets a device.
+    :param detach_timeout: seconds that a guest has to release a device.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class ActionRunner:
                 else:
                     self._attach(action)
             except Exception as error:
-                # An unexpected one as well: the binder, which reads this, is the only one to say it.
+                # Unexpected errors too: only the binder, which reads the result, logs them.
                 done(Done(action, error))
                 return
             done(Done(action))
@@ -112,7 +111,7 @@ class ActionRunner:
             self._take_back(action)
 
     def _take_back(self, action: Attach) -> None:
-        """Detach at once what may be another device: it may have taken the number between the look and the attach.
+        """Detach at once what may be another device: one may have got the number between the look and the attach.
 
         :raises DeviceGone: always, when it is detached.
         """
@@ -123,8 +122,8 @@ class ActionRunner:
                 guest_uuid=action.guest_uuid,
                 guest=action.guest_name,
                 provider_uuid=action.provider_uuid,
-                reason="the device was plugged in anew while it was being attached",
+                reason="the device was plugged in again while the agent attached it",
             )
         )
         self._meter.detached(Why.MOVED)
-        raise DeviceGone(f"{action.provider_name} was plugged in anew while it was being attached.")
+        raise DeviceGone(f"{action.provider_name} was plugged in again while the agent attached it.")

@@ -1,7 +1,7 @@
 """The answers to libvirt's hook: whether a guest may start, arrive or be restored, and with which XML.
 
-The reasons are model/binding's to find; this module asks Placement what the guest holds, in time for the hook, and says
-a refusal once in the log. It attaches nothing. :meth:`Admission.answer` may be called from any thread, while the
+model/binding finds the reasons; this module asks Placement what the guest holds, in time for the hook, and logs each
+refusal once. It attaches nothing. :meth:`Admission.answer` may be called from any thread, while the
 binder's own pass waits for libvirt.
 """
 
@@ -44,12 +44,12 @@ _NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host
 class Admission:
     """Answers the hook.
 
-    :param guests: the guests as libvirt last told of them, without asking it: it waits for this very answer.
+    :param guests: the guests as the last read of libvirt shows them; libvirt waits for this answer, so ask it nothing.
     :param view: the tree as last read, with the devices as they are now; None while Placement was never read.
     :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
-    :param traits: the traits of any provider, one of another host too.
-    :param started: is told the UUID of a guest that is starting.
-    :param askers: for what an answer wants to know of Placement.
+    :param traits: the traits of any provider, also of another host's.
+    :param started: gets the UUID of a guest that is starting.
+    :param askers: runs the requests to Placement that an answer needs.
     :param seconds: how long Placement may take for one answer.
     """
 
@@ -84,7 +84,7 @@ class Admission:
         return self._called_at
 
     def refused(self) -> Mapping[str, RefusedStart]:
-        """What was refused in the last day and has not been allowed since, by guest."""
+        """Starts that were refused in the last day and have not been allowed since, by guest."""
         oldest = time.time() - _REFUSAL_SECONDS
         with self._lock:
             self._refused = {uuid: each for uuid, each in self._refused.items() if each.since > oldest}
@@ -92,7 +92,7 @@ class Admission:
             return dict(self._refused)
 
     def answer(self, call: HookCall) -> Answer:
-        """What the hook is told."""
+        """The answer for the hook."""
         self._called_at = time.time()
         try:
             match call.operation:
@@ -110,16 +110,18 @@ class Admission:
 
     def _not_understood(self, call: HookCall, error: UnreadableDomain) -> Answer:
         if call.operation is Operation.STARTED:  # too late to refuse
-            LOG.debug("The start of guest %s is not understood: %s", printable(call.guest, 200), error)
+            LOG.debug(
+                "The agent cannot read the XML of guest %s, which is starting: %s", printable(call.guest, 200), error
+            )
             return Allowed()
-        reason = f"the domain is not understood: {error}"
+        reason = f"the agent cannot read the domain: {error}"
         LOG.warning("The %s of guest %s is refused: %s", _WHAT[call.operation], printable(call.guest, 200), reason)
         record(AuditLine(event="refuse", guest=call.guest, reason=reason))
         self._meter.refused(Obstacle.UNREADABLE)
         return Refused(reason)
 
     def _prepare(self, guest: Guest) -> Answer:
-        """Whether *guest* may start: everything that it holds on this host must be there for it."""
+        """Whether *guest* may start: it must be able to get every device that it holds on this host."""
         try:
             (held,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
@@ -142,7 +144,7 @@ class Admission:
         return Allowed()
 
     def _arrive(self, guest: Guest) -> Refused | None:
-        """A refusal, if *guest* may not be handed over live; None if it may. Its start here is checked later."""
+        """A refusal, if *guest* may not be migrated live to this host, else None. Its start here is checked later."""
         brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
         if not brings and not guest.asks_for:
             return None
@@ -168,14 +170,14 @@ class Admission:
             return ()
 
     def _asked(self, *questions: Callable[[], Collection[str]]) -> list[Collection[str]]:
-        """The answers of Placement, asked side by side: a hook waits, so they come, or fail, before it gives up.
+        """Placement's answers to parallel requests; they come, or fail, before the waiting hook gives up.
 
-        :raises Unavailable: when one takes too long; it is left to end by itself.
+        :raises Unavailable: when one takes too long; that request ends by itself.
         """
         futures = [self._askers.submit(question) for question in questions]
         if wait(futures, timeout=self._seconds).not_done:
             raise Unavailable(
-                f"Placement has not answered within {self._seconds:.1f} s; see that it is not overloaded."
+                f"Placement has not answered within {self._seconds:.1f} s; check whether it is overloaded."
             )
         return [future.result() for future in futures]
 
@@ -186,7 +188,7 @@ class Admission:
             before = self._said.get(guest.uuid)
             self._said[guest.uuid] = said
             self._refused[guest.uuid] = RefusedStart(reason, time.time())
-        # The user who starts the guest again and again sees the reason each time; the log has it once.
+        # A user who starts the guest repeatedly sees the reason each time; the log has it once.
         LOG.log(logging.WARNING if before != said else logging.DEBUG, "%s", said)
         record(AuditLine(event="refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason))
         self._meter.refused(why[0].obstacle)
@@ -198,7 +200,7 @@ class Admission:
 
 
 def _cannot_be_asked(error: UsbProviderError) -> Refusal:
-    return Refusal(Obstacle.PLACEMENT, f"Placement cannot be asked what this instance holds: {error}")
+    return Refusal(Obstacle.PLACEMENT, f"The agent cannot ask Placement what this instance holds: {error}")
 
 
 def _rewritten(text: str) -> Answer:

@@ -1,6 +1,6 @@
 """The audit trail: which device came, went, was attached, detached or refused, one line of JSON each, as values.
 
-What happened is decided by the caller; this module only says it, on the logger ``usb_provider.audit``.
+The caller says what happened; this module only writes it, to the logger ``usb_provider.audit``.
 """
 
 import json
@@ -16,7 +16,7 @@ AUDIT = logging.getLogger("usb_provider.audit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditLine:
-    """One event and what it was about; what is None is left out of the line.
+    """One event and the device, guest and host place that it concerns; a field that is None is left out of the line.
 
     ``event`` is attach, detach, plug, replug, unplug or refuse. ``seconds`` is the time from the guest's start to the
     attach. ``bus`` and ``device`` are the kernel's numbers.
@@ -54,14 +54,14 @@ def plug_changes(
     held: Sequence[Holding],
     guests: Mapping[str, str],
 ) -> tuple[tuple[AuditLine, ...], Plugged]:
-    """What hands did since the last look, and what to compare the next look with.
+    """What people plugged and unplugged since the last look, and what to compare the next look with.
 
-    :param before: what the last look gave, None at the first look, which cannot tell what was done before it.
+    :param before: the result of the last look; None at the first look, which cannot tell what happened before it.
     :param devices: the devices that are plugged in, by provider.
     :param held: every provider of ours.
     :param guests: names of running guests, by UUID.
     """
-    # A device without a provider may get one later, by a rule or because an operator had deleted it: no hand did that.
+    # A device without a provider may get one later, by a rule or after an operator deleted it: that is no plug event.
     stayed = {
         uuid: device for uuid, device in devices.items() if before is None or _is_where_it_was(before.get(uuid), device)
     }

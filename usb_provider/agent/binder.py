@@ -1,8 +1,7 @@
 """One binding pass: look at guests, allocations and devices, decide, and begin to detach and attach.
 
-What should be is model/binding's to say, when to look is loop.py's, and an operation that takes long is left to
-operations.py, so that no guest keeps another waiting. One thread makes the passes; what became of an operation comes
-back through a queue.
+model/binding says what each guest should have, loop.py when to look, and operations.py runs what takes long, so that no
+guest keeps another waiting. One thread makes the passes; the result of an operation comes back through a queue.
 """
 
 import dataclasses
@@ -46,10 +45,9 @@ class Virt(GuestDoor, Protocol):
 class BindOptions:
     """Times in seconds.
 
-    How long an attach, a detach and a question to Placement may take; how often Placement is asked who holds every
-    attached device, since it does not tell by a generation that an allocation was deleted; the pause after a first
-    failure; and how long a driver of the host's must be on a device that a guest has before the guest's hostdev counts
-    as dead.
+    How long an attach, a detach and a request to Placement may take; how often the agent asks Placement who holds every
+    attached device, since no generation shows that an allocation was deleted; the pause after a first failure; and how
+    long a driver of the host must be on a device that a guest has before the guest's hostdev counts as dead.
     """
 
     attach_timeout: float = 40.0
@@ -75,8 +73,8 @@ class Binder:
 
     One thread makes passes; :attr:`last` and :meth:`started` are safe in any.
 
-    :param operations: where work on guests is begun.
-    :param askers: for questions to Placement, side by side and with an end.
+    :param operations: runs the work on guests.
+    :param askers: runs requests to Placement, in parallel and with a time limit.
     """
 
     def __init__(
@@ -107,16 +105,16 @@ class Binder:
         self.last = BinderPass()
 
     def started(self, guest_uuid: str) -> None:
-        """The guest is starting; how long its devices take is counted from here."""
+        """The guest is starting; the time until it has its devices is counted from here."""
         self._starting.put((guest_uuid, time.monotonic()))
 
     def run(self) -> float | None:
-        """Make one pass; give in how many seconds to look again though nothing changes, None for no need.
+        """Make one pass; give the seconds after which to look again even if nothing changes, or None.
 
         :raises Unavailable: when libvirt does not answer; back off and make another pass.
         """
         for _ in range(_ROUNDS):
-            # Before the look at the guests: what an operation has done is seen for sure in a look that began later.
+            # Before the look at the guests: only a look that began after an operation ended shows for sure what it did.
             under_way = self._operated()
             guests = self._virt.guests()
             self._collect()
@@ -128,7 +126,7 @@ class Binder:
         return self._next_look()
 
     def _round(self, guests: GuestsNow, view: HostView, under_way: frozenset[str]) -> bool:
-        """Decide and begin what is due; whether there may be more to do at once."""
+        """Decide and begin what is due; give whether there may be more to do at once."""
         held = holdings(view)
         names = {each.guest.uuid: each.guest.name for each in guests.running}
         devices = {each.provider_uuid: each.device for each in view.devices if each.provider_uuid is not None}
@@ -145,7 +143,7 @@ class Binder:
             for each in actions
             if each.guest_uuid not in under_way and retries.is_due((each.guest_uuid, each.provider_uuid), now)
         ]
-        # Who holds a device is read again before it is attached, or taken since its guest does not hold it any more.
+        # Who holds a device is read again before the agent attaches it, or detaches it since its guest released it.
         decided = {each.provider_uuid for each in due if isinstance(each, Attach) or each.why is Why.RELEASED}
         attached = {hostdev.provider_uuid or "" for each in guests.running for hostdev in each.guest.ours}
         old, is_corrected = self._claims.confirm(view, self._claims.doubtful(decided, attached))
@@ -156,16 +154,16 @@ class Binder:
         return bool(due) and not self._operations.under_way()
 
     def _operated(self) -> frozenset[str]:
-        """Guests on which an operation is under way; one that takes long is said once."""
+        """Guests on which an operation is under way; one that takes long is logged once."""
         for uuid in self._operations.longer_than(self._options.attach_timeout):
             LOG.warning("An operation on guest %s takes longer than %.0f s.", uuid, self._options.attach_timeout)
         return frozenset(self._operations.under_way())
 
     def _dead(self, guests: GuestsNow, view: HostView, under_way: Collection[str]) -> frozenset[tuple[str, str]]:
-        """Hostdevs that QEMU has let go of though libvirt still shows them.
+        """Hostdevs that QEMU has released although libvirt still shows them.
 
-        Every one that came with a guest from a save file or another host is; else a driver of the host's on the
-        device's interfaces tells it (while QEMU has a device its interfaces have no driver or usbfs), if that lasts.
+        Every hostdev that came with a guest from a save file or another host is one. Another hostdev is one when a
+        driver of the host stays on the device's interfaces: while QEMU has a device, they have no driver or usbfs.
         """
         drivers = {each.provider_uuid: each.device.host_driver for each in view.devices}
         dead: set[Key] = set()
@@ -193,7 +191,7 @@ class Binder:
             try:
                 self._operations.start(uuid, functools.partial(self._runner.run, tuple(actions), self._done.put))
             except RuntimeError as error:
-                self._done.put(Done(actions[0], Unavailable(f"No thread can be started for it ({error}).")))
+                self._done.put(Done(actions[0], Unavailable(f"The agent cannot start a thread for it ({error}).")))
         self._collect()
 
     def _seconds_since_start(self, guest_uuid: str) -> float | None:
@@ -201,7 +199,7 @@ class Binder:
         return None if started is None else round(time.monotonic() - started, 3)
 
     def _collect(self) -> None:
-        """Take note of what has become of the operations that have come forward."""
+        """Take note of the results of the operations that have ended."""
         while not self._starting.empty():
             uuid, when = self._starting.get()
             self._started[uuid] = when
@@ -217,7 +215,7 @@ class Binder:
         failed = self._meter.detach_failed if isinstance(action, Detach) else self._meter.attach_failed
         failed(Outcome.of(error))
         is_bug = not isinstance(error, AttachRefused | DeviceGone | Unavailable)
-        reason = f"{type(error).__name__}, a bug of usb-provider." if is_bug else str(error)
+        reason = f"{type(error).__name__}, a bug in usb-provider." if is_bug else str(error)
         what = "detached from" if isinstance(action, Detach) else "attached to"
         said = f"{action.provider_uuid} cannot be {what} guest {action.guest_name} yet: {reason}"
         before = self._memory.retries.failures.get(key)
@@ -236,7 +234,7 @@ class Binder:
         self._memory = dataclasses.replace(self._memory, retries=retries.without(keys))
 
     def _forget_failures(self, guests: GuestsNow, actions: Sequence[GuestAction]) -> None:
-        """Let go of what has nothing to be tried again for: the guest has ended, or has or holds the device no more."""
+        """Forget failures that need no further attempt: the guest has ended, or no longer has or holds the device."""
         trying = {each.guest_uuid for each in actions} | {each.guest.uuid for each in guests.running if each.busy}
         self._resolve(self._memory.retries.over(trying | set(self._operations.under_way())))
 
@@ -246,7 +244,7 @@ class Binder:
             why = f": {each.reason}" if each.reason else ""
             LOG.debug("Guest %s, %s: %s%s", each.guest_name, each.provider_name, each.state.value, why)
         self._memory = dataclasses.replace(self._memory, standing=standing.now(bindings, time.time()))
-        # How long the first attach takes is worth knowing; a later one has nothing to do with the start.
+        # Only the time of the first attach is of interest; a later one has nothing to do with the start.
         running = {each.guest.uuid for each in guests.running}
         waiting = {each.guest_uuid for each in bindings if each.state is not BindingState.ATTACHED}
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""What guests hold, as Placement says now: the reporter's view, put right where a decision rests on it.
+"""What guests hold, as Placement says now: the reporter's view, corrected where a decision depends on it.
 
 Placement raises no generation when an allocation is deleted, so the reporter's view may be wrong about who holds a
-device until the agent asks. What follows from it is the binder's to decide; nothing is written here.
+device until the agent asks. The binder decides what follows from it; nothing is written here.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ from usb_provider.model.reporting.tree import Allocations, ObservedTree, with_ho
 LOG = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 15.0
-"""How long Placement is not asked again after it has not answered."""
+"""How long the agent waits before it asks Placement again after a request without an answer."""
 
 
 class Claims(Protocol):
-    """What the binder needs of Placement and of the reporter, which shares its view with it."""
+    """What the binder needs of Placement, and of the reporter, which shares its view."""
 
     def view(self) -> HostView | None:
         """The tree as last read, with the devices as they are now; None while Placement was never read."""
@@ -33,17 +33,17 @@ class Claims(Protocol):
         """The provider's generation and who holds it, read now. :raises Conflict: when it is gone."""
 
     def doubt(self, provider_uuids: Collection[str]) -> None:
-        """Who holds these providers has changed without a new generation: they should be read again."""
+        """The consumers of these providers have changed without a new generation: read them again."""
 
     def outdated(self) -> None:
-        """The view is older than what Placement has: a reporting pass should be made at once."""
+        """The view is older than what Placement has: make a reporting pass at once."""
 
 
 class ConfirmedClaims:
     """The view that the binder decides on. One thread may use it.
 
-    :param seconds: how long Placement may take to say who holds what.
-    :param interval: seconds after which it is asked that of everything that is attached, though nothing has changed.
+    :param seconds: how long Placement may take to say who holds the devices.
+    :param interval: seconds after which the agent asks about every attached device, even if nothing has changed.
     """
 
     def __init__(self, claims: Claims, askers: Executor, *, seconds: float, interval: float) -> None:
@@ -58,16 +58,16 @@ class ConfirmedClaims:
         self._away_until = 0.0
 
     def view(self) -> HostView | None:
-        """The tree as last read, put right, with the devices as they are now; None while Placement was never read."""
+        """The tree as last read, corrected, with the devices as they are now; None while Placement was never read."""
         view = self._claims.view()
         if view is None:
             return None
-        if view.tree is not self._tree:  # it was read after what we know better, or is asked about again
+        if view.tree is not self._tree:  # it was read after our correction, or the agent asks about it again
             self._tree, self._corrections = view.tree, {}
         return dataclasses.replace(view, tree=with_holders(view.tree, self._corrections))
 
     def doubtful(self, decided: Collection[str], attached: Collection[str]) -> frozenset[str]:
-        """Providers to ask about: those that something is *decided* for, and now and then all that are *attached*."""
+        """Providers to ask about: those that a decision is about, and from time to time all that are *attached*."""
         now = time.monotonic()
         if now - self._all_asked_at < self._interval:
             return frozenset(decided)
@@ -75,10 +75,10 @@ class ConfirmedClaims:
         return frozenset(decided) | frozenset(attached)
 
     def confirm(self, view: HostView, provider_uuids: Collection[str]) -> tuple[frozenset[str], bool]:
-        """Ask who holds these providers: those of which *view* is too old to decide anything, and whether
+        """Ask who holds these providers. Give those for which *view* is too old to decide anything, and whether
         :meth:`view` gives another answer now.
 
-        Where Placement does not answer, what is known stays true.
+        Where Placement does not answer, what is known stays valid.
         """
         asked = sorted(frozenset(provider_uuids) & view.tree.providers.keys())
         if not asked or time.monotonic() < self._away_until:
@@ -93,7 +93,7 @@ class ConfirmedClaims:
                 self._corrections[uuid] = answer
                 self._claims.doubt([uuid])
                 is_corrected = True
-        if old and self._tree is not self._outdated:  # said once: while passes fail, the tree stays as it is
+        if old and self._tree is not self._outdated:  # once: while passes fail, the tree stays the same
             self._outdated = self._tree
             self._claims.outdated()
         return frozenset(old), is_corrected
@@ -105,12 +105,12 @@ class ConfirmedClaims:
         return next((each.device for each in devices if each.provider_uuid == provider_uuid), None)
 
     def _ask(self, uuids: Sequence[str]) -> "list[_Answer]":
-        """Who holds each of *uuids*, asked side by side: a Conflict when it is gone, None when it is not known."""
+        """Who holds each of *uuids*, asked in parallel: a Conflict when it is gone, None when it is not known."""
         futures = [self._askers.submit(functools.partial(self._claims.holders, uuid)) for uuid in uuids]
         wait(futures, timeout=self._seconds)
         answers = [_answer(future) for future in futures]
         if None in answers:
-            LOG.debug("Placement does not say who holds what; the last look counts.")
+            LOG.debug("Placement does not say which consumers hold the devices; the agent goes by its last look.")
             self._away_until = time.monotonic() + _AWAY_SECONDS
         return answers
 

@@ -1,9 +1,9 @@
 """One loop of the agent: when to make the next pass, and what happens when a pass fails.
 
 The agent runs it twice, for reporting and for binding, each in a thread of its own, and neither waits for the other.
-An event (:meth:`Loop.look`) makes a pass come soon, time makes it come anyway, and a failure makes it come again after
-a pause that grows. The process reads :attr:`Loop.hangs` to tell systemd's watchdog whether the loop still moves. What a
-pass does is its caller's.
+After an event (:meth:`Loop.look`) a pass begins soon, without one after an interval, and after a failure when a pause
+that grows is over. The process reads :attr:`Loop.hangs` to tell systemd's watchdog whether the loop still runs. The
+caller says what a pass does.
 """
 
 import logging
@@ -37,8 +37,8 @@ class Failing:
     """What a loop does about a pass that fails.
 
     *bearable* are the errors after which it tries again, *wait* gives the pause before each further attempt, and
-    *tell* is told of each failed attempt and how many there were. Any other error is a bug: *tell_bug* is told of it,
-    and the loop makes its next pass after :data:`LONGEST_WAIT`.
+    *tell* gets each failed attempt and how many there were. Any other error is a bug: *tell_bug* gets it, and the loop
+    makes its next pass after :data:`LONGEST_WAIT`.
     """
 
     bearable: tuple[type[Exception], ...]
@@ -50,8 +50,8 @@ class Failing:
 class Loop:
     """Makes passes in a thread of its own until it is stopped.
 
-    :param run: makes one pass, and gives the seconds after which another one is due though nothing happens, or None.
-    :param pace: asked anew before each wait, since a reload may change it.
+    :param run: makes one pass, and gives the seconds after which another is due even if nothing happens, or None.
+    :param pace: called before each wait, since a reload may change the pace.
     :param bound: seconds that may go by in a pass without a sign of life before the loop counts as hanging.
     """
 
@@ -82,7 +82,7 @@ class Loop:
         self._thread.start()
 
     def look(self, *, urgent: bool = False) -> None:
-        """Something may have changed: make a pass when it has been quiet for a moment, or at once when *urgent*.
+        """Something may have changed: make a pass when no event has come for a moment, or at once when *urgent*.
 
         Safe in any thread. A pause after a failure ends as well.
         """
@@ -91,7 +91,7 @@ class Loop:
         self._wake.set()
 
     def sign_of_life(self) -> None:
-        """The pass under way has come forward; safe in any thread."""
+        """The pass under way has made progress; safe in any thread."""
         if self._busy_since is not None:
             self._busy_since = time.monotonic()
 
@@ -103,12 +103,12 @@ class Loop:
         return died or (since is not None and time.monotonic() - since > self._bound)
 
     def stop(self) -> None:
-        """Begin to end: no further pass is begun. Returns at once."""
+        """Begin no further pass. Returns at once."""
         self._stopping.set()
         self.look(urgent=True)
 
     def ended(self, seconds: float) -> bool:
-        """Whether it has ended, after waiting for that for *seconds* at most."""
+        """Wait at most *seconds* for its end; give whether it has ended."""
         if self._thread.ident is not None:
             self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -137,7 +137,7 @@ class Loop:
         return interval if again is None else min(again, interval)
 
     def _attempt(self) -> float | None:
-        # First of all: an event that comes from here on ends the next rest.
+        # Cleared before the pass: an event that comes during it ends the next rest.
         self._wake.clear()
         self._urgent.clear()
         began = self._busy_since = time.monotonic()
@@ -157,12 +157,12 @@ class Loop:
             self._failing.tell(error, state.attempt_number)
 
     def _rest(self, seconds: float) -> None:
-        """Until *seconds* are over, or something may have changed and no event has come for a moment."""
+        """Wait until *seconds* are over, or something may have changed and no event has come for a moment."""
         if self._wake.wait(seconds):
             self._settle()
 
     def _settle(self) -> None:
-        """Until no event has come for a moment; a storm of them delays it by ten moments at most."""
+        """Wait until no event has come for a moment; many events delay it by ten moments at most."""
         debounce = self._pace().debounce
         latest = time.monotonic() + 10 * debounce
         while not self._urgent.is_set() and not self._stopping.is_set():

@@ -1,8 +1,8 @@
-"""What the agent's parts tell whoever counts: passes, requests, attaches, detaches, refusals. Counts nothing itself.
+"""The interface by which the agent's modules report passes, requests, attaches, detaches and refusals for the metrics.
 
-The parts call a :class:`Meter`, which by itself does nothing; metrics.py has the one that Prometheus reads. So none of
-them knows how it is counted, and all that is told is numbers and words of closed sets: never a name, a serial number, a
-guest or a sentence.
+The modules call a :class:`Meter`, which does nothing; metrics.py has the one that Prometheus reads. So they do not know
+how events are counted, and they report only numbers and words of closed sets: never a name, a serial number, a guest or
+a sentence.
 """
 
 import enum
@@ -37,7 +37,7 @@ class Outcome(enum.StrEnum):
 
     @classmethod
     def of(cls, error: BaseException) -> "Outcome":
-        """The word for what was raised; BUG for what should not have been."""
+        """The word for an error; BUG for one that is unexpected."""
         return next((word for kind, word in _WORDS if isinstance(error, kind)), cls.BUG)
 
 
@@ -73,7 +73,7 @@ GUEST_FAILURES = (Outcome.REFUSED, Outcome.GONE, Outcome.UNAVAILABLE, Outcome.BU
 
 
 class Meter:
-    """Is told what happens; this one forgets it. Every method is safe in any thread, quick, and never raises."""
+    """Gets each event; this one ignores it. Every method is safe in any thread, quick, and never raises."""
 
     def passed(self, loop: LoopName, outcome: Outcome, seconds: float) -> None:
         """A pass of *loop* has ended after *seconds*, as *outcome* says."""
@@ -85,10 +85,10 @@ class Meter:
         """A request was made to Placement; *status* is HTTP's, or ``none`` when there was no answer."""
 
     def bound(self, states: Mapping[str, int]) -> None:
-        """How many devices of running guests are in each :class:`~usb_provider.model.binding.decision.State`."""
+        """How many devices of running guests are in each :class:`~usb_provider.model.binding.decision.BindingState`."""
 
     def attached(self, seconds: float | None) -> None:
-        """A device was attached, *seconds* after its guest had started where that is why it was attached."""
+        """A device was attached, *seconds* after its guest's start if the start is why it was attached."""
 
     def attach_failed(self, why: Outcome) -> None:
         """A device could not be attached."""
@@ -104,4 +104,4 @@ class Meter:
 
 
 NO_METER = Meter()
-"""For whoever is not counted."""
+"""A meter for callers that have no metrics."""

@@ -1,8 +1,8 @@
-"""The agent's figures for Prometheus: what the meter is told, kept in a registry of our own and served over HTTP.
+"""The agent's metrics for Prometheus: what the meter gets, kept in a registry of our own and served over HTTP.
 
-The only module that imports prometheus_client, and the agent imports it only where [metrics]listen is set. It looks at
-nothing by itself: a scrape reads numbers that are in memory, in a thread of its own, and can neither hold up a pass nor
-end the agent.
+The only module that imports prometheus_client, and the agent imports it only where [metrics]listen is set. It reads
+neither devices nor Placement: a scrape reads numbers that are in memory, in a thread of its own, and can neither delay
+a pass nor end the agent.
 """
 
 import contextlib
@@ -31,19 +31,19 @@ LOG = logging.getLogger(__name__)
 
 Address = tuple[str, int]
 
-# Prometheus gives a scrape up after ten seconds, unless it is told otherwise.
+# Prometheus ends a scrape after ten seconds, unless it is configured otherwise.
 _SCRAPE_SECONDS = 10.0
-# A scrape takes some milliseconds. A peer that says nothing, or a byte now and then, does not keep its turn.
+# A scrape takes some milliseconds. A peer that sends nothing, or a byte from time to time, loses its turn.
 _TURN_SECONDS = 2.0
 _PASS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _ATTACH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40, 60, 120)
 
 
 class PrometheusMeter(Meter):
-    """Keeps what it is told as metrics.
+    """Keeps what it gets as metrics.
 
-    :ivar registry: all of them. Those whose labels are known beforehand are there from the start, at 0: an increase
-        from nothing is none to Prometheus.
+    :ivar registry: all of them. Metrics whose labels are known beforehand exist from the start, at 0: Prometheus sees
+        no increase when a metric appears with a value.
     """
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class PrometheusMeter(Meter):
 
 
 class _Now(Collector):
-    """What is a picture and no count: replaced whole, so that a scrape never sees half of one."""
+    """Values that are no counters: replaced as a whole, so that a scrape never sees only some new ones."""
 
     def __init__(self) -> None:
         self.census: Census = {}
@@ -198,7 +198,7 @@ class Endpoint:
     def __init__(self, addresses: Sequence[Address], registry: CollectorRegistry) -> None:
         """Listen at once.
 
-        :raises ConfigError: when one of them cannot be listened on; then none is.
+        :raises ConfigError: when it cannot listen on one of them; then it listens on none.
         """
         handler = type("_BoundHandler", (_Handler,), {"registry": registry})
         with contextlib.ExitStack() as opened:
@@ -234,8 +234,8 @@ def _listening(address: Address, handler: type["_Handler"]) -> Iterator["_Server
     except OSError as error:
         raise ConfigError(
             [
-                f"[metrics]listen {shown} cannot be listened on ({error.strerror}); choose an address of this host and "
-                f"a port that no other process has."
+                f"The agent cannot listen on [metrics]listen {shown} ({error.strerror}); choose an address of this "
+                f"host and a port that no other process has."
             ]
         ) from error
     with server:
@@ -259,11 +259,11 @@ class _Server(BoundedThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
 
     def turned_away(self) -> None:
-        """Nothing is lost: the next scrape has it all."""
+        """Nothing is lost: the next scrape has all numbers."""
         LOG.debug("More than %d scrapes wait; one is dropped.", self.most_waiting)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A peer that went away or was too slow is its own affair."""
+        """A peer that went away or was too slow needs no action."""
         LOG.debug("A scrape could not be answered.", exc_info=True)
 
 

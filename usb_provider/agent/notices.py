@@ -1,4 +1,4 @@
-"""What is said once: a problem when it comes up, when its cause changes and when it is over. Decides nothing."""
+"""Logs a problem once when it appears, when its cause changes and when it is over. Decides nothing."""
 
 import logging
 from collections.abc import Collection
@@ -9,13 +9,13 @@ LOG = logging.getLogger(__name__)
 
 
 class LastSaid:
-    """The last text that was said on each topic. One thread may use it at a time."""
+    """The last text that was logged on each topic. One thread may use it at a time."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def is_news(self, topic: str, text: str) -> bool:
-        """Whether *text* is to be said now: another one, or none, was the last on its topic."""
+        """Whether to log *text* now: the last text on its topic was another one, or there was none."""
         if self._texts.get(topic) == text:
             return False
         self._texts[topic] = text
@@ -30,18 +30,18 @@ class LastSaid:
 
 
 class Notices:
-    """What is the matter now, by the notes' topics. One thread may use it at a time."""
+    """The problems that there are now, by the notes' topics. One thread may use it at a time."""
 
     def __init__(self) -> None:
         self._said = LastSaid()
 
     def add(self, note: Note, level: int = logging.WARNING, exc_info: BaseException | None = None) -> None:
-        """*note* is the matter, beside whatever else is. It is logged unless the same text stands already."""
+        """Add *note* to the problems. It is logged unless its text is already among them."""
         if self._said.is_news(note.topic, note.text):
             LOG.log(level, "%s", note.text, exc_info=exc_info)
 
     def replace(self, notes: Collection[Note]) -> None:
-        """*notes* are everything that is the matter now."""
+        """Make *notes* the only problems."""
         for note in notes:
             self.add(note)
         for text in self._said.keep({note.topic for note in notes}).values():
@@ -49,12 +49,12 @@ class Notices:
 
 
 def bug(what: str, error: Exception) -> Note:
-    """The note on *error*, which should not have come out of *what*; the same place in the source is the same topic."""
+    """The note on *error*, which *what* should not raise; errors of the same place in the source have one topic."""
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else ""
     return Note(
         f"bug:{type(error).__name__}:{place}",
-        f"{what} failed in a way that is a bug of usb-provider ({type(error).__name__}); it is tried again.",
+        f"{what} failed because of a bug in usb-provider ({type(error).__name__}); the agent tries it again.",
     )

@@ -1,6 +1,6 @@
-"""Runs what is to be done to guests, each guest's in a thread of its own: one that hangs keeps no other waiting.
+"""Runs the work on guests, each guest's in a thread of its own: a guest that hangs keeps no other waiting.
 
-What is done, and what became of it, is the binder's; this module knows neither libvirt nor devices.
+The binder decides the work and uses its results; this module knows neither libvirt nor devices.
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Operations(Protocol):
-    """Where the binder leaves what is to be done; a test has one without threads."""
+    """Runs the binder's work; a test has one without threads."""
 
     def start(self, guest_uuid: str, work: Callable[[], None]) -> None:
         """Begin *work*, which must not raise, for a guest that has none under way."""
@@ -41,7 +41,7 @@ class GuestThreads:
         self._works: dict[str, _Work] = {}
 
     def start(self, guest_uuid: str, work: Callable[[], None]) -> None:
-        """Begin *work*. :raises RuntimeError: when no thread is to be had; try again later."""
+        """Begin *work*. :raises RuntimeError: when no thread can be started; try again later."""
         with self._lock:
             self._works[guest_uuid] = _Work(time.monotonic())
         try:

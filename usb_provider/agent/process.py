@@ -1,9 +1,9 @@
 """The agent as a process: its two loops, signals, systemd, reload, and what is known for a report.
 
 The report loop brings Placement in line with the devices, the bind loop gives guests what they hold; loop.py says when,
-reporter.py and binder.py what. Neither loop waits for the other, and the main thread waits for neither: it hears
-signals, and tells systemd's watchdog that both loops move. SIGHUP has the configuration read again, SIGUSR2 a report
-written, SIGTERM and SIGINT end the agent without touching Placement.
+reporter.py and binder.py what. Neither loop waits for the other, and the main thread waits for neither: it receives
+signals, and tells systemd's watchdog that both loops run. At SIGHUP the agent reads the configuration again, at SIGUSR2
+it writes a report, and at SIGTERM or SIGINT it ends without a request to Placement.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class GuestSide:
     listen: Callable[[], Stoppable]
 
     def status(self) -> tuple[GuestStatus, ...]:
-        """Every guest that should have a device or was refused, with how it stands. Safe in any thread."""
+        """Every guest that should have a device or was refused, with its state. Safe in any thread."""
         last = self.binder.last
         return guest_statuses(last.bindings, last.memory, last.running, self.admission.refused())
 
@@ -76,7 +76,7 @@ class GuestSide:
 class Snapshot:
     """What the agent knows now, for a report. Times are in seconds since 1970.
 
-    *failure* is what it waits for and since when; *guests* is None where none are served.
+    *failure* is what it waits for and since when; *guests* is None when it serves no guests.
     """
 
     last: Pass | None
@@ -89,9 +89,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     """The daemon around a :class:`~usb_provider.agent.reporter.Reporter` and, where guests are served, a binder.
 
     :param watch: starts listening for changes of the hardware; it is called before the first look, and tells whether
-        one is urgent, as a removal is.
-    :param reload: reads the configuration again; its ConfigError leaves everything as it was.
-    :param report: writes a report of what it is given, when SIGUSR2 asks for one.
+        a change is urgent, as a removal is.
+    :param reload: reads the configuration again; when it raises ConfigError, nothing changes.
+    :param report: writes a report of its argument, when SIGUSR2 asks for one.
     :ivar hangs: whether a pass had not ended when the agent did.
     """
 
@@ -119,7 +119,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._failure: tuple[str, float] | None = None
         self._viewed: HostView | None = None
         self._hang_up = threading.Event()
-        # Its put() may interrupt itself, which an Event's set() must not: it is all that the signals' handlers do.
+        # Signal handlers only call its put(), which may interrupt itself; an Event's set() must not.
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._reports_wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -174,7 +174,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._tell("READY=1", "STATUS=Starting")
 
     def stop(self, graceful: bool = False) -> None:
-        """End, at the latest after some seconds, whatever hangs. Placement is left as it is."""
+        """End after some seconds at the latest, even if a call hangs. Placement stays as it is."""
         self._tell("STOPPING=1")
         for loop in self._loops:
             loop.stop()
@@ -182,7 +182,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         for loop in self._loops:
             if not loop.ended(max(0.0, latest - time.monotonic())):
                 self.hangs = True
-                LOG.warning("A pass still waits for an answer; the agent ends without it.")
+                LOG.warning("A pass still waits for an answer; the agent ends without waiting for it.")
         for each in (self._watcher, self._listener):
             if each is not None:
                 each.stop()
@@ -193,9 +193,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._tells.send(b"\0")
 
     def wait(self) -> None:
-        """Act on signals, and tell the watchdog that the loops move; return when the agent has ended."""
-        # A signal that comes right before the thread falls asleep would be slept through: its Python handler runs when
-        # the thread does something again. The interpreter writes to this socket at once.
+        """Act on signals, and tell the watchdog that the loops run; return when the agent has ended."""
+        # Without this socket, a signal that comes right before the thread waits would be handled only after the wait,
+        # since its Python handler runs when the thread runs again. The interpreter writes to the socket at once.
         hears, tells = socket.socketpair()
         with hears, tells:
             for end in (hears, tells):
@@ -227,7 +227,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             self._reports_wanted.put(None)
 
     def look_again(self, *, urgent: bool = False) -> None:
-        """Something may have changed, and be it libvirt's guests; safe in any thread."""
+        """Something may have changed, libvirt's guests included; safe in any thread."""
         for loop in self._loops:
             loop.look(urgent=urgent)
 
@@ -240,7 +240,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._bind_loop.look(urgent=True)
 
     def sign_of_life(self) -> None:
-        """A request of the reporter's has been answered, or given up; safe in any thread."""
+        """A request of the reporter has been answered, or has timed out; safe in any thread."""
         self._report_loop.sign_of_life()
 
     def reset(self) -> None:
@@ -254,7 +254,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         return Snapshot(self._last, self._last_at, self._failure, guests)
 
     def _write_reports(self) -> None:
-        # In a thread of its own: so a report can be had, and the agent be ended, while any other thread hangs.
+        # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
         while True:
             self._reports_wanted.get()
             while not self._reports_wanted.empty():
@@ -265,7 +265,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 LOG.exception("The report that SIGUSR2 asked for could not be written.")
 
     def _report(self) -> None:
-        """One reporting pass, after the configuration was read again where that is wanted."""
+        """One reporting pass, after the configuration was read again if a reload was requested."""
         if self._hang_up.is_set():
             self._read_again()
         try:
@@ -303,12 +303,12 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         return again
 
     def _listening(self) -> list[Note]:
-        """What is wrong with the hook's socket, which is opened if need be."""
+        """What is wrong with the hook's socket; opens it if it is not open."""
         if self._listener is None and self._guests is not None:
             try:
                 self._listener = self._guests.listen()
-            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread is to be had
-                return [Note("hook", f"The starts of guests are not checked: {error}")]
+            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread can be started
+                return [Note("hook", f"The agent does not check the starts of guests: {error}")]
         return []
 
     def _tell_bug(self, notices: Notices, what: str, error: Exception) -> None:
@@ -324,9 +324,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         except ConfigError as error:
             problems = error.problems
         except Exception as error:
-            # oslo.log's own, or an unexpected one: whatever it is, it must not end the passes.
+            # An error of oslo.log, or an unexpected one: it must not end the passes.
             problems = (f"{type(error).__name__}: {' '.join(str(error).split())}.",)
-        # Not above: oslo.log writes an exception that is being handled behind every message.
+        # Not inside "except": oslo.log adds an exception that is being handled to every message.
         for problem in problems:
             LOG.error("The configuration stays as it was: %s", problem)
         self._tell("READY=1")
@@ -337,9 +337,9 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
 
 
 def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """How long systemd's watchdog waits for a sign of life of this process; None where it does not watch it.
+    """How long systemd's watchdog waits for a sign of life of this process; None when it does not watch it.
 
-    From WATCHDOG_USEC and WATCHDOG_PID, as sd_watchdog_enabled(3) reads them. A loop may stand still for as long.
+    From WATCHDOG_USEC and WATCHDOG_PID, as sd_watchdog_enabled(3) reads them. A loop may hang no longer than that.
     """
     wanted, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not (wanted.isascii() and wanted.isdigit()) or pid not in ("", str(os.getpid())):
@@ -348,10 +348,10 @@ def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
 
 
 def hold_signals() -> None:
-    """Keep signals for :meth:`Agent.wait`. Call it before any thread is started.
+    """Block signals, so that only :meth:`Agent.wait` receives them. Call it before any thread is started.
 
-    Threads inherit this for good, so every signal comes to the main thread: one that the kernel gave to another
-    thread would not end the main thread's wait, and no code would act on it.
+    Threads inherit this, so every signal goes to the main thread. If the kernel gave a signal to another thread, the
+    main thread's wait would not end, and no code would act on it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
@@ -364,7 +364,7 @@ def launch(conf: cfg.ConfigOpts, agent: Agent) -> int:
     launcher = service.launch(conf, agent, no_fork=True)
     launcher.wait()
     if agent.hangs:
-        # The interpreter's own end would wait for threads that wait for a neighbour.
+        # A normal exit of the interpreter would wait for threads that wait for another service.
         logging.shutdown()
         os._exit(0)
     return 0

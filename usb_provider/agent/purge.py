@@ -1,6 +1,6 @@
-"""Which providers of absent devices have been left alone for long enough to be deleted. Writes nothing.
+"""Which providers of absent devices were last written long enough ago to be deleted. Writes nothing.
 
-Whether a provider may be deleted besides is plan.py's to say.
+plan.py checks the other conditions for a deletion.
 """
 
 import datetime
@@ -19,7 +19,7 @@ class PurgeClock:
     def expired(self, tree: ObservedTree, after: int) -> frozenset[str]:
         """UUIDs of absent and free providers that were last written more than *after* seconds ago; none for 0.
 
-        One that an operator gave a child to cannot be deleted, and stays.
+        A provider to which an operator added a child provider cannot be deleted, and stays.
 
         :raises Unavailable: when Placement does not answer; back off and look again.
         """

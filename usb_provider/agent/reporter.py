@@ -1,7 +1,7 @@
-"""One reporting pass: look at udev, look at Placement, plan, apply; again when Placement moved meanwhile.
+"""One reporting pass: look at udev, look at Placement, plan, apply; repeat when Placement has changed meanwhile.
 
-The pass is the same whether it is printed, applied once or repeated by the agent. What should be is for model/ to say,
-and when to look is for loop.py.
+The pass is the same whether it is printed, applied once or repeated by the agent. model/ says what should be in
+Placement, and loop.py when to look.
 """
 
 import dataclasses
@@ -59,10 +59,10 @@ class Preview:
 
 
 class Devices(Protocol):
-    """What gives the USB devices of this host; :meth:`usb_provider.host.udev.UdevHost.devices` does."""
+    """Gives the USB devices of this host, as :meth:`usb_provider.host.udev.UdevHost.devices` does."""
 
     def __call__(self, *, fresh: bool = False) -> Sequence[UsbDevice]:
-        """Every USB device now; looked up with *fresh* in any case, else only if something may have changed."""
+        """Every USB device now; read again with *fresh*, or when something may have changed."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Reporter:
 
     @property
     def settings(self) -> ReportSettings:
-        """What the next pass, and a view from now on, goes by. To be set by the thread that makes the passes."""
+        """The settings for the next pass and for views from now on. Only the thread that makes the passes sets them."""
         return self._settings
 
     @settings.setter
@@ -118,8 +118,8 @@ class Reporter:
     def view(self) -> HostView | None:
         """The tree as the last pass left it, with every device as it is now; None before the first pass.
 
-        Safe in any thread. It asks udev alone, and that only when something changed; while nothing did, it gives the
-        same object.
+        Safe in any thread. It asks only udev, and only when something changed; while nothing changes, it gives the same
+        object.
         """
         state = self._state
         if state is None:
@@ -135,7 +135,7 @@ class Reporter:
     def doubt(self, uuids: Collection[str]) -> None:
         """Have the next pass read who holds these providers, even where their generation is unchanged.
 
-        For a caller that noticed that an allocation was deleted: that raises no generation. Safe in any thread.
+        For a caller that noticed a deleted allocation, which raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
 
@@ -157,7 +157,7 @@ class Reporter:
 
         :raises RootMissing: when nova's compute node provider is not there; wait and make another pass.
         :raises Unavailable: when Placement or Keystone does not answer; back off and make another pass.
-        :raises Conflict: when Placement kept moving; make another pass a little later.
+        :raises Conflict: when Placement changed during each attempt; make another pass a little later.
         """
         started, requests = time.monotonic(), self._client.requests
         self._store.remember_rule_traits(self.settings.rule_traits)
@@ -172,12 +172,12 @@ class Reporter:
                 last = str(error)
                 continue
             self._publish(self._state_with(look.tree))
-            # Before any provider is written: a process that starts after a crash would judge what it finds in
-            # Placement by older sightings.
+            # Before any provider is written: otherwise, after a crash, the next process would judge new data in
+            # Placement by old sightings.
             self._store.remember_sightings(self._sightings)
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
-            # What a second look did not mend is an operator's to mend, and no reason to give up the other devices.
+            # An operator has to repair what a second look did not; the other devices are still reported.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
                 self._forget_unused_traits(look)
@@ -194,7 +194,7 @@ class Reporter:
             for refusal in refused:
                 LOG.debug("Planning again: %s", refusal)
                 last = str(refusal)
-        raise Conflict(f"Placement changed under every attempt of this pass; it last said: {last}")
+        raise Conflict(f"Placement changed during every attempt of this pass; its last answer was: {last}")
 
     def _look(self) -> _Look:
         if not self._has_looked:
@@ -214,8 +214,8 @@ class Reporter:
             state = self._state_with(tree)
             assessed = state.assess(devices)
             plan = self._plan(tree, assessed, expired)
-            # Whether the holder of a provider that is about to be written is still there can wait for the next pass, so
-            # that an unplug costs no request more.
+            # The next pass checks whether a provider that is about to be written is still held, so that an unplug
+            # needs no further request.
             waiting = plan.held - {sequence[0].provider_uuid for sequence in plan.sequences}
             confirmed = self._observer.confirm(tree, waiting | state.kept_by_holders(devices, assessed))
             if confirmed == tree:
@@ -229,7 +229,7 @@ class Reporter:
         return HostState(tree, self._sightings, self._settings)
 
     def _publish(self, state: HostState) -> None:
-        """Let other threads see *state*. What is equal stays the same object, so that they see that it is."""
+        """Let other threads see *state*. An equal state stays the same object, so that they notice that it is equal."""
         last = self._state
         if last is not None and state.tree == last.tree:
             state = dataclasses.replace(state, tree=last.tree)
@@ -297,7 +297,7 @@ class Reporter:
             LOG.debug("Device %s was unplugged.", sys_name)
 
     def _forget_unused_traits(self, look: _Look) -> None:
-        """Forget traits that left the rules and are on no provider now, so that an operator may set them by hand."""
+        """Forget traits that no rule gives and no provider has now, so that an operator may set them by hand."""
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
         self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
 

@@ -1,7 +1,7 @@
-"""The Guru Meditation Report: what the agent knows, waits for and does, as text, when somebody sends SIGUSR2.
+"""The report that the agent writes at SIGUSR2: what it knows, waits for and does, as text.
 
-The only module that imports oslo.reports, and only when a report is made. It reads; a part of the report that cannot be
-made says so and leaves the others alone. When to make one is process.py's.
+The only module that imports oslo.reports, which calls this a Guru Meditation Report, and only when a report is made. It
+changes nothing. A section that cannot be made says so, and the others are still made. process.py says when to make one.
 """
 
 import datetime
@@ -36,7 +36,7 @@ def write(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> None:
         now = datetime.datetime.now(datetime.UTC)
         path = Path(directory, f"usb-provider-agent_gurumeditation_{now:%Y%m%d%H%M%S%f}")
         try:
-            # Not for everybody: serial numbers and the names of guests are in it.
+            # Only for the agent's user: it contains serial numbers and names of guests.
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
@@ -81,7 +81,7 @@ def report(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> str:
 
 
 def _told(generate: Callable[[], Any]) -> str:
-    """What *generate* gives as text; a failure is a line instead, so that it costs no other section."""
+    """What *generate* gives as text; a failure becomes one line, so that the other sections are still made."""
     try:
         model = generate()
         if not isinstance(model, str):
@@ -124,7 +124,7 @@ def _last_pass(snapshot: "Snapshot") -> Iterator[str]:
         yield f"note: {printable(note.text, _LONGEST)}"
     for provider in done.tree.providers.values():
         has = ", ".join(f"{name} {each.total}/{each.reserved}" for name, each in sorted(provider.inventories.items()))
-        held = " ".join(sorted(provider.allocations)) or "nobody"
+        held = " ".join(sorted(provider.allocations)) or "no consumer"
         yield (
             f"provider {printable(provider.name, 200)} ({provider.uuid}), generation {provider.generation}: "
             f"total/reserved {has or 'none'}; held by {held}"

@@ -1,7 +1,7 @@
-"""What is kept in [agent]state_dir: which traits rules have given, and which device was last seen where.
+"""The files in [agent]state_dir: which traits rules have given, and which device was last seen where.
 
-Both files are a help and no condition: what cannot be read or written is noted, and the pass goes on without it. What
-each is good for: docs/adr/0005-rule-traits.md, docs/identity.md. What follows from them is the model's to say.
+The agent also works without the files: when it cannot read or write one, it notes that and the pass goes on. What each
+is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what follows from them.
 """
 
 import json
@@ -37,26 +37,26 @@ class StateStore:
         self._lost: list[Note] = []
 
     def take_notes(self) -> tuple[Note, ...]:
-        """What is wrong with the files now, and what was lost since these notes were last taken."""
+        """What is wrong with the files now, and what was lost since the last call."""
         lost, self._lost = self._lost, []
         # One for all files that cannot be written: it is the directory, or the disk, that an operator has to see to.
         standing = {note.topic: note for note in reversed(self._wrong.values())}
         return (*standing.values(), *lost)
 
     def rule_traits(self) -> frozenset[str]:
-        """Traits that rules of this host give or once gave, as far as that is known. The file is read anew."""
+        """Traits that rules of this host give or once gave, as far as that is known. The file is read again."""
         self._given |= self._read_traits() or frozenset()
         return self._given
 
     def remember_rule_traits(self, names: Collection[str]) -> None:
-        """Rules give *names*. To be called before any provider gets them."""
+        """Remember that rules give *names*. Call it before any provider gets them."""
         stored = self._read_traits()
         self._given |= frozenset(names)
         if stored is not None and not self._given <= stored:
             self._write_traits(self._given | stored)
 
     def forget_rule_traits(self, *, but: Collection[str]) -> None:
-        """Forget the traits that rules once gave, *but* these. While the file cannot be read, none is forgotten."""
+        """Forget the traits that rules once gave, except those in *but*. While the file cannot be read, forget none."""
         stored = self._read_traits()
         if stored is None:
             return
@@ -65,14 +65,14 @@ class StateStore:
             self._write_traits(stored & frozenset(but))
 
     def sightings(self) -> Sightings:
-        """What was last remembered, by this process or by one before it; nothing where that is lost."""
+        """The sightings that this process, or an earlier one, kept last; none when they are lost."""
         if self._sightings is None:
             self._sightings = self._stored = self._read_sightings()
             self._left = self._signature()
         return self._sightings
 
     def remember_sightings(self, sightings: Sightings) -> None:
-        """Keep *sightings* for the next process. The file is written if it does not have them already."""
+        """Keep *sightings* for the next process. The file is written unless it has them already."""
         self._sightings = sightings
         if sightings == self._stored and self._left == self._signature():
             return
@@ -80,7 +80,7 @@ class StateStore:
             self._stored, self._left = sightings, self._signature()
 
     def _read_traits(self) -> frozenset[str] | None:
-        """The names in the file; None, noted, where they are not to be had. Then the file is not written either."""
+        """The names in the file; None, with a note, when it cannot be read. Then it is not written either."""
         path, note = self._traits_path, None
         names: frozenset[str] = frozenset()
         try:
@@ -117,8 +117,8 @@ class StateStore:
         self._lost.append(
             Note(
                 "sightings",
-                f"{path} {why}, so the agent begins a new one. Where two devices have one serial number, it may not "
-                f"know which of them an instance holds.",
+                f"{path} {why}, so the agent begins a new one. Where two devices have the same serial number, it may "
+                f"not know which of them an instance holds.",
             )
         )
         return Sightings()
@@ -140,14 +140,14 @@ class StateStore:
         return self._is_fine(path, _WRITING, note)
 
     def _is_fine(self, path: Path, doing: str, note: Note | None) -> bool:
-        """Whether there is no *note* on *doing* something with *path*; what there was before is over."""
+        """Replace the note on *doing* something with *path* by *note*; give whether there is none now."""
         self._wrong.pop((path, doing), None)
         if note is not None:
             self._wrong[path, doing] = note
         return note is None
 
     def _signature(self) -> tuple[int, int, int] | None:
-        """By which it shows that another process has written the file, or removed it."""
+        """A value that changes when another process writes or removes the file."""
         try:
             there = os.lstat(self._sightings_path)
         except OSError:

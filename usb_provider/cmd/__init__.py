@@ -1,1 +1,1 @@
-"""Composition roots: each command reads the configuration, makes the objects and prints what came of it."""
+"""Composition roots: each command reads the configuration, makes the objects and prints the result."""

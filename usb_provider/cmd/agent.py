@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from usb_provider.host.udev import UdevHost
 
     hold_signals()
-    # keystoneauth's warnings at every attempt, and oslo.service's on running in one process, are said by us or meant.
+    # keystoneauth warns at every attempt, which we log once; oslo.service warns of one process, which is intended.
     log.set_defaults(
         default_log_levels=[*log.get_default_log_levels(), "keystoneauth.session=ERROR", "oslo_service.backend=ERROR"]
     )
@@ -102,14 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _meter(stack: contextlib.ExitStack, options: load.Options) -> Meter:
-    """What counts, served to Prometheus where [metrics]listen says so.
+    """The meter of the agent; with [metrics]listen, one that Prometheus can read.
 
-    :raises ConfigError: when an address cannot be listened on, or the library is missing.
+    :raises ConfigError: when it cannot listen on an address, or the library is missing.
     """
     if not options.metrics.listen:
         return NO_METER
     try:
-        # Nobody who does not ask for it pays for it.
+        # Without [metrics]listen, the agent does not load the library.
         from usb_provider.agent.metrics import Endpoint, PrometheusMeter
     except ImportError as error:
         raise ConfigError(
@@ -198,7 +198,7 @@ def _guest_side(
 
 
 class _Claims:
-    """Who holds what, for the binder: the reporter's view, and Placement's word on single providers."""
+    """Who holds each provider, for the binder: the reporter's view, and Placement's answers on single providers."""
 
     def __init__(self, report: Reporter, client: PlacementClient, outdated: Callable[[], None]) -> None:
         self.view = report.view

@@ -4,7 +4,7 @@ import argparse
 
 
 def oslo_arguments(arguments: argparse.Namespace) -> list[str]:
-    """Those arguments that are oslo.config's and oslo.log's own, wherever they stood."""
+    """Those arguments that belong to oslo.config and oslo.log, before or after the command."""
     words: list[str] = []
     for prefix in ("global_", ""):
         for file in getattr(arguments, f"{prefix}config_file") or ():
@@ -17,7 +17,7 @@ def oslo_arguments(arguments: argparse.Namespace) -> list[str]:
 
 
 def declare_common(command: argparse.ArgumentParser, prefix: str) -> None:
-    """Declare what every command takes, before or behind its name: *prefix* tells the two places apart."""
+    """Declare what every command takes, before or after its name: *prefix* distinguishes the two places."""
     group = command.add_argument_group("configuration")
     group.add_argument(
         "--config-file",

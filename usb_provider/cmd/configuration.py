@@ -1,7 +1,7 @@
 """The configuration that a command's arguments name, read and checked.
 
-The daemon reads its own in agent.py, as oslo.log wants it. What is not needed is not loaded: a command that asks the
-running agent must answer at once, and keystoneauth alone takes longer than all of the rest.
+The daemon reads its configuration in agent.py, as oslo.log requires. A command loads only the modules that it needs:
+one that asks the running agent must answer at once, and loading keystoneauth takes longer than all the rest.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def log_to_standard_error(arguments: argparse.Namespace) -> list[str]:
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s", force=True
     )
-    # What libraries say at DEBUG holds request bodies; what keystoneauth warns of, our own errors say.
+    # At DEBUG, libraries log request bodies; our own errors say what keystoneauth warns of.
     for name in ("keystoneauth", "urllib3", "stevedore", "oslo_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return [word for word in words if word != "--debug"]

@@ -1,7 +1,7 @@
 """The command ``demo``: everything on one machine, with a Placement of its own and, without devices, recorded ones.
 
-It puts the rooms together; what it shows is usb_provider/demo's. Only here does the program import that package, and
-only when this command runs: no other command, and no agent, loads it.
+It makes the objects; usb_provider/demo says what to show. The program imports that package only here, and only when
+this command runs: no other command, and no agent, loads it.
 """
 
 import argparse

@@ -57,7 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         for line in lines:
             sys.stdout.write(line + "\n")
         if not lines:
-            output.say("Nothing to suggest: every device here is offered, or never can be.", error=True)
+            output.say(
+                "There is nothing to suggest: every device here is offered already, or can never be offered.",
+                error=True,
+            )
     else:
         output.print_devices(found, consumers=consumers, guests=_guests(options) if consumers else {})
     return 0
@@ -113,8 +116,8 @@ def suggestions(found: tuple[Assessment, ...]) -> list[str]:
 def _look(conf: cfg.ConfigOpts, options: Options) -> tuple[tuple[Assessment, ...], dict[str, str]]:
     """Each device with its verdict, and who holds its provider.
 
-    From Placement where that is configured and answers, since a device that an instance holds keeps its identity;
-    else from what this host knows by itself.
+    This reads Placement if it is configured and answers, since a device that an instance holds keeps its identity;
+    else it uses what this host knows by itself.
     """
     from usb_provider.host.udev import UdevHost
 
@@ -151,7 +154,7 @@ def _root(options: Options) -> Root | None:
 
 
 def _guests(options: Options) -> dict[str, str]:
-    """By provider, the guest that has its device now, as the running agent says; nothing where none answers."""
+    """By provider, the guest that has its device now, as the running agent says; empty when no agent answers."""
     try:
         guests = ask_agent(options.hook.socket, options.hook.timeout).guests
     except Unavailable:

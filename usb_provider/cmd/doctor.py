@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(findings)
     code = int(any(each.verdict is Verdict.WRONG for each in findings))
     if context.threads.unfinished:
-        # The interpreter would wait at its end for a neighbour that does not answer.
+        # A normal exit of the interpreter would wait for a service that does not answer.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

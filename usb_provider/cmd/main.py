@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has enough. Python would complain once more when it flushes at exit.
+        # The reader has closed the pipe. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -86,7 +86,7 @@ def parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
 
 
 class _Command(NamedTuple):
-    """What a command's module has of a command."""
+    """What the module of a command provides."""
 
     declare: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]

@@ -24,7 +24,7 @@ _LONGEST_LINE = 2000
 
 
 class _Console(Console):
-    """Lets main() deal with a reader who has enough; rich would end the process with 1."""
+    """Lets main() handle a reader that has closed the pipe; rich would end the process with 1."""
 
     def on_broken_pipe(self) -> None:
         """Called where a write failed."""
@@ -61,7 +61,7 @@ def device_table(
     consumers: Mapping[str, str] | None = None,
     guests: Mapping[str, str] | None = None,
 ) -> Table:
-    """Devices, one a line, with the verdict, and who has each where somebody has any."""
+    """Devices, one a line, with the verdict and, if any device is held, the consumer or guest that has each."""
     made = table("Port", "ID", "Device", "Offered as", *(["Held by"] if consumers else []), "Why")
     for each in found:
         device, uuid = each.device, each.provider_uuid or ""
@@ -88,7 +88,7 @@ def print_devices(found: Sequence[Assessment], *, consumers: Mapping[str, str], 
 
 
 def print_actions(root: Root, actions: Sequence[Action], notes: Sequence[Note], *, done: bool) -> None:
-    """A plan or what came of it, one action a line."""
+    """A plan or its result, one action a line."""
     say(f"Compute node {root.name} ({root.uuid})")
     for action in actions:
         say(f"  {'done: ' if done else ''}{printable(str(action), 1000)}")

@@ -27,12 +27,12 @@ def ask_agent(path: Path, timeout: float) -> StatusAnswer:
     except ValueError:
         answer = None
     if not isinstance(answer, StatusAnswer):
-        raise Unavailable(f"What answers at {path} is not the agent; choose another [hook]socket.")
+        raise Unavailable(f"The process that answers at {path} is not the agent; choose another [hook]socket.")
     return answer
 
 
 def _asked(path: Path, question: bytes, deadline: float) -> bytes:
-    """What is answered until *deadline*, by the clock that never goes back."""
+    """The answer, as far as it comes before *deadline*, which is by time.monotonic()."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
 
         def hurry() -> None:

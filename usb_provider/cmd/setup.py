@@ -49,7 +49,7 @@ def reporter(
     requested: Callable[[str, str], None] | None = None,
 ) -> Iterator[Reporter]:
     """A reporter with its threads, which end with the context. *timeout*, in seconds, replaces the configured one;
-    *requested* is told of each request to Placement.
+    *requested* is called for each request to Placement.
 
     :raises ConfigError: when [placement] is incomplete.
     """

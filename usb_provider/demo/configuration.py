@@ -1,4 +1,4 @@
-"""What the demo is configured with: the rules, and the files by which other terminals meet its Placement."""
+"""The configuration of the demo: the rules, and the files with which other terminals reach its Placement."""
 
 import json
 from collections.abc import Iterable

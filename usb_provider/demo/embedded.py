@@ -1,4 +1,4 @@
-"""A real Placement of one's own: on loopback, in a directory, for the demo and for trying things.
+"""A real Placement of its own: on loopback, in a directory, for the demo and for tests.
 
 The service is openstack-placement itself, on a SQLite file, without Keystone: the token "admin"
 is its only secret, so it listens on 127.0.0.1 and nowhere else. It runs as a child process
@@ -232,7 +232,7 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> str:
 
 
 def _why_it_failed(process: subprocess.Popen[bytes], log: Path, log_start: int, timeout: float) -> str:
-    """Give the sentence for a child that did not come up, with the last line that it logged."""
+    """Give the sentence for a child that did not start, with the last line that it logged."""
     last = _last_line(log, log_start) or "it logged nothing"
     if process.poll() is None:
         return f"the embedded Placement did not answer within {timeout:g} s; its log ends: {last}"

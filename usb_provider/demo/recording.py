@@ -1,6 +1,6 @@
 """A recorded host, read from a folder of ``*.umockdev`` files; and a device of it with another number or port.
 
-Pure but for the reading of files. Replaying it is testbed.py's, writing a device from words description.py's.
+Pure except that it reads files. testbed.py replays it; description.py describes a device from words.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The show: what is on the screen, and the story that is told there, from the devices to a replug.
+"""The show: what the demo prints, step by step, from the devices to a replug.
 
 It makes no reporter and no Placement: it gets them, and prints what they do.
 """
@@ -91,7 +91,7 @@ class Show:
 
 
 def show_all(show: Show, report: Reporter, placement: EmbeddedPlacement, bed: Testbed | None) -> None:
-    """Tell the whole story once; without *bed*, the recorded host, no device is unplugged."""
+    """Show all steps once; without *bed*, the recorded host, no device is unplugged."""
     found = report.preview().devices
     show.heading("The USB devices of this host, and why each one is offered or not")
     show.devices(found)

@@ -1,6 +1,6 @@
 """umockdev on this machine: whether it is in this process, how to run under it, and its library's testbeds.
 
-The one door to libumockdev, by ctypes. What is in a testbed is testbed.py's matter.
+The only module that calls libumockdev, by ctypes. testbed.py says what is in a testbed.
 """
 
 import atexit

@@ -1,1 +1,1 @@
-"""What is wrong on a compute node, and what to do about it: one class for each check, and what runs them."""
+"""What is wrong on a compute node, and what to do about it: one class for each check, and the code that runs them."""

@@ -14,7 +14,7 @@ _SOCKET_MODE = 0o660
 
 @dataclass(frozen=True, slots=True)
 class SocketFacts:
-    """The agent's socket: what is at its path, with which mode, and why it does not answer, where it does not.
+    """The agent's socket: what is at its path, with which mode, and why the agent does not answer, if it does not.
 
     *called* is when a hook last asked the agent, in seconds since 1970; None when never or when no agent answers.
     """
@@ -78,7 +78,7 @@ class SocketCheck(Check[SocketFacts]):
 
 
 def socket_file(path: Path) -> SocketFacts:
-    """What is at the agent's socket; whether the agent answers is not asked here."""
+    """What is at the agent's socket; this does not ask whether the agent answers."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

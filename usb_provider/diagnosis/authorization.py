@@ -34,7 +34,7 @@ class AuthorizationCheck(Check[AuthorizationFacts]):
         return AuthorizationFacts(_defaults(context.places.sys), unauthorized)
 
     def judge(self, facts: AuthorizationFacts) -> Finding:
-        """A device that is kept off before what happens to the next one."""
+        """First the devices that are not authorised, then what happens to the next one."""
         if facts.unauthorized:
             return self.warning(
                 f"The host has not authorised {some(facts.unauthorized)}, so they are not offered.",
@@ -58,5 +58,5 @@ def _defaults(sys: Path) -> dict[str, str]:
         try:
             found[file.parent.name] = file.read_text().strip()
         except OSError:
-            continue  # the controller went
+            continue  # the controller is gone
     return found

@@ -1,4 +1,4 @@
-"""What a check is, what it finds, and how the checks of one run go side by side.
+"""What a check is, what it finds, and how the checks of one run go in parallel.
 
 A check is one class in a file of this package, and an element of the tuple in checks.py. It changes nothing.
 """
@@ -15,7 +15,7 @@ from usb_provider.diagnosis.context import Context, Maybe, Unknown, attempt
 SHOWN = 3
 """How many of a kind one sentence names."""
 
-# A check that has waited to the end for what others read as well still has to judge what it has.
+# A check that has waited to the end for a reading that others share still has to judge what it has.
 _GRACE_SECONDS = 2.0
 
 _F = TypeVar("_F")
@@ -32,7 +32,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row: what was found, a sentence, and what to do, another, where there is something to do."""
+    """One row: a sentence that says what was found, and one that says what to do, if there is something to do."""
 
     check: str
     verdict: Verdict
@@ -43,7 +43,7 @@ class Finding:
 class Check(abc.ABC, Generic[_F]):
     """One check: its *name*, how it reads its facts, and how it judges them.
 
-    *of_guests*: it is about guests, so that it is not made where [libvirt]enabled is false.
+    *of_guests*: it is about guests, so it is not made when [libvirt]enabled is false.
     """
 
     name: ClassVar[str]
@@ -64,7 +64,7 @@ class Check(abc.ABC, Generic[_F]):
         return self.conclude(self.read(context))
 
     def conclude(self, facts: Maybe[_F]) -> Finding:
-        """What is found where *facts* may not be known."""
+        """The finding, also when *facts* are not known."""
         return self.not_checked(facts.why) if isinstance(facts, Unknown) else self.judge(facts)
 
     def ok(self, found: str) -> Finding:
@@ -85,7 +85,7 @@ class Check(abc.ABC, Generic[_F]):
 
 
 class AnyCheck(Protocol):
-    """A check of whatever facts."""
+    """A check of facts of any type."""
 
     name: ClassVar[str]
     of_guests: ClassVar[bool]

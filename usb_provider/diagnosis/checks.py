@@ -30,4 +30,4 @@ CHECKS: tuple[AnyCheck, ...] = (
     ControllersCheck(),
     StaleHostdevsCheck(),
 )
-"""In the order in which an operator would mend things."""
+"""In the order in which an operator would repair things."""

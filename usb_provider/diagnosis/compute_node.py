@@ -55,7 +55,7 @@ class ComputeNodeNameCheck(Check[NameFacts]):
     name = "compute node's name"
 
     def read(self, context: Context) -> NameFacts:
-        """Without an answer of libvirt's, this host's own names have to do."""
+        """What Placement and libvirt say; without libvirt's answer, this host's own names are used."""
         asks_libvirt = context.options.libvirt.enabled
         context.begin(PLACEMENT, _HOSTNAMES, *((LIBVIRT,) if asks_libvirt else ()))
         placement, hostnames = context.get(PLACEMENT), context.get(_HOSTNAMES)
@@ -75,7 +75,7 @@ class ComputeNodeNameCheck(Check[NameFacts]):
         if facts.found in expected:
             return self.ok(f"The compute node has the name that nova takes from libvirt: {facts.found}.")
         return self.warning(
-            f"The compute node is called {facts.found}, and {whose} {' or '.join(expected)}.",
+            f"The compute node is called {facts.found}, but {whose} {' or '.join(expected)}.",
             "Nova names it after libvirt's host name: check that compute_id is not another host's, and that the host "
             "was not renamed since; otherwise the agent reports devices below the wrong compute node.",
         )

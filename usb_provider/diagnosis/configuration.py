@@ -36,7 +36,7 @@ class ConfigurationCheck(Check[ConfigurationFacts]):
         files = ", ".join(facts.files)
         if not facts.rules:
             return self.warning(
-                f"{files} can be used, and has no [usb]device_spec rule, so nothing is offered.",
+                f"{files} can be used, but has no [usb]device_spec rule, so nothing is offered.",
                 'Write rules; "usb-provider devices --suggest" prints them.',
             )
         return self.ok(f"{files} can be used, and has {count(facts.rules, 'rule')}.")

@@ -1,6 +1,6 @@
 """What the checks of one run may use: configuration, doors to the neighbours, and facts that several checks need.
 
-Such facts are read once, when the first check asks for them, each in a thread of its own with an end.
+Such facts are read once, when the first check asks for them, each in a thread of its own with a time limit.
 """
 
 import threading
@@ -45,7 +45,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """How the neighbours are asked; cmd/ puts that together.
+    """How to ask the neighbouring services; cmd/ puts that together.
 
     *placement* raises ConfigError when [placement] is incomplete; *holdings* are what consumers hold, by Placement and
     udev; *hook_called_at* is when a hook last asked the agent, in seconds since 1970, and raises Unavailable when no
@@ -102,7 +102,7 @@ class Context:
         return self.threads.result(cast(Future[Maybe[_T]], self._begun[reading]), late)
 
     def too_late(self) -> Unknown:
-        """What stands for facts that were not read in time."""
+        """The value for facts that were not read in time."""
         return Unknown(f"This took more than {self.threads.seconds:.0f} s.")
 
 

@@ -46,7 +46,7 @@ class ControllersCheck(_GuestsCheck):
     name = "controller models"
 
     def judge(self, facts: GuestFacts) -> Finding:
-        """By the rules by which the hook refuses a start; the ports that our hostdevs keep are taken."""
+        """By the rules by which the agent refuses a start; the ports that our hostdevs keep count as taken."""
         said: list[str] = []
         holders = 0
         detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
@@ -56,11 +56,11 @@ class ControllersCheck(_GuestsCheck):
             held = [holding for holding in facts.holdings if guest.uuid in holding.consumers]
             holders += bool(held)
             has = {hostdev.provider_uuid for hostdev in guest.ours}
-            # Only what is about the controller: that a device is missing, others say.
+            # Only what is about the controller: other checks report a missing device.
             there = [each for each in held if each.device is not None]
             wanted = [each for each in there if each.provider_uuid not in has]
             alone = [replace(each, consumers=frozenset({guest.uuid})) for each in wanted]
-            # A device that the agent detaches and attaches again, since its address is another one, needs a port still.
+            # A device that the agent detaches and attaches again, since its address has changed, still needs a port.
             again = {each.provider_uuid for each in there}
             now = guest.with_ports_taken_by(
                 each for each in guest.ours if (guest.uuid, each) not in leaving or each.provider_uuid in again

@@ -19,8 +19,8 @@ _MARGIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class HookFacts:
-    """The hook's file. *current*: it is what this version installs; *socket* is the one that it asks at, and
-    *agents_socket* the one at which the agent answers.
+    """The hook's file. *current*: it is what this version installs; *socket* is the one on which it asks the agent, and
+    *agents_socket* the one on which the agent answers.
     """
 
     path: str
@@ -43,7 +43,7 @@ class HookCheck(Check[HookFacts]):
         return read_hook(context)
 
     def judge(self, facts: HookFacts) -> Finding:
-        """What keeps it from running before what it does when it runs."""
+        """First what prevents the hook from running, then what it does when it runs."""
         install = 'Run "usb-provider install-hook" as root.'
         if not facts.exists:
             return self.wrong(
@@ -52,7 +52,7 @@ class HookCheck(Check[HookFacts]):
             )
         if not facts.executable:
             return self.wrong(
-                f"{facts.path} is not executable, so libvirt leaves it out.",
+                f"{facts.path} is not executable, so libvirt does not run it.",
                 f"chmod 0755 {facts.path}, then restart libvirtd (or virtqemud); guests go on running.",
             )
         if not facts.has_python:
@@ -61,7 +61,8 @@ class HookCheck(Check[HookFacts]):
             )
         if facts.socket is not None and facts.agents_socket and facts.socket != facts.agents_socket:
             return self.wrong(
-                f"{facts.path} asks at {facts.socket}, and [hook]socket is {facts.agents_socket}.", install
+                f"{facts.path} asks the agent at {facts.socket}, but [hook]socket is {facts.agents_socket}.",
+                install,
             )
         if not facts.current:
             return self.warning(f"{facts.path} is not the one that this version of usb-provider installs.", install)
@@ -73,7 +74,7 @@ class LoadedFacts:
     """What tells whether libvirt knows the hook. Times are in seconds since 1970.
 
     *unchanged* is since when an executable hook has been as it is now; *dated* is its date, which "install-hook" keeps
-    when it writes a newer one, and which others may set as they like; both are None where no hook is. *called* is when
+    when it writes a newer one, and which other programs may set; both are None when there is no hook. *called* is when
     a hook last asked the agent, None when never or when no agent answers.
     """
 
@@ -99,7 +100,7 @@ class HookLoadedCheck(Check[LoadedFacts]):
         daemons = context.get(DAEMONS)
         if isinstance(daemons, Unknown):
             return daemons
-        # Another hook makes libvirt look for all of them, but ours has to be there.
+        # If another hook exists, libvirt runs all hooks, but ours must be there.
         since = hook_since(context.hook_path.parent) if read_hook(context).executable else None
         unchanged, dated = since or (None, None)
         return LoadedFacts(daemons, unchanged, dated, hook_called_at(context))
@@ -118,12 +119,12 @@ class HookLoadedCheck(Check[LoadedFacts]):
         if facts.called is not None and facts.called > daemon.started:
             return self.ok(f"{who} has called the hook since it started.")
         if facts.unchanged <= daemon.started + _MARGIN:
-            return self.ok(f"{who} started when the hook was already there.")
+            return self.ok(f"The hook was already there when {who} started.")
         restart = f"systemctl restart {daemon.name}; guests go on running."
         if facts.dated is not None and facts.dated <= daemon.started:
             return self.warning(
-                f"The hook was changed after {who} started; by its date it had been there before. No call of it is "
-                f"known since.",
+                f"The hook was changed after {who} started, but its date says that it was there before. No call of "
+                f"the hook is known since.",
                 f"Start a guest and run this again, or restart it: {restart}",
             )
         return self.wrong(
@@ -163,7 +164,7 @@ def hook_file(path: Path, wanted: str, agents_socket: str) -> HookFacts:
 
 
 def hook_since(directory: Path) -> tuple[float, float] | None:
-    """Since when the oldest of the hooks that libvirt would run has been as it is, and the oldest date of one.
+    """Since when the oldest hook that libvirt would run has been as it is, and the oldest date of such a hook.
 
     In seconds since 1970; None where there is no hook. *directory* is qemu.d; libvirt's other hook, the file qemu, is
     beside it.

@@ -1,4 +1,4 @@
-"""The check of libvirt: whether it can be asked, and is new enough. What it says of guests is read at the same time."""
+"""The check of libvirt: whether it answers, and is new enough. What it says of guests is read at the same time."""
 
 from dataclasses import dataclass
 

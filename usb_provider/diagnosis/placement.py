@@ -1,6 +1,6 @@
 """The checks of Placement: whether it answers, accepts the credentials, lets the user in, and is new enough.
 
-They judge the same two answers, each its own side of them.
+They judge the same two answers, each another part of them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from usb_provider.placement.root import RootFinder
 
 @dataclass(frozen=True, slots=True)
 class PlacementFacts:
-    """What came of asking Placement for its versions and for the compute node; *needed* is our microversion."""
+    """Placement's versions and the compute node, or why each is not known; *needed* is our microversion."""
 
     versions: tuple[str, str] | Trouble
     root: Root | Trouble
@@ -27,7 +27,7 @@ def ask_placement(client: PlacementClient, roots: RootFinder) -> PlacementFacts:
     """What Placement says to *client*; a request that fails is a fact as well."""
     versions = asked(client.microversions)
     if isinstance(versions, Trouble) and versions.kind is not TroubleKind.INCOMPATIBLE:
-        # The second request would end no better, and might take as long again.
+        # The second request would fail as well, and might take as long again.
         return PlacementFacts(versions, versions, MICROVERSION)
     return PlacementFacts(versions, asked(roots.find), MICROVERSION)
 
@@ -61,7 +61,7 @@ class PlacementCheck(_PlacementCheck):
     name = "placement"
 
     def judge(self, facts: PlacementFacts) -> Finding:
-        """Away, or not a Placement; that one is too old is said by the check of the microversion."""
+        """Away, or not a Placement; the check of the microversion reports one that is too old."""
         versions = facts.versions
         if isinstance(versions, Trouble) and versions.kind in (TroubleKind.CREDENTIALS, TroubleKind.ROLE):
             return self.not_checked("Keystone gives Placement's address with a token, and there is no token.")
@@ -127,10 +127,10 @@ class MicroversionCheck(_PlacementCheck):
         lowest, highest = facts.versions
         if not _speaks(facts.versions, facts.needed):
             return self.wrong(
-                f"Placement speaks microversions {lowest} to {highest}, and {facts.needed} is needed.",
+                f"Placement supports microversions {lowest} to {highest}, but {facts.needed} is needed.",
                 "Upgrade Placement; Rocky (2018) and newer have it.",
             )
-        return self.ok(f"Placement speaks microversions up to {highest}; {facts.needed} is needed.")
+        return self.ok(f"Placement supports microversions up to {highest}; {facts.needed} is needed.")
 
 
 def _speaks(versions: tuple[str, str], needed: str) -> bool:

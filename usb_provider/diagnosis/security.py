@@ -35,7 +35,7 @@ class SecurityCheck(Check[SecurityFacts]):
         return SecurityFacts(_selinux(sys), _apparmor(sys), daemons, hook_called_at(context))
 
     def judge(self, facts: SecurityFacts) -> Finding:
-        """A call of the hook is proof; without one, by what policies usually say."""
+        """A call of the hook is proof; without one, the usual policies decide."""
         daemon = max(facts.daemons, key=lambda each: each.started, default=None)
         called = daemon is not None and facts.called is not None and facts.called > daemon.started
         label = daemon.label if daemon is not None else None

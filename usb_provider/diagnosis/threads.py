@@ -1,4 +1,4 @@
-"""Threads with one end for all of them, so that nothing that hangs holds up a run. Knows nothing of checks."""
+"""Threads with one time limit for all, so that a call that hangs does not delay a run. Knows nothing of checks."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class Threads:
-    """Runs functions side by side, and waits for each until *seconds* after this was made.
+    """Runs functions in parallel, and waits for each until *seconds* after this was made.
 
     The threads are daemons: one that hangs does not keep the process.
     """
@@ -41,7 +41,7 @@ class Threads:
         return future
 
     def result(self, future: Future[_T], late: Callable[[], _T], *, grace: float = 0.0) -> _T:
-        """What *future* gives, or what *late* gives when that has not come by the end and *grace* seconds more.
+        """What *future* gives, or what *late* gives when it has not ended *grace* seconds after the time limit.
 
         Raises what the function in the thread raised.
         """

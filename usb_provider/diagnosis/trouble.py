@@ -1,4 +1,4 @@
-"""A request to a neighbour that failed, as a fact that checks judge."""
+"""A failed request to a neighbouring service, as a fact that checks judge."""
 
 import enum
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class TroubleKind(enum.Enum):
-    """What sort of trouble a request ended in."""
+    """Why a request failed."""
 
     CREDENTIALS = "credentials"
     ROLE = "role"
@@ -23,7 +23,7 @@ class TroubleKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A request that failed: the sort of trouble, and the sentence that the agent would log."""
+    """A request that failed: why, and the sentence that the agent would log."""
 
     kind: TroubleKind
     text: str
@@ -38,7 +38,7 @@ _KINDS: tuple[tuple[type[UsbProviderError], TroubleKind], ...] = (
 
 
 def asked(ask: Callable[[], _T]) -> _T | Trouble:
-    """What *ask* gives, or in which trouble it ends."""
+    """What *ask* gives, or why it fails."""
     try:
         return ask()
     except UsbProviderError as error:

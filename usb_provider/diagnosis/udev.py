@@ -1,4 +1,4 @@
-"""The check of udev: whether devices and their events can be had."""
+"""The check of udev: whether it runs and shows devices."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class UdevCheck(Check[UdevFacts]):
     name = "udev"
 
     def read(self, context: Context) -> Maybe[UdevFacts]:
-        """Every device, and what tells whether those are all that there can be."""
+        """Every device, and what tells whether udev can show all of them."""
         devices = context.get(DEVICES)
         if isinstance(devices, Unknown):
             return devices

@@ -1,4 +1,4 @@
-"""libvirt's daemons on this host: which run, since when, and as what a security module labels them. Reads /proc."""
+"""libvirt's daemons on this host: which run, since when, and their labels by a security module. Reads /proc."""
 
 import os
 import re
@@ -12,7 +12,7 @@ _NAMES = ("virtqemud", "libvirtd")
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon of libvirt's: since when it runs, in seconds since 1970, and as what a security module labels it."""
+    """A daemon of libvirt: since when it runs, in seconds since 1970, and its label by a security module."""
 
     name: str
     pid: int

@@ -1,6 +1,6 @@
 """Small files that are read and written whole: what a crash, a full disk or another user leaves there does no harm.
 
-What is in them, and what a failure means, is the caller's.
+The caller knows what is in them, and what a failure means.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _STALE_SECONDS = 600.0
 
 
 class NoRegularFile(OSError):
-    """What is there is no regular file, or larger than the caller wants to read; it was not read."""
+    """The file is not a regular one, or larger than the caller wants to read; it was not read."""
 
 
 def read_whole(path: Path, *, limit: int) -> bytes:
@@ -25,7 +25,7 @@ def read_whole(path: Path, *, limit: int) -> bytes:
     A FIFO, a socket or a device is left unread, so that nothing waits.
 
     :raises FileNotFoundError, NotADirectoryError: when nothing is there.
-    :raises NoRegularFile: when something else is there, or more. :raises OSError: when it cannot be read.
+    :raises NoRegularFile: when it is no regular file, or larger. :raises OSError: when it cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -49,7 +49,7 @@ def write_whole(
     dated: os.stat_result | None = None,
     beside: Path | None = None,
 ) -> None:
-    """Make *content* the whole of *path*, or leave it as it was; a power cut does no worse than that.
+    """Make *content* the whole of *path*, or leave it as it was, also at a power failure.
 
     :param as_directory: give the file the owner of its directory, where this process may.
     :param dated: give the file these times instead of the present.
@@ -81,7 +81,7 @@ def write_whole(
 
 
 def _sync(directory: Path) -> None:
-    """Have the name of the new file on the disk as well. Where a filesystem cannot, the file is there all the same."""
+    """Write the name of the new file to the disk as well. A filesystem that cannot do that still has the file."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -91,7 +91,7 @@ def _sync(directory: Path) -> None:
 
 
 def _remove_stale(directory: Path, prefix: str) -> None:
-    """Remove what writers of the same file have left when they were killed, but nothing that one still writes."""
+    """Remove temporary files that killed writers of the same file have left, but none that a writer still uses."""
     for left in _temporary(directory, prefix):
         with contextlib.suppress(OSError):
             if time.time() - left.lstat().st_mtime > _STALE_SECONDS:

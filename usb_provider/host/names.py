@@ -1,4 +1,4 @@
-"""What this host is called, in the order in which nova's hypervisor hostname is likely to be one of them."""
+"""The names of this host, the one first that is most likely Nova's hypervisor hostname."""
 
 import socket
 

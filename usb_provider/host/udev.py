@@ -1,4 +1,4 @@
-"""Every USB device that udev knows on this host, and a word whenever that may have changed.
+"""Every USB device that udev knows on this host, and a call whenever that may have changed.
 
 The only module that imports pyudev. Events are never believed for what they carry: on a real host ``unbind`` and
 ``remove`` come without ID_* properties and attributes, ``add`` comes before the interfaces do, and a full buffer
@@ -48,7 +48,7 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 
 
 class UdevHost:
-    """This host's USB devices by libudev. Safe to use from several threads: one enumeration is made at a time."""
+    """This host's USB devices by libudev. Safe to use from several threads: it makes one enumeration at a time."""
 
     def __init__(self) -> None:
         self._context = pyudev.Context()
@@ -60,9 +60,9 @@ class UdevHost:
     def devices(self, *, fresh: bool = False) -> tuple[UsbDevice, ...]:
         """All USB devices now, hubs included; one that goes away while it is read is left out.
 
-        udev is enumerated when it has told of a change since the last enumeration began, while it is still processing a
-        device, while no watcher listens, and always with *fresh*: a mount, for one, is no event of udev's. Otherwise
-        this gives what it gave last, as the same object.
+        It enumerates when udev has reported a change since the last enumeration began, while udev is still processing a
+        device, while no watcher listens, and always with *fresh*: udev reports no mount, for example. Otherwise this
+        gives the same object as last time.
         """
         with self._looking:
             now = self._news.count()
@@ -96,14 +96,14 @@ class UdevHost:
     def watch(self, changed: Callable[[bool], None]) -> "Watcher":
         """Start listening; *changed* is called, from a thread of its own, whenever it is time to look again.
 
-        It is told whether that is urgent: something was removed. Call this before the first :meth:`devices`, so that
-        nothing falls between the two.
+        Its argument tells whether that is urgent, since something was removed. Call this before the first
+        :meth:`devices`, so that no change between the two is missed.
         """
         return Watcher(self._context, self._news, changed)
 
 
 class _News:
-    """Counts what the watchers of one host hear, for any thread."""
+    """Counts the events of all watchers of one host, for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -116,13 +116,13 @@ class _News:
             self._count += 1
 
     def listen(self, change: int) -> None:
-        """So many watchers more listen, or fewer; what was not listened to may have changed."""
+        """That many more watchers listen, or fewer; something may have changed while none listened."""
         with self._lock:
             self._listening += change
             self._count += 1
 
     def count(self) -> int | None:
-        """How often anything was heard; None while no watcher listens, so that nothing can be said."""
+        """The number of events so far; None while no watcher listens, since it is then not known."""
         with self._lock:
             return self._count if self._listening else None
 
@@ -189,7 +189,7 @@ class Watcher:
                     self._set_hears(False)
                     relevant = self._reopen()
             if relevant:
-                # First, so that a look that this call leads to is not given what was found before.
+                # First, so that a look that follows from this call does not get the old result.
                 self._news.heard()
                 self._changed(urgent)
 
@@ -202,7 +202,7 @@ class Watcher:
             return error.errno or 0
 
     def _reopen(self) -> bool:
-        """Open another monitor after a moment; whether that worked. A failure shows again at the next poll."""
+        """Open another monitor after a moment; give whether that worked. The next poll shows a failure again."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if poller.poll(1000):
@@ -216,7 +216,7 @@ class Watcher:
         return True
 
     def _drain(self) -> tuple[bool, bool]:
-        """Read all waiting events; whether any of them is about USB, and whether any tells of a removal."""
+        """Read all waiting events; give whether any of them is about USB, and whether any is a removal."""
         relevant = urgent = False
         while (event := self._monitor.poll(timeout=0)) is not None:
             LOG.debug("udev: %s %s", event.action, event.device_path)
@@ -229,8 +229,8 @@ class Watcher:
 def _is_removal(event: pyudev.Device) -> bool:
     """Whether a USB device has gone or is going.
 
-    What hangs below it goes first, and its driver is taken off it before it is removed. A driver that is taken off an
-    interface says nothing: QEMU does that to a device that it opens.
+    The devices below it are removed first, and its driver is unbound before it is removed. A driver that is unbound
+    from an interface means nothing: QEMU does that to a device that it opens.
     """
     action: str = event.action
     is_device = event.subsystem == "usb" and event.device_type == "usb_device"
@@ -280,7 +280,8 @@ def _below(entry: pyudev.Device) -> tuple[str, str, dict[str, str]]:
 def _properties(entry: pyudev.Device) -> dict[str, str]:
     """udev's properties but those that are not text, which pyudev raises for.
 
-    The kernel puts a device's own words, cut at so many bytes, into some (NAME and UNIQ of input devices, HID_NAME).
+    Some contain a device's own strings, which the kernel cuts at a number of bytes (NAME and UNIQ of input devices,
+    HID_NAME).
     """
     properties = {}
     for name in entry.properties:
@@ -308,7 +309,7 @@ def _triplet(entry: pyudev.Device) -> Triplet | None:
 
 
 def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device]) -> bool:
-    """Whether what udev says of the device is complete.
+    """Whether udev's data on the device is complete.
 
     udev's rules set ID_* and USEC_INITIALIZED at the end of ``add``. Where no udev runs (a recording, a container
     without /run/udev) there is nothing to wait for.

@@ -1,7 +1,7 @@
 """What the host itself uses: mounts, swap, volume groups, the default route and the console keyboard.
 
-Reads /proc and sysfs; which of it keeps a device from being offered is said by model/devices/offer.py. The forms of the
-files are those of proc(5).
+Reads /proc and sysfs; model/devices/offer.py says which use keeps a device from being offered. proc(5) describes the
+files.
 """
 
 import os
@@ -43,7 +43,7 @@ class HostUsage:
 
     @classmethod
     def read(cls) -> Self:
-        """From /proc. In a container PID 1's mounts may be all that tells of the host's, so both are read."""
+        """From /proc. In a container, only PID 1's mounts may show those of the host, so both files are read."""
         mounts = parse_mountinfo(_text("/proc/self/mountinfo")) | parse_mountinfo(_text("/proc/1/mountinfo"))
         return cls(
             mounts=mounts,
@@ -108,7 +108,7 @@ def parse_mountinfo(text: str) -> dict[str, str]:
     output ``{"8:17": "/mnt/backup", "/dev/sdb1": "/mnt/backup"}``.
     """
     mounts: dict[str, str] = {}
-    # Not splitlines(): the kernel escapes only the newline, and a label may put any other separator into a path.
+    # Not splitlines(): the kernel escapes only the newline, and a label may bring any other separator into a path.
     for line in text.split("\n"):
         fields = line.split(" ")
         # Six fields, then any number of optional ones, and "-" after these (proc(5)).
@@ -116,7 +116,7 @@ def parse_mountinfo(text: str) -> dict[str, str]:
         if len(source) < 2 or not re.fullmatch(r"\d+:\d+", fields[2]):
             continue
         where = _unescape(fields[4])
-        # The first mount of a device is the one to name: bind mounts of parts of it come later.
+        # Name the first mount of a device: bind mounts of parts of it come later.
         mounts.setdefault(fields[2], where)
         # bcachefs names all of its devices, with colons between (fs/bcachefs: bch2_show_devname).
         parts = source[1].split(":")
@@ -129,7 +129,7 @@ def parse_mountinfo(text: str) -> dict[str, str]:
 def btrfs_devices(directory: Path) -> frozenset[str]:
     """Names of the block devices of btrfs filesystems that are mounted, by sysfs's ``fs/btrfs`` (btrfs(5)).
 
-    mountinfo names one of them, and a number that none has.
+    mountinfo names only one of them, and a device number that none of them has.
     """
     return frozenset(name for each in _listing(str(directory)) for name in _listing(f"{directory}/{each}/devices"))
 
@@ -160,14 +160,14 @@ def _flags(field_: str) -> int:
 
 
 def _is_token(device: UsbDevice) -> bool:
-    """A security key types one-time codes as a keyboard does; that does not make it the console's keyboard."""
+    """Whether it is a security key: it types one-time codes like a keyboard, but is no keyboard of the console."""
     return _CCID in device.classes or placement_traits.is_security_token(
         device.vendor_id, device.product_id, device.interfaces
     )
 
 
 def _is_keyboard(device: UsbDevice, drivers: Mapping[Triplet, str | None]) -> bool:
-    """Whether it is a keyboard by its interfaces alone, and no driver says that the host does not read it."""
+    """Whether its interfaces are those of a keyboard, and no driver shows that the host does not read it."""
     if BOOT_KEYBOARD not in device.interfaces or {interface[0] for interface in device.interfaces} != {_HID}:
         return False
     return BOOT_KEYBOARD not in drivers or drivers[BOOT_KEYBOARD] in _KEYBOARD_DRIVERS

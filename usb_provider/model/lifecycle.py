@@ -1,8 +1,8 @@
-"""The one table of states: what is known of a device, and what its provider in Placement is then. Pure.
+"""The one table of states: what is known of a device, and the state that its provider in Placement then gets. Pure.
 
 :data:`TABLE` has a row for every combination of circumstances. The planner writes what a row says, in its order; the
-census, the metrics, the ``openstack usb`` commands and docs/placement.md take their words from it. This module looks at
-no provider: those that do hand it the traits, and whether something is reserved.
+census, the metrics, the ``openstack usb`` commands and docs/placement.md take their words from it. This module reads no
+provider: its callers give it the traits, and whether something is reserved.
 """
 
 import enum
@@ -14,7 +14,7 @@ from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_
 
 
 class Presence(enum.Enum):
-    """Whether the device is there to be had, as the end of a sentence about it."""
+    """Whether the device can be allocated, as the end of a sentence about it."""
 
     OFFERED = "is plugged in and offered"
     WITHDRAWN = "is no longer offered"
@@ -22,7 +22,7 @@ class Presence(enum.Enum):
 
 
 class Intention(enum.Enum):
-    """What an operator has said about the device. A drain outweighs a ``reserved`` that was set by hand."""
+    """What an operator has decided about the device. A drain outweighs a ``reserved`` that was set by hand."""
 
     NONE = "none"
     RESERVED = "reserved"
@@ -38,10 +38,10 @@ class Units(enum.Enum):
 
 
 class Order(enum.Enum):
-    """In which order a provider is written, so that a pass that is cut short does no harm.
+    """In which order a provider is written, so that an interrupted pass does no harm.
 
-    A device is never schedulable without its traits, and what the agent reserves never stands without the state trait
-    that says so: without it, the next pass would take it for an operator's.
+    A device is never schedulable without its traits. What the agent reserves always has the state trait that says so:
+    without the trait, the next pass would take it for an operator's reservation.
     """
 
     MARK_LAST = "traits, inventory, state trait"
@@ -50,7 +50,7 @@ class Order(enum.Enum):
 
 
 class DeviceState(enum.StrEnum):
-    """What a device is to the scheduler, and whether it is there: the words of ``usb_provider_devices``."""
+    """What the scheduler can do with a device, and whether it is plugged in: the words of ``usb_provider_devices``."""
 
     FREE = "free"
     HELD = "held"
@@ -62,7 +62,7 @@ class DeviceState(enum.StrEnum):
 
 
 class FleetState(enum.StrEnum):
-    """What a device is in ``openstack usb device list``, the weightiest first: absent and drained is absent."""
+    """The state in ``openstack usb device list``, the first that is true: absent and drained is absent."""
 
     ABSENT = "absent"
     WITHDRAWN = "withdrawn"
@@ -85,7 +85,7 @@ _UNFINISHED = "It has no inventory (yet)."
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """All that decides on a provider: whether its device is there, what an operator wants, whether it is held."""
+    """What decides the state of a provider: its device's presence, an operator's intention, whether it is held."""
 
     presence: Presence
     intention: Intention = Intention.NONE
@@ -94,7 +94,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """One row of the table: what the provider of a device is in Placement, how it gets there, and what it is called.
+    """One row of the table: the provider's inventory and traits, the order of the writes, and the state's names.
 
     ``marks`` are the state traits that the agent sets; it removes its other ones (:data:`MARKS`). The trait of a drain
     is the operator's, and the agent neither sets nor removes it.
@@ -109,9 +109,9 @@ class ProviderState:
 
     @property
     def purgeable(self) -> bool:
-        """Whether nothing but the device's facts would be lost with its provider.
+        """Whether the provider can be deleted, since the agent can write everything in it again.
 
-        An operator who drained an absent device wants it drained when it is back.
+        An operator who drained an absent device wants it to be drained when it is back.
         """
         return self.circumstances == Circumstances(Presence.ABSENT)
 
@@ -143,7 +143,7 @@ def _table() -> dict[Circumstances, ProviderState]:
     mark_last, inventory_first, traits_first = Order
     d, f = DeviceState, FleetState
     is_absent, is_withdrawn = frozenset({STATE_ABSENT}), frozenset({STATE_WITHDRAWN})
-    # The inventory cannot say any more that it was the operator who reserved the device, so this trait remembers it.
+    # The inventory no longer shows that the operator reserved the device, so this trait remembers it.
     no_mark, was_reserved = frozenset[str](), frozenset({STATE_RESERVED})
     rows: tuple[_Row, ...] = (
         # device, operator, consumer: inventory, state traits, order of writes, state in the metrics, in the commands
@@ -175,17 +175,17 @@ TABLE: Final[Mapping[Circumstances, ProviderState]] = _table()
 
 
 def presence(traits: Collection[str], *, has_inventory: bool) -> Presence:
-    """Whether the device is there, as its provider says; without an inventory it cannot be had (yet)."""
+    """Whether the device is there, as its provider says; without an inventory, no consumer can get it (yet)."""
     if STATE_ABSENT in traits:
         return Presence.ABSENT
     return Presence.OFFERED if has_inventory and STATE_WITHDRAWN not in traits else Presence.WITHDRAWN
 
 
 def intention(traits: Collection[str], *, reserved: bool) -> Intention:
-    """What an operator has said about the device, by its provider's *traits* and whether anything is *reserved*.
+    """What an operator has decided about the device, from its provider's *traits* and whether anything is *reserved*.
 
-    What the agent reserves has a state trait beside it, ABSENT or WITHDRAWN. STATE_RESERVED beside those remembers
-    that the operator had reserved it before.
+    What the agent reserves has a state trait, ABSENT or WITHDRAWN. STATE_RESERVED in addition means that the operator
+    had reserved the device before.
     """
     if STATE_DRAINED in traits:
         return Intention.DRAINED

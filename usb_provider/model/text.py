@@ -1,15 +1,14 @@
-"""Descriptor text made safe to show: USB strings are chosen by whoever built the device, so none is trusted.
+"""Descriptor text made safe to show: the maker of a device, or an attacker, chooses its strings, so none is trusted.
 
 Nothing here shortens or changes what identifies a device; that is identity.py's job.
 """
 
 
 def decode(raw: bytes | str | None) -> str | None:
-    """Text of a sysfs string attribute or udev property, or None when it says nothing.
+    """Text of a sysfs string attribute or udev property, or None when it is empty.
 
     The kernel converts descriptor strings to UTF-8 (Documentation/ABI/stable/sysfs-bus-usb); a device can still make
-    that fail, so bytes that are not UTF-8 are kept, escaped, rather than dropped: two devices that differ must not
-    become equal.
+    that fail. Bytes that are not UTF-8 are kept as escapes, since two devices that differ must not become equal.
     """
     if raw is None:
         return None

@@ -1,6 +1,6 @@
 """Makes a transport to a service: by the configuration's [placement], for a caller of openstack, or with a token.
 
-Nothing is sent here. What is asked over a transport is the clients' part.
+Nothing is sent here. The clients decide what to ask over a transport.
 """
 
 import re
@@ -47,8 +47,8 @@ def configured(
     """A transport to *service* by the group [placement] of *conf*.
 
     :param timeout: in seconds, of each request; replaces the configured one.
-    :param requested: is told of each request, as :class:`Transport` says.
-    :raises ConfigError: when the group is incomplete or names what does not exist.
+    :param requested: called for each request, as :class:`Transport` says.
+    :raises ConfigError: when the group is incomplete or names something that does not exist.
     """
     if not is_configured(conf):
         raise ConfigError(
@@ -86,7 +86,7 @@ def _lacks(conf: cfg.ConfigOpts, section: str, required: Collection[str] = ()) -
 
 
 def _missing(conf: cfg.ConfigOpts, section: str) -> list[str]:
-    """The usual name of each option that is needed, and that the configuration has under none of its names."""
+    """The usual name of each option that is needed and that the configuration does not have under any of its names."""
     needed = _NEEDED.get(conf[section].auth_type, ())
     return [names[0] for names in needed if not any(getattr(conf[section], name, None) for name in names)]
 
@@ -112,7 +112,7 @@ class Region(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user of an openstack command: openstackclient's session, which has the token, and the chosen cloud."""
+    """The user of an openstack command, with openstackclient's session, which has the token, and the chosen cloud."""
 
     session: ksa_session.Session
     region: Region

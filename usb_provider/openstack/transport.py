@@ -32,12 +32,12 @@ Query: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 class Service:
     """A service of the cloud, and the least that we need of it.
 
-    :ivar name: as sentences have it, such as Placement.
-    :ivar type: as Keystone's catalogue has it, such as placement.
-    :ivar role: what a user needs whom the service refuses; completes "your user needs …".
+    :ivar name: its name in sentences, such as Placement.
+    :ivar type: its type in Keystone's catalogue, such as placement.
+    :ivar role: the role that a refused user needs; completes "your user needs …".
     :ivar microversion: of every request; None for a service that has none.
-    :ivar release: of OpenStack, the first that has the microversion.
-    :ivar version: the major version of its API; without one, the catalogue's address is used as it is.
+    :ivar release: the first OpenStack release that has the microversion.
+    :ivar version: the major version of its API; without one, the catalogue's address is used unchanged.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Transport:
     ) -> None:
         """Use *adapter*.
 
-        :param requested: is told of each request, when it is over: HTTP's method, and its status or ``none``.
+        :param requested: called after each request with HTTP's method, and its status or ``none``.
         """
         self.service = service
         self.settings = settings
@@ -153,7 +153,7 @@ class Transport:
 
     @property
     def requests(self) -> int:
-        """How many requests have been made to the service, those for tokens not among them."""
+        """The number of requests to the service so far, without those for tokens."""
         return self._requests
 
     def send(
@@ -239,8 +239,8 @@ class Transport:
             return exception.Unavailable(f"{refusal.text}.")
         if refusal.status == 406:
             return exception.Incompatible(
-                f"This {self.service.name} does not speak microversion {self.service.microversion}, which it does "
-                f"since {self.service.release}; upgrade it."
+                f"This {self.service.name} does not support microversion {self.service.microversion}; upgrade it to "
+                f"{self.service.release} or newer."
             )
         return exception.Incompatible(f"{refusal.text}.")
 
@@ -266,14 +266,14 @@ def _detail(response: Response) -> tuple[str, str]:
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether *error* comes from a connection that failed; keystoneauth tries other things then, and reports those."""
+    """Whether *error* comes from a failed connection; keystoneauth then tries other ways, and reports their errors."""
     while error is not None and not isinstance(error, (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout)):
         error = error.__context__
     return error is not None
 
 
 def _deepest(error: BaseException) -> str:
-    """What the operating system said, such as ``Connection refused``, below what each library made of it."""
+    """The operating system's message, such as ``Connection refused``, from inside the errors of the libraries."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or _first_line(error)

@@ -6,7 +6,7 @@
     base.py                                    what all commands share: errors as one sentence, exit codes, arguments
     cloud.py                                   the services of the caller's cloud, and what a consumer is
     fleet.py                                   the devices of all hosts, read with few requests
-    placement.py, nova.py, glance.py           the doors to these services; service.py is what the last two share
+    placement.py, nova.py, glance.py           the clients of these services; service.py is what the last two share
 
 Nothing of the agent is imported here, and the agent imports nothing of this.
 """

@@ -1,6 +1,6 @@
-"""``openstack usb audit``: what does not fit together between Placement and Nova, and mending it.
+"""``openstack usb audit``: what does not fit together between Placement and Nova, and repairing it.
 
-model/audit.py decides what is wrong. This module reads both sides, in an order that makes no false alarms, and mends.
+model/audit.py decides what is wrong. This module reads both sides, in an order that makes no false alarms, and repairs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Audit(base.Lister):
     servers whose flavor asks for more USB devices than they hold.
 
     Nothing is changed without --fix. With it, the providers of free devices of a host that is gone are deleted, and the
-    allocations of a server that is gone or of a migration that is over. A server without its device you must mend
+    allocations of a server that is gone or of a migration that is over. You must repair a server without its device
     yourself. A new host that Nova has not mapped to a cell yet looks as if it were gone; run
     "nova-manage cell_v2 discover_hosts" first. The hosts and servers of another Nova that shares this Placement look
     as if they were gone, too: do not use --fix there. The exit code is 1 when something is still wrong.
@@ -44,11 +44,13 @@ class Audit(base.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Give the arguments."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--fix", action="store_true", help="Mend what can be mended, instead of only listing it")
+        parser.add_argument(
+            "--fix", action="store_true", help="Repair what can be repaired, instead of only listing it"
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
-        """Compare, mend with --fix, and give the table."""
+        """Compare, repair with --fix, and give the table."""
         found = self._findings()
         results = self._fix_all(found) if parsed_args.fix else [_offer(each) for each in found]
         if any(not result.startswith("done: ") for result in results):
@@ -70,7 +72,7 @@ class Audit(base.Lister):
         compute_nodes = cloud.nova.compute_nodes()
         found = audit.findings(devices, holders, consumers, servers, compute_nodes)
         if any(each.problem is not Problem.NO_DEVICE for each in found) and cloud.nova.a_cell_is_down():
-            self.warn("A cell of Nova does not answer: which servers it has is not known, so nothing is mended.")
+            self.warn("A cell of Nova does not answer, so its servers are not known and nothing is repaired.")
             self.exit_code = 1
             found = tuple(each for each in found if each.problem is Problem.NO_DEVICE)
         usb_classes = {name for device in devices for name in device.amounts}
@@ -100,9 +102,9 @@ class Audit(base.Lister):
             elif consumers[finding.fix.consumer].kind in (ConsumerKind.GONE, ConsumerKind.OVER):
                 self.cloud.placement.delete_allocations(finding.fix.consumer)
             else:
-                return "not done: it is no longer so"
+                return "not done: this is no longer true"
         except InUse:
-            return "not done: a consumer took it meanwhile"
+            return "not done: a consumer claimed it in the meantime"
         except UsbProviderError as error:
             return f"not done: {error}"
         return f"done: {finding.fix}"

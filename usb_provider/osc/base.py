@@ -20,7 +20,7 @@ _LONGEST = 2000
 
 
 class _Base(command.Command):
-    """Turns our errors into openstackclient's. A command that raises none ends with ``exit_code``."""
+    """Turns our errors into openstackclient's. A command that raises no error ends with ``exit_code``."""
 
     exit_code = 0
     cost: ClassVar[str] = ""
@@ -34,7 +34,7 @@ class _Base(command.Command):
         return found
 
     def get_epilog(self) -> str:
-        """Give what stands below the options."""
+        """Give the text below the options."""
         return self.cost
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -62,16 +62,16 @@ class ShowOne(_Base, command.ShowOne):
 
 
 def full_class_name(text: str) -> str:
-    """The class that *text* names: ``KEY`` is CUSTOM_USB_KEY, and a full name is itself.
+    """The class that *text* names: ``KEY`` is CUSTOM_USB_KEY, and a full name stays as it is.
 
-    :raises UnknownArgument: when it can be no name; the caller should show that.
+    :raises UnknownArgument: when it cannot be a name; the caller should show that.
     """
     name = text if text.startswith("CUSTOM_") else PREFIX + text.upper().replace("-", "_")
     try:
         return check_custom(name)
     except InvalidName as error:
         raise UnknownArgument(
-            f"{text!r} is no resource class: give one like CUSTOM_USB_KEY, or KEY for that."
+            f"{text!r} is no resource class: give one like CUSTOM_USB_KEY, or KEY for short."
         ) from error
 
 

@@ -12,7 +12,7 @@ from usb_provider.osc.nova import Nova
 from usb_provider.osc.placement import FleetClient
 
 AT_A_TIME = 8
-"""Requests under way side by side, as many as the agent has."""
+"""Parallel requests, as many as the agent makes."""
 
 
 class Cloud:
@@ -23,7 +23,7 @@ class Cloud:
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
-        """Threads for what is asked side by side; they end with the process."""
+        """Threads for parallel requests; they end with the process."""
         return ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="usb")
 
     @cached_property
@@ -70,7 +70,7 @@ class Cloud:
         return {uuid: name for uuid, name in found if name is not None}
 
     def _stranger(self, uuid: str) -> Consumer:
-        """A consumer that Nova does not know: it belongs to another service, or is gone."""
+        """A consumer that Nova does not know: it belongs to another service, or no longer exists."""
         kind = self.placement.consumer_type(uuid)
         if kind in (None, "INSTANCE", "MIGRATION", "unknown"):
             return Consumer(uuid, ConsumerKind.GONE)

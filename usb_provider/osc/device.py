@@ -119,7 +119,7 @@ def _short(device: Device) -> tuple[object, ...]:
 def _held_by(
     consumers: Collection[str], who: Mapping[str, Consumer]
 ) -> tuple[format_columns.ListColumn, format_columns.ListColumn]:
-    """Consumers by their UUIDs, and in words as far as it is known what they are."""
+    """Consumers by their UUIDs, and in words where it is known what they are."""
     words = [base.safe(who[each]) for each in sorted(consumers) if each in who]
     return format_columns.ListColumn(sorted(consumers)), format_columns.ListColumn(words)
 
@@ -209,7 +209,7 @@ class SetDevice(base.Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Drain or undrain."""
         if parsed_args.undrain and parsed_args.reason is not None:
-            raise UnknownArgument("--reason goes with --drain.")
+            raise UnknownArgument("--reason needs --drain.")
         reason = None if parsed_args.reason is None else placement_traits.drain_reason_trait(parsed_args.reason)
         listed = self.cloud.fleet.find(parsed_args.provider)
         have = self.cloud.placement.observe(listed.uuid, listed.name)
@@ -272,7 +272,7 @@ class PurgeDevice(base.Lister):
         return "would be deleted" if device.purgeable else _kept(device)
 
     def _purge(self, device: Device) -> str:
-        """Look again before the delete: it may have been plugged in, or drained, since it was listed."""
+        """Look again before the delete: the device may have been plugged in, or drained, since it was listed."""
         if not device.purgeable:
             return _kept(device)
         try:
@@ -281,11 +281,11 @@ class PurgeDevice(base.Lister):
                 return _kept(now)
             self.cloud.placement.delete_provider(device.uuid)
         except InUse:
-            return "kept: a consumer took it meanwhile"
+            return "kept: a consumer claimed it in the meantime"
         except Conflict:
             return "gone already"
         except UsbProviderError as error:
-            # The results of the others must not be lost: their providers are gone, and the warning names their hosts.
+            # Keep the results of the others: their providers are deleted, and the warning names their hosts.
             self.exit_code = 1
             return f"not deleted: {error}"
         return "deleted"

@@ -1,6 +1,6 @@
 """``openstack usb flavor create|check``: writes a flavor that asks for USB devices, and checks any flavor.
 
-model/pitfalls.py knows the pitfalls, model/verdict.py what to ask Placement and what its answers mean; this asks.
+model/pitfalls.py finds the pitfalls, model/verdict.py says what to ask Placement and what its answers mean; this asks.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The devices of all hosts: read with few requests, and written step by step.
 
 Placement has no call for many providers' inventories. But ``GET /allocation_candidates`` describes, with each host that
-could take a server, every provider of its tree: traits, and capacity and usage by class. So a request for next to
-nothing (1 MiB of memory, else 1 CPU) describes all hosts at once, and only devices of hosts that have neither left are
-read one by one. model/fleet.py decides what this means.
+could take a server, every provider of its tree: traits, and capacity and usage by class. So a request for
+almost nothing (1 MiB of memory, else 1 CPU) describes all hosts at once, and only devices of hosts that have neither
+left are read one by one. model/fleet.py decides what this means.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Fleet:
         """The devices, of *host* (a name or a UUID) or all, that have *traits*, by name.
 
         Three requests, one more where a host has no memory left, and three for each device of a host that has no CPU
-        left either, some at a time.
+        left either, in parallel.
 
         :raises UnknownArgument: when there is no such host or trait; the caller should name another.
         """
@@ -66,8 +66,8 @@ class Fleet:
             )
         if MANAGED not in self._client.traits(found.uuid)[1]:
             raise UnknownArgument(
-                f'{name_or_uuid} is no USB device: its provider lacks the trait {MANAGED}; "openstack usb device list" '
-                f"shows the devices."
+                f'{name_or_uuid} is not a USB device: its provider lacks the trait {MANAGED}; "openstack usb device '
+                f'list" shows the devices.'
             )
         return found
 
@@ -121,7 +121,7 @@ class Fleet:
         return found
 
     def _names(self, devices: Sequence[Listed]) -> dict[str, str]:
-        """The names of all roots; not asked for when there are no devices."""
+        """The names of all roots; sends no request when there are no devices."""
         others = self._client.listed([("required", f"!{MANAGED}")]) if devices else ()
         return {each.uuid: each.name for each in others if each.uuid == each.root_uuid}
 
@@ -133,7 +133,7 @@ class Fleet:
                 check_custom(name if name.startswith("CUSTOM_") else f"CUSTOM_{name}")
             except InvalidName as error:
                 raise UnknownArgument(
-                    f"{name} is no name of a trait; one has capital letters, digits and underscores only."
+                    f"{name} is not the name of a trait; such a name has capital letters, digits and underscores only."
                 ) from error
         existing = self._client.existing_traits(wanted)
         if MANAGED not in existing:

@@ -1,4 +1,4 @@
-"""The door to Glance for the openstack commands: one call. Decides nothing."""
+"""The client of Glance for the openstack commands: one call. Decides nothing."""
 
 from collections.abc import Mapping
 from typing import ClassVar

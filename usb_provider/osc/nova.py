@@ -1,4 +1,4 @@
-"""The door to Nova for the openstack commands: answers as values, refusals as our errors.
+"""The client of Nova for the openstack commands: answers as values, refusals as our errors.
 
 Every listing is read in pages to its end. Decides nothing, and does not retry what Nova refuses.
 """
@@ -22,7 +22,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A flavor with all that the scheduler reads of it."""
+    """A flavor with everything that the scheduler reads of it."""
 
     id: str
     name: str
@@ -67,7 +67,7 @@ class Nova(ServiceClient):
         return frozenset(self._pages("/os-hypervisors", _hypervisors, lambda uuid: uuid))
 
     def a_cell_is_down(self) -> bool:
-        """Whether the database of some cell does not answer, so that Nova's listings lack what is in it."""
+        """Whether the database of some cell does not answer, so that Nova's listings lack its servers."""
         return self._get("/os-services", _a_cell_is_down)
 
     def flavor(self, name_or_id: str) -> Flavor:

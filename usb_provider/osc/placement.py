@@ -1,4 +1,4 @@
-"""The door to Placement for the openstack commands: the listings of the whole fleet, with a caller's credentials.
+"""The client of Placement for the openstack commands: the listings of the whole fleet, with a caller's credentials.
 
 Decides nothing; fleet.py puts the answers together.
 """
@@ -42,7 +42,7 @@ class FleetClient(PlacementClient):
     """Wallaby (2021): 1.27 and 1.29 describe whole trees, 1.33 takes any suffix, 1.38 tells what a consumer is."""
 
     def listed(self, query: Query) -> tuple[Listed, ...]:
-        """The providers that *query* leaves. :raises Incompatible: when it names a trait that does not exist."""
+        """The providers that match *query*. :raises Incompatible: when it names a trait that does not exist."""
         return self._get("/resource_providers", _listed, query)
 
     def summaries(self, query: Query) -> dict[str, Summary]:
@@ -61,7 +61,7 @@ class FleetClient(PlacementClient):
         return self._get(f"/allocations/{uuid}", _consumer_type)
 
     def existing_traits(self, names: Collection[str]) -> frozenset[str]:
-        """Those of *names* that exist; not asked for when there are none."""
+        """Those of *names* that exist; sends no request when *names* is empty."""
         if not names:
             return frozenset()
         return self._get("/traits", answers.trait_names, {"name": "in:" + ",".join(sorted(names))})

@@ -1,4 +1,4 @@
-"""What the doors to Nova and Glance share: each request gives a value, or raises one of our errors."""
+"""What the clients of Nova and Glance share: each request gives a value, or raises one of our errors."""
 
 from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar

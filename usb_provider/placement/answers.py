@@ -1,7 +1,7 @@
 """Placement's answers as values: the form of each one's JSON, and what we read of it. Pure.
 
-Fields that we do not read are left out. JSON of another form makes a reader fail, and ``Transport.read`` makes one
-sentence of that.
+Fields that we do not read are left out. A reader fails at JSON of another form, and ``Transport.read`` turns that into
+one sentence.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Carries out a plan against Placement, and tells what became of each action. It decides nothing and retries nothing.
+"""Carries out a plan in Placement, and gives the result of each action. It decides nothing and retries nothing.
 
 Sequences of different providers run side by side; within one, each action starts from the generation that the one
 before it left. A refusal ends its own sequence only.
@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a plan.
+    """The result of a plan.
 
     ``left`` is each touched provider as our last write left it, None for one that was deleted; ``refused`` are the
     refusals, at most one a provider: the caller should observe and plan again. ``failure`` is set when Placement
@@ -87,7 +87,7 @@ def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait) 
 def _stopping(
     run: Callable[[Sequence[ProviderAction]], _Progress],
 ) -> Callable[[Sequence[ProviderAction]], _Progress]:
-    """*run*, until it meets a Placement that does not answer: a hundred time-outs in a row would tell no more."""
+    """*run*, until Placement does not answer: a hundred more time-outs would tell nothing new."""
     down: list[Unavailable] = []
 
     def guarded(sequence: Sequence[ProviderAction]) -> _Progress:

@@ -32,9 +32,9 @@ def connect(
 ) -> "PlacementClient":
     """A client for the Placement in *conf*; nothing is sent yet. *timeout* in seconds replaces the configured one.
 
-    *requested* is told of each request, as :class:`Transport` says.
+    *requested* is called for each request, as :class:`Transport` says.
 
-    :raises ConfigError: when the group [placement] is incomplete or names what does not exist.
+    :raises ConfigError: when the group [placement] is incomplete or names something that does not exist.
     """
     return PlacementClient(session.configured(conf, PlacementClient.service, timeout=timeout, requested=requested))
 
@@ -61,11 +61,11 @@ class PlacementClient:
 
     @property
     def requests(self) -> int:
-        """How many requests have been made to Placement, those for tokens not among them."""
+        """The number of requests to Placement so far, without those for tokens."""
         return self._transport.requests
 
     def microversions(self) -> tuple[str, str]:
-        """The lowest and the highest microversion that this Placement speaks."""
+        """The lowest and the highest microversion that this Placement supports."""
         # Without a microversion: an old Placement would refuse ours here, too.
         response = self._transport.send("GET", "/", versioned=False)
         if response.status_code != 200:
@@ -216,7 +216,7 @@ _CONFLICTS: Mapping[str, type[exception.PlacementConflict]] = {
 
 
 def _conflict(refusal: ServiceRefusal, uuid: str) -> exception.PlacementConflict | None:
-    """The conflict that *refusal* tells of, when it does; *uuid* is the provider that the request is about, if any."""
+    """The conflict that *refusal* is about, or None; *uuid* is the provider that the request is about, if any."""
     kind: type[exception.PlacementConflict]
     if refusal.status == 409:
         kind = _CONFLICTS.get(refusal.code, exception.Conflict)

@@ -1,9 +1,9 @@
 """Placement's picture of one host's tree: one request when nothing changed, and full reads of what did.
 
-A provider's generation tells whether anything about it changed, with one exception: Placement leaves it alone when an
-allocation is deleted (DELETE /allocations, or a PUT that no longer names the provider). So who holds a provider is
-read again before anything is decided because of it, see :meth:`Observer.confirm`. What was read is kept with its
-generation and never trusted past it. This module does not decide what should be.
+A provider's generation tells whether anything about it changed, with one exception: Placement does not raise it when an
+allocation is deleted (DELETE /allocations, or a PUT that no longer names the provider). So the agent reads again who
+holds a provider before it decides anything because of that, see :meth:`Observer.confirm`. What was read is valid only
+for its generation. This module does not decide what should be in Placement.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Observer:
         :raises Conflict: when a provider changes faster than it can be read; look again.
         """
         with self._doubting:
-            # First of all: what is doubted from here on may have been read before.
+            # First of all: a provider that is doubted from here on may have been read before.
             doubted, self._doubted = self._doubted, set()
         try:
             tree = self._look(root, candidates)
@@ -68,15 +68,15 @@ class Observer:
         return dataclasses.replace(tree, providers={**tree.providers, **confirmed})
 
     def remember(self, provider: ObservedProvider) -> None:
-        """Take *provider*, as a write of ours has just left it, for read."""
+        """Remember *provider*, as a write of ours has just left it, as if it had been read."""
         self._seen[provider.uuid] = provider
 
     def forget(self, uuid: str) -> None:
-        """Read the provider anew at the next look, if it is still there."""
+        """Read the provider again at the next look, if it still exists."""
         self._seen.pop(uuid, None)
 
     def forget_all(self) -> None:
-        """Read everything anew at the next look; for when the root changed."""
+        """Read everything again at the next look, since the root changed."""
         self._seen.clear()
 
     def known_names(self, prefix: str) -> frozenset[str]:
@@ -91,7 +91,7 @@ class Observer:
             self._names |= frozenset(names)
 
     def forget_names(self) -> None:
-        """Ask anew which names exist, since one that was known turned out to be gone."""
+        """Ask again which names exist, since a known one is gone."""
         self._names = None
 
     def _look(self, root: Root, candidates: Collection[str]) -> ObservedTree:
@@ -114,7 +114,7 @@ class Observer:
         return ObservedTree(Root(top.uuid, top.name), dict(self._seen), parents)
 
     def _is_as_seen(self, record: ProviderRecord) -> bool:
-        """By the name too: Placement leaves the generation when that changes, and begins anew when it was deleted."""
+        """Compares the name too: Placement keeps the generation when a name changes, and restarts it after a delete."""
         seen = self._seen.get(record.uuid)
         return seen is not None and (seen.generation, seen.name) == (record.generation, record.name)
 

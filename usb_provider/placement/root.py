@@ -1,4 +1,4 @@
-"""Which provider is nova's compute node: by UUID if one is known, else by name. It waits for it and never makes it.
+"""Which provider is nova's compute node: by UUID if one is known, else by name. It never creates it.
 
 The UUID that nova wrote to ``<state_path>/compute_id`` is decisive, since names differ between nova, libvirt and the
 host more often than not (nova bugs 1853840 and 2139369 are of that kind).
@@ -16,7 +16,7 @@ from usb_provider.placement.client import PlacementClient
 
 @dataclass(frozen=True, slots=True)
 class RootHints:
-    """What may name the root, in order: a UUID, nova's compute_id file, a name, and what the host calls itself."""
+    """What may name the root, in this order: a UUID, nova's compute_id file, a name, and the host's own names."""
 
     uuid: str | None = None
     compute_id_file: Path | None = None

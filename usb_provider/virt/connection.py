@@ -1,7 +1,7 @@
 """Connections to libvirt: one to read on, and one for each change that is under way.
 
-They are opened and closed in threads of their own, each within a bound: a libvirtd that accepts a connection and never
-answers holds up its caller for a known time, and keeps one thread. What a connection is, virt/domain.py says.
+They are opened and closed in threads of their own, each within a time limit: a libvirtd that accepts a connection and
+never answers delays its caller for a known time, and keeps one thread. virt/domain.py says what a connection is.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Closable(Protocol):
     """A connection."""
 
     def is_alive(self) -> bool:
-        """Whether it is still open; at once, as far as this side knows."""
+        """Whether it is still open, as far as this side knows; returns at once."""
 
     def close(self) -> None:
         """Close it; this may hang."""
@@ -39,8 +39,8 @@ class NotOpened(Exception):
 class Connector(Generic[_C]):
     """Opens connections, one at a time, and closes them. Safe to use from several threads.
 
-    :param seconds: how long opening may take, the wait for another thread that opens one included.
-    :param answered: called when an attempt ends that its caller has given up: libvirtd answers again.
+    :param seconds: how long opening may take, including the wait for another thread that opens one.
+    :param answered: called when an attempt ends for which its caller no longer waits: libvirtd answers again.
     """
 
     def __init__(self, seconds: float, answered: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class Connector(Generic[_C]):
         self._closing = 0
 
     def open(self, opening: Callable[[], _C]) -> _C:
-        """What *opening* gives. It may raise; while an attempt still hangs that was given up, it is not called.
+        """What *opening* gives. It may raise; it is not called while an earlier attempt still hangs.
 
         :raises NotOpened: when *opening* does not end in time.
         """
@@ -80,7 +80,7 @@ class Connector(Generic[_C]):
             LOG.warning("A connection to libvirt stays open, since no thread can be started to close it: %s", error)
 
     def close(self, seconds: float) -> None:
-        """Open no more, and wait for what is being closed, but no longer than *seconds*."""
+        """Open no more connections, and wait until those that are being closed are, but at most *seconds*."""
         self._ended = True
         attempt = self._attempt
         if attempt is not None:
@@ -153,7 +153,7 @@ class Connector(Generic[_C]):
 class Connections(Generic[_C]):
     """The connection to read on, and spare ones for changes. Safe to use from several threads.
 
-    A connection is closed when it is in no call any more: libvirt frees it under a call that still runs.
+    A connection is closed only when no call uses it any more: libvirt would free it while the call still runs.
 
     :param open_reader: opens the one to read on.
     :param open_spare: opens one for a change.
@@ -183,7 +183,7 @@ class Connections(Generic[_C]):
             self._leave_reader(reader)
 
     def lose(self, connection: _C) -> bool:
-        """Read no more on *connection*. False when nothing was read on it any more."""
+        """Read no more on *connection*. False when it was not the one to read on any more."""
         with self._lock:
             if self._reader is not connection:
                 return False
@@ -194,9 +194,9 @@ class Connections(Generic[_C]):
         return True
 
     def take(self) -> _C:
-        """A connection for one change; to be given to :meth:`give_back`.
+        """A connection for one change; give it to :meth:`give_back` afterwards.
 
-        :raises NotOpened: when there is none to spare, and none can be opened in time.
+        :raises NotOpened: when no spare connection is idle, and none can be opened in time.
         """
         while True:
             with self._lock:
@@ -248,7 +248,7 @@ class Connections(Generic[_C]):
         return reader
 
     def _used(self) -> _C | None:
-        """The connection to read on, with one user more. To be called with the lock held."""
+        """The connection to read on, with one more user. Call it with the lock held."""
         if self._reader is not None:
             self._users[self._reader] += 1
         return self._reader

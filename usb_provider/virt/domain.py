@@ -1,11 +1,11 @@
 """Guests as libvirt has them, and the two things that we do to one: attach a hostdev, detach a hostdev.
 
-The only module that imports libvirt. Events only say "look again"; a connection that is lost is opened anew at the
-next look, since an event connection does not notice a restart of libvirtd by itself (hence keepalive and the close
-callback). Nothing is decided here.
+The only module that imports libvirt. Events only say "look again". The next look opens a lost connection again, since
+an event connection does not notice a restart of libvirtd by itself (hence keepalive and the close callback). Nothing is
+decided here.
 
-Guests are read and events come on one connection. Each attach and each detach has another one to itself: a guest that
-hangs keeps its call, and libvirtd reads nothing more from a connection with five calls under way
+One connection serves for reading guests and for events. Each attach and each detach has its own connection: a guest
+that hangs keeps its call, and libvirtd reads nothing more from a connection with five calls under way
 (max_client_requests in libvirtd.conf), not even its keepalive.
 """
 
@@ -43,7 +43,7 @@ _INCOMING = frozenset(
         libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
     }
 )
-# A monitor that has not answered for longer is stuck: whatever wants the guest's job lock then waits 30 s for it.
+# A monitor that has not answered for longer is stuck: a call that needs the guest's job lock then waits 30 s for it.
 _STUCK_MILLISECONDS = 1000
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID})
 _ALSO_OF_GUESTS = frozenset({libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR})
@@ -93,7 +93,7 @@ class LibvirtHost:
     def guests(self) -> GuestsNow:
         """Every guest now, by one read that merges the events which come meanwhile.
 
-        :raises Unavailable: when libvirt does not answer; it is tried anew at the next call.
+        :raises Unavailable: when libvirt does not answer; the next call tries again.
         """
         with self._reading:
             self._picture.begin()
@@ -107,7 +107,7 @@ class LibvirtHost:
                         read = _read(domain)
                     except UnreadableDomain as error:
                         uuid = domain.UUIDString()
-                        notes.append(Note(f"domain:{uuid}", f"Domain {uuid} is left alone: {error}."))
+                        notes.append(Note(f"domain:{uuid}", f"The agent ignores domain {uuid}: {error}."))
                         continue
                     if read is not None:
                         guest, goes_on = read
@@ -133,9 +133,9 @@ class LibvirtHost:
             connection.lookupByUUIDString(guest_uuid).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def detach(self, guest_uuid: str, alias: str, timeout: float) -> None:
-        """Detach the hostdev *alias*, and return when the guest has let go of it; one that is gone is fine.
+        """Detach the hostdev *alias*, and return when the guest has released it; one that is gone is fine.
 
-        :raises AttachRefused: when libvirt does not do it, or the guest does not let go in *timeout* seconds.
+        :raises AttachRefused: when libvirt does not do it, or the guest does not release it in *timeout* seconds.
         :raises DeviceGone: when the guest has ended.
         :raises Unavailable: when libvirt does not answer; whether the hostdev is gone is then not known.
         """
@@ -153,8 +153,8 @@ class LibvirtHost:
             if removal.seen or not _has(domain, alias):
                 return
             if removal.lost:
-                raise self._unavailable("it went away while a guest was to let go of a device")
-            raise AttachRefused(f"The guest has not let go of {alias} in {timeout:.0f} s.")
+                raise self._unavailable("it went away while a guest was to release a device")
+            raise AttachRefused(f"The guest has not released {alias} in {timeout:.0f} s.")
 
     def version(self) -> tuple[int, int, int]:
         """The version of libvirt's daemon. :raises Unavailable: when it does not answer."""
@@ -163,7 +163,7 @@ class LibvirtHost:
         return number // 1000000, number // 1000 % 1000, number % 1000
 
     def hostname(self) -> str:
-        """What libvirt calls this host, and nova its compute node. :raises Unavailable: when it does not answer."""
+        """This host's name by libvirt, which Nova uses as well. :raises Unavailable: when it does not answer."""
         with self._for_reading() as connection:
             return str(connection.getHostname())
 
@@ -341,7 +341,7 @@ def _has(domain: libvirt.virDomain, alias: str) -> bool:
     try:
         return any(hostdev.alias == alias for hostdev in parse_guest(domain.XMLDesc()).hostdevs)
     except UnreadableDomain as error:
-        raise AttachRefused(f"Whether the guest has let go of {alias} cannot be seen: {error}.") from error
+        raise AttachRefused(f"The agent cannot see whether the guest has released {alias}: {error}.") from error
 
 
 def _is_lost(error: libvirt.libvirtError) -> bool:

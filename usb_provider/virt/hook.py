@@ -87,10 +87,10 @@ def without_agent(operation: str, text: str, error: Exception) -> int:
     """The exit code when the agent cannot be asked: refuse only a guest that could get a wrong device, or none."""
     why = f"the agent did not answer ({SOCKET}: {error}); see systemctl status usb-provider-agent"
     if operation in ("migrate", "restore") and OUR_ALIAS.search(text):
-        sys.stderr.write(f"usb-provider: the guest has USB devices that must be attached anew, and {why}\n")
+        sys.stderr.write(f"usb-provider: the guest has USB devices that must be attached again, but {why}\n")
         return 1
     if operation == "prepare" and ASKS.search(text):
-        sys.stderr.write(f"usb-provider: the flavor asks for a USB device, and {why}\n")
+        sys.stderr.write(f"usb-provider: the flavor asks for a USB device, but {why}\n")
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """The agent's unix socket: one JSON object in, one out. The hook asks here, and so does "usb-provider status".
 
-It decides nothing: what an operation is answered is the binder's. A peer that is not allowed, a message that is too
-large, malformed or slow is dropped with a line in the log, and never holds up another.
+It decides nothing: agent/admission.py answers the operations. A peer that is not allowed, and a message that is too
+large, malformed or slow, is dropped with a line in the log and never delays another peer.
 """
 
 import contextlib
@@ -82,7 +82,10 @@ class Listener:
             os.chmod(options.path, 0o660)
         except OSError as error:
             raise ConfigError(
-                [f"[hook]socket {options.path} cannot be made ({error.strerror}); choose a directory that is ours."]
+                [
+                    f"[hook]socket {options.path} cannot be created ({error.strerror}); choose a directory in which "
+                    f"the agent's user may write."
+                ]
             ) from error
         try:
             if uid is not None or gid is not None:
@@ -115,7 +118,7 @@ class Listener:
 
 class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
     at_once = 16
-    # A call that finds this queue full fails at once; further ones wait in ours.
+    # The kernel's queue: a call that finds it full fails at once. Accepted calls wait in our own queue.
     request_queue_size = 256
 
     def __init__(self, options: ListenOptions, allowed: _Allowed, answer: Answerer) -> None:
@@ -123,7 +126,7 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
         self.answer = answer
         self._allowed = allowed
         self._strangers: set[int] = set()
-        # The mode is set before anybody can connect: it would be 0755 for a moment otherwise.
+        # The mode is set before any process can connect: it would be 0755 for a moment otherwise.
         old = os.umask(0o117)
         try:
             super().__init__(str(options.path), _Handler)
@@ -131,18 +134,20 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
             os.umask(old)
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Whether the peer may ask; one that may not takes no other's turn."""
+        """Whether the peer may ask; one that may not gets no turn."""
         assert isinstance(request, socket.socket)
         try:
             peer = _peer(request)
         except OSError as error:
-            LOG.warning("A process asked on the hook's socket, and the kernel does not say which: %s", error.strerror)
+            LOG.warning(
+                "A process connected to the hook's socket, but the kernel does not tell which one: %s", error.strerror
+            )
             return False
         if peer.uid in self._allowed.uids or self._allowed.gids & peer.gids:
             return True
         level = logging.DEBUG if peer.uid in self._strangers else logging.WARNING
         self._strangers.add(peer.uid)
-        LOG.log(level, "A process of user %d asked on the hook's socket; it is not answered.", peer.uid)
+        LOG.log(level, "A process of user %d connected to the hook's socket; the agent does not answer it.", peer.uid)
         return False
 
     def turned_away(self) -> None:
@@ -154,7 +159,7 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
         LOG.warning("A hook call has waited for more than %.1f s for its turn; it is dropped.", self.seconds)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A failure of one answer is a bug here; the others go on."""
+        """A failure of one answer is a bug of this package; the other answers go on."""
         LOG.exception("A hook call could not be answered.")
 
 

@@ -1,6 +1,6 @@
 """Guests as the last read of libvirt and the events since then show them: one value that is replaced as a whole.
 
-Asks libvirt nothing and decides nothing; virt/domain.py reads and hears.
+Asks libvirt nothing and decides nothing; virt/domain.py reads the guests and receives the events.
 """
 
 import dataclasses
@@ -16,9 +16,8 @@ from usb_provider.model.reporting.plan import Note
 class Happened(enum.Enum):
     """What an event of libvirt says about a guest.
 
-    libvirt's event for a guest that has been handed over live is the same as for one whose migration was cancelled
-    and which therefore goes on where it was (libvirt: qemuDomainRunningReasonToResumeEvent). Only the guest's state
-    tells one from the other.
+    libvirt sends the same event for a guest that has been migrated live and for one whose migration was cancelled, and
+    which goes on where it was (libvirt: qemuDomainRunningReasonToResumeEvent). Only the guest's state tells which.
     """
 
     STARTED = enum.auto()
@@ -29,7 +28,7 @@ class Happened(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """``latest``, and what the next read has to know.
+    """``latest``, and what the next read needs to know.
 
     :ivar arrived: UUIDs of guests that have arrived, among them those that no read has shown running yet.
     :ivar cancelled: UUIDs of running guests whose migration was cancelled, as of the last read.
@@ -60,7 +59,7 @@ class _Seen:
 
 
 class Picture:
-    """The last read and the events since. Safe to use from several threads; reads come one after the other."""
+    """The last read and the events since. Safe to use from several threads; only one read at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

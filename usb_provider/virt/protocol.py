@@ -1,8 +1,8 @@
 """The messages on the agent's unix socket as values, and as JSON at the socket: one question in, one answer out.
 
-libvirt's hook asks there, and so does "usb-provider status". The hook is installed once and seldom replaced, so what it
-sends and reads stays as it is: ``{"operation": …, "guest": …, "xml": …}`` is answered by ``{}``, ``{"refuse": …}`` or
-``{"xml": …}``. Nothing is answered or decided here.
+libvirt's hook asks there, and so does "usb-provider status". The hook is installed once and seldom replaced, so the
+form of its messages never changes: the answer to ``{"operation": …, "guest": …, "xml": …}`` is ``{}``,
+``{"refuse": …}`` or ``{"xml": …}``. Nothing is answered or decided here.
 """
 
 import enum
@@ -49,12 +49,12 @@ class StatusQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """libvirt may go on."""
+    """libvirt may continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """libvirt must not go on; *reason* is a sentence for the operator.
+    """libvirt must not continue; *reason* is a sentence for the operator.
 
     :raises ValueError: when *reason* is empty: the hook takes an empty one for permission.
     """
@@ -68,7 +68,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """libvirt may go on with *xml* in place of what it gave to the hook.
+    """libvirt may continue with *xml* instead of the XML that it gave to the hook.
 
     :raises ValueError: when *xml* is empty: the hook takes an empty one for none.
     """

@@ -1,4 +1,4 @@
-"""Waits until libvirt says that a guest has let go of a device. Asks libvirt nothing itself."""
+"""Waits until libvirt says that a guest has released a device. Asks libvirt nothing itself."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Removal:
-    """One device that a guest is to let go of.
+    """One device that a guest is to release.
 
     :ivar seen: libvirt has said that it is gone.
     :ivar lost: the connection is gone on which libvirt would have said so.
@@ -31,7 +31,7 @@ class Removal:
 
 
 class Removals:
-    """All that are waited for, by guest and alias. Safe to use from several threads."""
+    """The removals that callers wait for, by guest and alias. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Removals:
 
     @contextlib.contextmanager
     def expected(self, guest_uuid: str, alias: str) -> Iterator[Removal]:
-        """What to wait on. To be entered before libvirt is asked to detach, since it may be quick."""
+        """The removal to wait for. Enter it before asking libvirt to detach, since libvirt may be quick."""
         removal = Removal()
         with self._lock:
             self._expected[guest_uuid, alias] = removal
@@ -51,14 +51,14 @@ class Removals:
                     del self._expected[guest_uuid, alias]
 
     def seen(self, guest_uuid: str, alias: str) -> None:
-        """libvirt says that the guest has let go of the device."""
+        """libvirt says that the guest has released the device."""
         with self._lock:
             removal = self._expected.get((guest_uuid, alias))
         if removal is not None:
             removal.wake(seen=True)
 
     def lose(self) -> None:
-        """libvirt says nothing more on the connection that there was."""
+        """libvirt sends no more events on the old connection."""
         with self._lock:
             removals = tuple(self._expected.values())
         for removal in removals:

@@ -187,7 +187,9 @@ def test_a_port_that_somebody_has_is_named_and_none_stays_open(port: int) -> Non
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"^\[metrics\]listen 127\.0\.0\.1:{taken} cannot be listened on \("):
+        with pytest.raises(
+            ConfigError, match=rf"^The agent cannot listen on \[metrics\]listen 127\.0\.0\.1:{taken} \("
+        ):
             Endpoint([("127.0.0.1", port), ("127.0.0.1", taken)], PrometheusMeter().registry)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port)).close()
@@ -321,7 +323,8 @@ def test_a_port_that_somebody_has_ends_the_agent_with_one_sentence(
         done = program.run("agent")
     assert done.code == 2
     assert len(done.complaints) == 1
-    assert "cannot be listened on (Address already in use)" in done.complaints[0]
+    assert "cannot listen on [metrics]listen 127.0.0.1:" in done.complaints[0]
+    assert "(Address already in use)" in done.complaints[0]
 
 
 @needs_umockdev

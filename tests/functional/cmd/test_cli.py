@@ -155,7 +155,7 @@ def test_what_devices_suggests_makes_a_configuration_that_offers_everything(test
     assert all(reason.startswith("Never offered") for reason in left_out)
     again = program.run("devices", "--suggest", "--config-file", program.file, configured=False)
     assert (again.code, again.out) == (0, "")
-    assert again.err == "Nothing to suggest: every device here is offered, or never can be.\n"
+    assert again.err == "There is nothing to suggest: every device here is offered already, or can never be offered.\n"
 
 
 # plan and sync

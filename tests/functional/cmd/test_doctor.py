@@ -157,7 +157,7 @@ def wrong(found: dict[str, Finding]) -> list[str]:
 def test_where_all_is_well_nothing_is_wrong(host: HostWithLibvirt) -> None:
     found = host.look()
     assert {check: row for check, row in found.items() if row.verdict not in (Verdict.OK, Verdict.NOT_CHECKED)} == {}
-    assert found["hook loaded"].found == "libvirtd (process 611) started when the hook was already there."
+    assert found["hook loaded"].found == "The hook was already there when libvirtd (process 611) started."
 
 
 def test_a_hook_that_is_missing_is_told(host: HostWithLibvirt) -> None:
@@ -180,7 +180,7 @@ def test_a_hook_for_another_socket_is_told(host: HostWithLibvirt) -> None:
     host.hook.write_text(hook_text(Path("/some/where else/hook.sock"), 3.0))
     found = host.look()
     assert wrong(found) == ["hook"]
-    assert "asks at /some/where else/hook.sock" in found["hook"].found
+    assert "asks the agent at /some/where else/hook.sock" in found["hook"].found
 
 
 def test_a_hook_of_another_version_is_a_warning(host: HostWithLibvirt) -> None:
@@ -270,7 +270,7 @@ def test_a_libvirt_that_has_another_name_for_the_host_is_a_warning(host: HostWit
     host.hostname = "host1.example.org"
     row = host.look()["compute node's name"]
     assert row.verdict is Verdict.WARNING
-    assert row.found == "The compute node is called host1, and libvirt calls this host host1.example.org."
+    assert row.found == "The compute node is called host1, but libvirt calls this host host1.example.org."
 
 
 def test_a_hostdev_that_the_guest_should_not_have_is_told(host: HostWithLibvirt) -> None:

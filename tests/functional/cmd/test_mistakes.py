@@ -30,8 +30,8 @@ WRONG_RULES = {
     '{"vendor_id": "0006", "class": "keyboards"}': "class: ",
     '{"vendor_id": "0007", "identity": "name"}': "identity must be one of auto, serial, port",
     '{"vendor_id": "0008", "exclude": "yes"}': "exclude must be true or false",
-    '{"vendor_id": "0009", "exclude": true, "resource_class": "CUSTOM_A"}': "exclude leaves the device out",
-    '{"resource_class": "CUSTOM_A"}': "it has nothing to match by",
+    '{"vendor_id": "0009", "exclude": true, "identity": "port"}': "exclude keeps the device from being offered",
+    '{"resource_class": "CUSTOM_A"}': "it has no matcher",
     '{"serial": ""}': "serial must be a non-empty string",
 }
 
@@ -172,7 +172,7 @@ def test_a_state_directory_that_cannot_be_written_is_noted_and_keeps_nothing_fro
         (401, ["Placement answers 401 ", "the user in [placement] needs the role service"]),
         (403, ["Placement answers 403 ", "the user in [placement] needs the role service"]),
         (404, ["Placement answers 404 ", "check that [placement] has Placement's address"]),
-        (406, ["does not speak microversion", "upgrade it"]),
+        (406, ["does not support microversion", "upgrade it"]),
         (500, ["Placement answers 500 to GET /resource_providers"]),
         (b"<html>hello</html>", ["something that is not JSON", "check that [placement] has Placement's address"]),
         (b'{"versions": []}', ["JSON that is not Placement's", "check that [placement] has Placement's address"]),

@@ -122,7 +122,9 @@ def test_what_is_asked_is_had_as_values(path: Path, answer: list[Answer]) -> Non
 def test_what_is_not_the_agent_is_told_from_it(tmp_path: Path, said: bytes) -> None:
     with listening(tmp_path / "other.sock") as (path, server):
         threading.Thread(target=speak, args=(server, [said]), daemon=True).start()
-        with pytest.raises(Unavailable, match=r"^What answers at .*other\.sock is not the agent; choose another"):
+        with pytest.raises(
+            Unavailable, match=r"^The process that answers at .*other\.sock is not the agent; choose another"
+        ):
             ask_agent(path, 3.0)
 
 

@@ -177,7 +177,7 @@ def test_an_allocation_whose_server_appears_before_it_is_deleted_stays(cloud: Cl
     appears = {"id": named("vm1"), "name": "vm1", "status": "ACTIVE"}
     cloud.placement.before("GET /allocations/", lambda: cloud.nova.hidden.append(appears))
     (line,), code = audit(cloud, "--fix")
-    assert (line["Fix"], code) == ("not done: it is no longer so", 1)
+    assert (line["Fix"], code) == ("not done: this is no longer true", 1)
     assert cloud.placement.used(uuid) == 1
 
 

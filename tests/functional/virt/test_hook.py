@@ -90,7 +90,11 @@ def test_a_guest_that_holds_nothing_may_start(hook: Hook, agent: Listener) -> No
             {"ports": 1, "devices": ["<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"]},
             "The instance has no free USB port for",
         ),
-        (lambda host: setattr(host, "placement_up", False), {}, "Placement cannot be asked what this instance holds"),
+        (
+            lambda host: setattr(host, "placement_up", False),
+            {},
+            "The agent cannot ask Placement what this instance holds",
+        ),
     ],
 )
 def test_a_start_that_cannot_have_its_device_is_refused_in_one_sentence(
@@ -126,7 +130,7 @@ def test_without_the_agent_only_a_guest_that_asks_for_usb_is_refused(hook: Hook)
     zero = hook.run("prepare", _xml(extra_specs={"resources:CUSTOM_USB_KEY": "0"}))
     suffixed = hook.run("prepare", _xml(extra_specs={"resources_USB1:CUSTOM_USB_KEY": "1"}))
     assert (refused.returncode, fine.returncode, zero.returncode, suffixed.returncode) == (1, 0, 0, 1)
-    assert "the flavor asks for a USB device, and the agent did not answer" in refused.stderr
+    assert "the flavor asks for a USB device, but the agent did not answer" in refused.stderr
     assert fine.stderr == ""
     assert time.monotonic() - started < 4 * TIMEOUT
 
@@ -210,7 +214,7 @@ def test_a_message_that_makes_no_sense_is_dropped(hook: Hook, agent: Listener, m
 def test_xml_that_is_no_domain_refuses_the_start(hook: Hook, agent: Listener) -> None:
     done = hook.run("prepare", "<not-closed>")
     assert done.returncode == 1
-    assert "the domain is not understood" in done.stderr
+    assert "the agent cannot read the domain" in done.stderr
 
 
 def test_the_socket_is_for_its_owner_and_group_only(hook: Hook, agent: Listener) -> None:

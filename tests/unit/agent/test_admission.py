@@ -82,7 +82,8 @@ def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) ->
     host.plug("1-2", serial="A1")
     said = host.ask(**arrival(THERE))["refuse"]
     assert said == (
-        "The instance has 1 USB device and holds none on this host; let nova choose the host, which claims them there."
+        "The instance has 1 USB device and holds none on this host; "
+        "let nova choose the host, because it claims them there."
     )
 
 
@@ -104,7 +105,7 @@ def test_a_device_that_a_rule_keeps_from_live_migration_keeps_its_guest_where_it
 
 def test_a_guest_whose_claims_nobody_can_read_may_not_arrive(host: FakeHost) -> None:
     host.placement_up = False
-    assert "Placement cannot be asked what this instance holds" in host.ask(**arrival(THERE))["refuse"]
+    assert "The agent cannot ask Placement what this instance holds" in host.ask(**arrival(THERE))["refuse"]
     assert host.ask(**arrival()) == {}
 
 
@@ -125,8 +126,8 @@ def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host:
     for message in (starting, arrival(THERE)):
         said = host.ask(**message)["refuse"]
         assert said == (
-            "Placement cannot be asked what this instance holds: Placement has not answered within 0.1 s; see "
-            "that it is not overloaded."
+            "The agent cannot ask Placement what this instance holds: Placement has not answered within 0.1 s; "
+            "check whether it is overloaded."
         )
 
 

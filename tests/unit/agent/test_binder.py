@@ -510,7 +510,7 @@ def test_a_thread_that_cannot_be_started_is_a_failure_that_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         host.binder.run()
-    assert caplog.text.count("No thread can be started") == 1
+    assert caplog.text.count("The agent cannot start a thread") == 1
     hanging.passes_until(lambda: host.has("vm") == {"1-2"})
 
 

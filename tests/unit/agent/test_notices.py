@@ -59,6 +59,6 @@ def test_a_bug_is_told_with_its_traceback_once_whatever_its_message_holds(said: 
         error = failure(f"a bug, number {number}")
         notices.add(bug("A pass", error), logging.ERROR, exc_info=error)
     assert said.text.count("Traceback") == 1
-    assert said.text.count("A pass failed in a way that is a bug of usb-provider (KeyError); it is tried again.") == 1
+    assert said.text.count("A pass failed because of a bug in usb-provider (KeyError); the agent tries it again.") == 1
     notices.replace([])
     assert said.text.count("Resolved: A pass failed") == 1

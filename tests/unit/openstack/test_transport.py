@@ -92,7 +92,7 @@ def test_a_service_that_is_too_old_is_told_with_the_release_that_is_needed(
     service: Service, microversion: str, release: str
 ) -> None:
     assert str(error(service, 406)) == (
-        f"This {service.name} does not speak microversion {microversion}, which it does since {release}; upgrade it."
+        f"This {service.name} does not support microversion {microversion}; upgrade it to {release} or newer."
     )
 
 

@@ -113,7 +113,7 @@ def test_a_domain_that_cannot_be_read_is_left_alone_and_the_others_are_read(
     assert strange.uuid in now.known
     (note,) = now.notes
     assert note.topic == f"domain:{strange.uuid}"
-    assert note.text.startswith(f"Domain {strange.uuid} is left alone: the XML cannot be read (")
+    assert note.text.startswith(f"The agent ignores domain {strange.uuid}: the XML cannot be read (")
     strange.xml = None
     assert host.guests().notes == ()
 
@@ -293,13 +293,15 @@ def test_a_detach_whose_event_was_missed_has_worked_when_the_hostdev_is_gone(
 
 def test_a_guest_that_does_not_let_go_is_told_of(host: "LibvirtHost", libvirtd: Libvirtd) -> None:
     guest = libvirtd.start("vm", OURS, keeps=True)
-    with pytest.raises(AttachRefused, match=rf"^The guest has not let go of {OURS} in 0 s\.$"):
+    with pytest.raises(AttachRefused, match=rf"^The guest has not released {OURS} in 0 s\.$"):
         host.detach(guest.uuid, OURS, 0.05)
 
 
 def test_a_detach_that_cannot_be_seen_to_have_worked_has_not(host: "LibvirtHost", libvirtd: Libvirtd) -> None:
     guest = libvirtd.start("vm", OURS, xml="<not-closed>")
-    with pytest.raises(AttachRefused, match="cannot be seen: the XML cannot be read"):
+    with pytest.raises(
+        AttachRefused, match=rf"cannot see whether the guest has released {OURS}: the XML cannot be read"
+    ):
         host.detach(guest.uuid, OURS, 0.05)
 
 

@@ -1,1 +1,1 @@
-"""Who holds which device, what a guest has, and what to do about the difference. Pure."""
+"""Which consumer holds which device, which devices a guest has, and what to do about the difference. Pure."""

@@ -1,8 +1,9 @@
 """What to attach to which guest, and what to detach: allocations, devices and hostdevs compared. Pure.
 
-The rules: a device is attached to a guest only while that guest holds its allocation; what is attached by us and is
-not so held, not there or not offered any more, or dead, is detached; of two guests never both have one. That udev
-processes a device again is no reason to detach it. Applying is the agent's.
+The rules: a device is attached to a guest only while that guest holds its allocation. The agent detaches a device that
+it attached when the guest no longer holds it, when it is unplugged or no longer offered, and when its hostdev is dead.
+Two guests never have the same device. That udev processes a device again is no reason to detach it. The agent's other
+modules apply the decision.
 """
 
 import enum
@@ -52,7 +53,7 @@ class Attach:
 
 
 class BindingState(enum.StrEnum):
-    """How far one device of one guest is."""
+    """Whether a guest has a device that it holds, and if not, whether the agent can act now."""
 
     ATTACHED = "attached"
     PENDING = "pending"
@@ -61,7 +62,7 @@ class BindingState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One device that a guest should have: how it stands, and the *reason* where it does not have it."""
+    """One device that a guest should have: its state, and the *reason* when the guest does not have it."""
 
     guest_uuid: str
     guest_name: str
@@ -73,7 +74,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Detaches come first, all of them: a placeholder left beside a real device could grab it."""
+    """What to do. All detaches come first: a placeholder that stays in the guest could take a device attached later."""
 
     detaches: tuple[Detach, ...] = ()
     attaches: tuple[Attach, ...] = ()
@@ -90,11 +91,10 @@ def decide(
     """What to do about *guests*, given what consumers hold.
 
     :param holdings: every provider of ours on this host, held or not; a hostdev of ours whose provider is not among
-        them has nothing to show for itself and is detached.
-    :param known_consumers: UUIDs of all guests that this host knows, running or not. An allocation of any other
-        consumer may be of a migration (nova moves the source's allocation to the migration's UUID), so that the guest
-        keeps what it has.
-    :param dead: (guest UUID, alias) of hostdevs that QEMU has let go of.
+        them is detached.
+    :param known_consumers: UUIDs of all guests that this host knows, running or not. Any other consumer may
+        be a migration (Nova moves the source's allocation to the migration's UUID), so the guest keeps its device.
+    :param dead: (guest UUID, alias) of hostdevs that QEMU has released.
     """
     by_provider = {holding.provider_uuid: holding for holding in holdings}
     known = frozenset(known_consumers)
@@ -148,7 +148,7 @@ def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
         return Why.MOVED
     match holding.offer:
         case None | OfferReason.OFFERED | OfferReason.UNSETTLED:
-            # While udev processes a device again, what it says of it may be incomplete; it is where it was.
+            # While udev processes a device again, its data may be incomplete, but the device is still there.
             return None
         case OfferReason.UNAUTHORIZED:
             return Why.UNAUTHORIZED
@@ -186,7 +186,7 @@ def _want(
 
 
 def holder(device: UsbDevice, guests: Sequence[RunningGuest], *, besides: str) -> str | None:
-    """The name of another guest that has *device* attached, by us or by anybody else."""
+    """The name of another guest that has *device* attached, by the agent or by another program."""
     for running in guests:
         if running.guest.uuid != besides and any(hostdev.is_at(device) for hostdev in running.guest.hostdevs):
             return running.guest.name

@@ -1,6 +1,6 @@
 """The guests of this host as one frozen value: which run, which are known, which have arrived and which have ended.
 
-Pure. Reading them is virt/domain.py's; what they should have is decision.py's.
+Pure. virt/domain.py reads them; decision.py decides which devices they should have.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class GuestsNow:
     :ivar arrived: UUIDs of running guests that came from a save file, a snapshot or another host and still have
         hostdevs of ours that they came with. QEMU has none of these hostdevs: each is dead.
     :ivar ended: UUIDs of guests that have ended since the read began.
-    :ivar notes: one note on each domain that is left alone because its XML is not understood.
+    :ivar notes: one note on each domain that the agent ignores because it cannot read its XML.
     """
 
     running: tuple[RunningGuest, ...] = ()

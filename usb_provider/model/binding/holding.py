@@ -1,6 +1,6 @@
-"""What consumers hold on this host, and the device that each of it stands for. Pure.
+"""What consumers hold on this host: each provider joined with its device. Pure.
 
-It joins Placement's tree with the assessments of the devices. What to do about it is decision.py's to say.
+It joins Placement's tree with the assessments of the devices. decision.py says what to do about it.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from usb_provider.model.reporting.provider import Assessment
 class Holding:
     """One provider of this host, the consumers that hold it, and the device that it stands for.
 
-    ``assessment`` is of its device, None where none is plugged in. ``stays`` is a rule's word that no live migration
-    may exchange it.
+    ``assessment`` is that of its device, None when no device is plugged in. ``stays``: a rule says that a live
+    migration must not exchange the device for another one.
     """
 
     provider_uuid: str
@@ -70,6 +70,6 @@ def holdings(view: HostView) -> list[Holding]:
 
 
 def held_by(guest_uuid: str, held: Collection[str], view: HostView) -> list[Holding]:
-    """Those of the providers *held* that are this host's, as *guest_uuid*'s, whatever *view* says of who holds them."""
+    """The providers in *held* that are on this host, with *guest_uuid* as their only consumer, whatever *view* says."""
     mine = frozenset({guest_uuid})
     return [dataclasses.replace(each, consumers=mine) for each in holdings(view) if each.provider_uuid in held]

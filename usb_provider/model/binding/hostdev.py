@@ -1,7 +1,7 @@
 """libvirt's domain XML as values: which USB devices a guest has, what its USB ports can take, and what it asks for.
 
-Pure text to value and back (https://libvirt.org/formatdomain.html). Whether a device should be attached is
-binding.py's; talking to libvirt is virt/domain.py's.
+Pure text to value and back (https://libvirt.org/formatdomain.html). decision.py decides
+whether a device should be attached; virt/domain.py talks to libvirt.
 """
 
 import re
@@ -18,8 +18,8 @@ ALIAS_PREFIX = "ua-usb-"
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
 _ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
 
-# Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits); one apart from the
-# other, since libvirt refuses two hostdevs with one address.
+# Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits); each
+# placeholder has another number, since libvirt refuses two hostdevs with the same address.
 _NOWHERE_BUS = 255
 
 _MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
@@ -53,7 +53,7 @@ class Hostdev:
         return self.alias.removeprefix(ALIAS_PREFIX) if ours and self.alias else None
 
     def is_at(self, device: UsbDevice) -> bool:
-        """Whether it points at where *device* is now and, as far as it says, at that kind of device."""
+        """Whether it has the address that *device* has now and, if it names ids, the same ids."""
         return (
             not self.missing
             and (self.bus, self.device) == (device.busnum, device.devnum)
@@ -75,13 +75,13 @@ class UsbController:
     index: int = 0
 
     def takes(self, speed: Speed) -> bool:
-        """Whether a device of *speed* works on it; one of unknown speed is taken for the slowest."""
+        """Whether a device of *speed* works on it; a device of unknown speed counts as the slowest."""
         return _RANK.get(speed, 0) <= _RANK[self.fastest]
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What a domain's XML says that matters here.
+    """What the agent needs of a domain's XML.
 
     ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the CUSTOM_USB_* classes in the flavor's
     extra specs, which nova writes into the metadata since version 32.
@@ -152,9 +152,9 @@ def parse_guest(text: str) -> Guest:
 def with_placeholders(text: str) -> str | None:
     """*text* with each of our hostdevs turned into one that needs no device, or None when it has none of ours.
 
-    For restore and for the destination of a migration, where QEMU drops every host device, and where libvirt would
-    take whatever is at the old address now. Alias, guest address and the number of hostdevs stay, since libvirt
-    compares them; ids go, and the address is one at which nothing can be.
+    For a restore and for the destination of a migration: QEMU drops every host device there, and libvirt would take
+    any device that is now at the old address. Alias, guest address and the number of hostdevs stay, since libvirt
+    compares them. The ids are removed, and the address becomes one that no device can have.
 
     :raises UnreadableDomain: when *text* is not XML.
     """
@@ -216,10 +216,10 @@ def _controller_of(element: ET.Element) -> int | None:
 
 
 def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
-    """The USB controllers, companions counted with the one that they belong to (they share its index).
+    """The USB controllers; a companion controller counts as part of the one whose index it shares.
 
-    A hostdev of ours takes no port of them: at a start or an arrival, what a guest comes with from a save file or
-    another host is detached before anything is attached.
+    A hostdev of ours takes no port: when a guest starts or arrives, the agent detaches the hostdevs that came with it
+    from a save file or another host before it attaches any device.
     """
     used = Counter(
         _controller_of(element)

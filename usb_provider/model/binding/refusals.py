@@ -1,6 +1,6 @@
-"""Why a guest may not start or arrive: each reason as a word for figures and a sentence for its operator. Pure.
+"""Why a guest may not start or arrive: each reason as a word for metrics and a sentence for the operator. Pure.
 
-What is attached to a guest that runs is decision.py's.
+decision.py decides what is attached to a guest that runs.
 """
 
 import enum
@@ -32,7 +32,7 @@ class Obstacle(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason why a guest may not start or arrive: a word, and the sentence for whoever wanted it to."""
+    """One reason why a guest may not start or arrive: a word, and a sentence for the person who asked for it."""
 
     obstacle: Obstacle
     text: str
@@ -42,9 +42,9 @@ class Refusal:
 
 
 def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:
-    """Why *guest*, which is about to start, cannot have what it holds: a refusal each, or none when it can.
+    """Why *guest*, which is about to start, cannot have the devices that it holds: a refusal for each; none if it can.
 
-    Each says what to do in words of flavors and images, since it ends in the server's fault for its owner's operator.
+    Each says what to change in flavor or image, since Nova shows the sentence in the fault of the server.
     """
     held = [holding for holding in sorted(holdings, key=lambda each: each.name) if guest.uuid in holding.consumers]
     said: list[Refusal] = []
@@ -65,13 +65,13 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
 
 
 def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:
-    """Why *guest*, which another host wants to hand over live, may not come: a refusal each, or none.
+    """Why *guest*, which another host wants to migrate live to this one, may not come: a refusal for each reason.
 
-    Whether what it holds here is there for it, its start here will ask (:func:`start_refusals`).
+    :func:`start_refusals`, at its start here, checks whether the devices that it holds here can be attached.
 
     :param holdings: what it holds here.
-    :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule there
-        does not let go.
+    :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule
+        there excludes from live migration.
     """
     brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
     said: list[Refusal] = []
@@ -86,7 +86,7 @@ def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Colle
     if len(holdings) < len(brings):
         text = (
             f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
-            f"{len(holdings) or 'none'} on this host; let nova choose the host, which claims them there."
+            f"{len(holdings) or 'none'} on this host; let nova choose the host, because it claims them there."
         )
         said.append(Refusal(Obstacle.NOT_CLAIMED, text))
     return tuple(said)

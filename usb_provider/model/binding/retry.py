@@ -1,5 +1,5 @@
-"""What the binder remembers between two passes: what failed and when to try again, since when a device is as it is, and
-which hostdevs are suspected to be dead. Pure: frozen values, and the time is an argument.
+"""What the binder remembers between two passes: what failed and when to try again, since when a device is in its state,
+and which hostdevs may be dead. Pure: frozen values, and the time is an argument.
 
 Times named *now* and *again* are in seconds of a monotonic clock; *since* is in seconds since 1970, for people.
 """
@@ -42,13 +42,13 @@ class Retries:
         return Retries({**self.failures, key: Failure(reason, said, attempts, now + pause)})
 
     def without(self, keys: Collection[Key]) -> "Retries":
-        """Without *keys*, which have succeeded or have nothing to be tried again for."""
+        """Without *keys*, which have succeeded or need no further attempt."""
         if not self.failures.keys() & set(keys):
             return self
         return Retries({key: failure for key, failure in self.failures.items() if key not in keys})
 
     def over(self, trying: Collection[str]) -> tuple[Key, ...]:
-        """Keys of guests that are not among *trying*: there is nothing to be tried again for them."""
+        """Keys of guests that are not among *trying*: they need no further attempt."""
         return tuple(key for key in self.failures if key[0] not in trying)
 
     def is_due(self, key: Key, now: float) -> bool:
@@ -59,12 +59,15 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Hostdevs on whose device the host has a driver, by guest and alias: since when, in monotonic seconds."""
+    """Hostdevs that may be dead, since a driver of the host has the device: by guest and alias, since when.
+
+    Times are in monotonic seconds.
+    """
 
     since: Mapping[Key, float] = field(default_factory=dict)
 
     def seen(self, keys: Iterable[Key], now: float) -> "Suspects":
-        """*keys* are those that look dead now; what was suspected before keeps its time."""
+        """With *keys* as the hostdevs that look dead now; those that looked dead before keep their time."""
         return Suspects({key: self.since.get(key, now) for key in keys})
 
     def dead(self, now: float, after: float) -> frozenset[Key]:
@@ -74,20 +77,20 @@ class Suspects:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How each device of each guest stands, and since when."""
+    """The state of each device of each guest, and since when."""
 
     since: Mapping[Key, tuple[BindingState, float]] = field(default_factory=dict)
 
     def now(self, bindings: Iterable[Binding], now: float) -> "Standing":
-        """As *bindings* say at *now* (seconds since 1970); what has not changed keeps its time."""
+        """The states of *bindings* at *now* (seconds since 1970); a state that has not changed keeps its time."""
         return Standing({_key(each): self._since(each, now) for each in bindings})
 
     def changed(self, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
-        """Those of *bindings* that stand otherwise than before."""
+        """The *bindings* whose state differs from the one before."""
         return tuple(each for each in bindings if self.since.get(_key(each), (None, 0.0))[0] is not each.state)
 
     def of(self, binding: Binding) -> float:
-        """Since when *binding* is as it is, in seconds since 1970; 0 where it was not looked at yet."""
+        """Since when *binding* is in its state, in seconds since 1970; 0 when it has not been looked at yet."""
         return self.since.get(_key(binding), (binding.state, 0.0))[1]
 
     def _since(self, binding: Binding, now: float) -> tuple[BindingState, float]:
@@ -104,7 +107,7 @@ class Memory:
     standing: Standing = field(default_factory=Standing)
 
     def next_look(self, suspect_seconds: float) -> float | None:
-        """When there is something to be tried or judged again, in monotonic seconds; None when there is nothing."""
+        """When the binder has to try or judge something again, in monotonic seconds; None when there is nothing."""
         times = [failure.again for failure in self.retries.failures.values()]
         times += [since + suspect_seconds for since in self.suspects.since.values()]
         return min(times, default=None)

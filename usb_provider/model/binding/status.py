@@ -1,6 +1,6 @@
-"""How each guest of this host stands with its USB devices, as frozen values: what "usb-provider status" prints.
+"""The USB devices of each guest of this host, with their states, as frozen values: what "usb-provider status" prints.
 
-Pure. The binder makes them; how they travel over the socket is virt/protocol.py's.
+Pure. The binder makes them; virt/protocol.py sends them over the socket.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,9 +50,9 @@ def guest_statuses(
     running: Iterable[RunningGuest],
     refused: Mapping[str, RefusedStart],
 ) -> tuple[GuestStatus, ...]:
-    """Every guest that should have a device, and each that was refused and does not run.
+    """Every guest that should have a device, and every guest that was refused and does not run.
 
-    :param refused: what was refused, by guest.
+    :param refused: the refused start of each guest, by its UUID.
     """
     devices: dict[str, list[DeviceStatus]] = {}
     names: dict[str, str] = {}

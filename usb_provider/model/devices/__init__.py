@@ -1,1 +1,1 @@
-"""What a device on this host is: its description, its rule, whether it is offered, and its key. Pure."""
+"""The devices of this host as values: description, rule, whether each is offered, and its key. Pure."""

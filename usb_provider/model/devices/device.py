@@ -1,7 +1,7 @@
 """What one USB device on this host is: a frozen value read from udev's properties and sysfs attributes.
 
-The parsing is pure, so that recordings, tests and the real host go one way. This module does not decide whether a
-device is offered (offer.py) nor what it is called in Placement (identity.py).
+The parsing is pure, so that recordings, tests and the real host use the same code. This module does not decide whether
+a device is offered (offer.py) nor what it is called in Placement (identity.py).
 """
 
 import enum
@@ -56,14 +56,14 @@ class UseKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostUse:
-    """One use that the host makes of a device: its *kind*, and *what* it is in words, as "sdb1 is mounted on /"."""
+    """One way in which the host uses a device: its *kind*, and *what* it is in words, as "sdb1 is mounted on /"."""
 
     kind: UseKind
     what: str
 
     @property
     def certain(self) -> bool:
-        """Whether the host uses it now; MEMBER is only what a signature on the medium says it is meant for."""
+        """Whether the host uses it now; MEMBER only means that a signature on the medium names a later use."""
         return self.kind is not UseKind.MEMBER
 
 
@@ -75,8 +75,8 @@ class UnreadableDevice(ValueError):
 class UsbDevice:
     """One USB device that is plugged in.
 
-    ``busnum`` and ``devnum`` are decimal, change at every plug and are good for attaching only. ``controller`` is the
-    device that the bus hangs on: a PCI address where there is one. ``settled`` is False while udev is still
+    ``busnum`` and ``devnum`` are decimal, change at every plug and serve for attaching only. ``controller`` is the
+    device above the bus: a PCI address where there is one. ``settled`` is False while udev is still
     processing the device: until then its interfaces may be incomplete.
     """
 
@@ -102,7 +102,7 @@ class UsbDevice:
 
     @property
     def host_driver(self) -> str | None:
-        """A driver of the host's on one of its interfaces; usbfs is not one, it stands for QEMU."""
+        """A driver of the host on one of its interfaces; usbfs does not count, since it stands for QEMU."""
         return next((driver for driver in self.drivers if driver != "usbfs"), None)
 
     @property
@@ -152,8 +152,8 @@ class UsbDevice:
         """The device at *sys_path* (``/sys/devices/…/usb1/1-2``) from udev's *properties* and sysfs' *attributes*.
 
         *interfaces* are those of the interface directories; those in udev's ID_USB_INTERFACES
-        (``:030101:0b0000:``) are added. sysfs is believed before udev, since udev keeps what an earlier device of
-        that name left. ``BUSNUM=001`` and ``DEVNUM=010`` are decimal in spite of their zeros.
+        (``:030101:0b0000:``) are added. sysfs has precedence over udev, since udev keeps data of an earlier device
+        of that name. ``BUSNUM=001`` and ``DEVNUM=010`` are decimal in spite of their zeros.
 
         :raises UnreadableDevice: when neither source has a vendor and a product id.
         """

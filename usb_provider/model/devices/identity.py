@@ -1,6 +1,6 @@
-"""Which key a device has: what it is known by for as long as it is itself, through replugs, reboots and renumbering.
+"""Which key a device has: the name by which it is known through replugs, reboots and renumbering of the buses.
 
-``vid:pid:serial`` when the serial tells it apart, else ``vid:pid@<controller>-<port path>``. Keys are computed from
+``vid:pid:serial`` when the serial identifies it, else ``vid:pid@<controller>-<port path>``. Keys are computed from
 what is plugged in and from what is allocated, never stored. The rules and their reasons: docs/identity.md.
 """
 
@@ -32,8 +32,8 @@ JUNK_SERIALS = (
     "UNKNOWN",
     "SN0000000001",
 )
-"""Serials that makers leave in as placeholders; compared without regard to case. Zeros alone, and any
-one character four times or more (FFFF…), count as junk by rule."""
+"""Serials that makers leave in as placeholders; upper and lower case are the same. Zeros alone, and any
+one character four times or more (FFFF…), always count as junk."""
 
 _REPEATED = re.compile(r"0+\Z|(.)\1{3,}\Z", re.DOTALL)
 
@@ -50,7 +50,7 @@ class IdentityKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A device's *key* and *kind*. *problem* says why it cannot be had in the way that its rule demands, if so."""
+    """A device's *key* and *kind*. *problem* says why the key is not of the kind that its rule demands."""
 
     key: str
     kind: IdentityKind
@@ -59,7 +59,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What Placement and the agent's last look say of one key.
+    """What Placement and the agent's last look say about one key.
 
     *allocated*: a consumer has its provider. *present*: its provider exists and is not marked absent.
     *sys_path*, *serial*: of the device that the agent last saw under the key; *sys_path* is None when it saw none.
@@ -115,8 +115,8 @@ def assign(
     """Every device's identity, by its ``sys_name``; no two have the same key.
 
     *modes* gives the mode of the rule that takes a device (AUTO when it is not there). *held* tells whether a key is
-    allocated now: a device that an instance holds keeps its key until it is let go, whatever else is plugged in and
-    whatever the rules have become. Of several devices with one serial at most one keeps it, and only because of that.
+    allocated now: a device that an instance holds keeps its key until the instance releases it, even if other devices
+    are plugged in or the rules change. Of several devices with the same serial, only one that is held keeps it.
     """
     return _Assignment(devices, modes or {}, junk, held).result()
 
@@ -158,7 +158,7 @@ class _Assignment:
         return Identity(
             self.port_keys[device.sys_name],
             IdentityKind.PORT,
-            f"its rule wants identity by serial, and {why}" if demanded else None,
+            f"its rule demands identity by serial, but {why}" if demanded else None,
         )
 
     def _keeps_serial(self, device: UsbDevice, key: str, *, alone: bool) -> bool:
@@ -167,41 +167,41 @@ class _Assignment:
         if not alone:
             return True
         if by_serial.allocated:
-            # Was it the twin of the one that is allocated? Then it must not inherit what its twin holds.
-            return by_serial.sys_path == device.sys_path or not self._was_demoted(device)
+            # If it was the twin of the device that is allocated, it must not take over its twin's allocation.
+            return by_serial.sys_path == device.sys_path or not self._had_port_key(device)
         if by_port.allocated:
-            # Its own claim from when it had a twin, unless another device was seen to make that claim.
+            # The claim is its own, from the time when it had a twin, unless the agent saw another device there.
             seen = by_port.sys_path is not None
             if by_port.serial == device.serial if seen else by_port.present:
                 return False
         return self.modes.get(device.sys_name) is not IdentityMode.PORT
 
     def _keeper(self, key: str, group: Sequence[UsbDevice]) -> UsbDevice | None:
-        """The one of *group* that an allocation of *key* is about, or None when nobody holds it or it is gone."""
+        """The device of *group* that an allocation of *key* is about; None without one, or when the device is gone."""
         held = self.held(key)
         if not held.allocated:
             return None
         for device in group:
             if device.sys_path == held.sys_path:
                 return device
-        undemoted = [device for device in group if not self._was_demoted(device)]
-        # One that QEMU has open is the one that a guest has.
-        return min(undemoted, key=lambda device: ("usbfs" not in device.drivers, device.place), default=None)
+        by_serial = [device for device in group if not self._had_port_key(device)]
+        # A device that QEMU has open belongs to a guest.
+        return min(by_serial, key=lambda device: ("usbfs" not in device.drivers, device.place), default=None)
 
-    def _was_demoted(self, device: UsbDevice) -> bool:
-        """Whether it was known by its port before."""
+    def _had_port_key(self, device: UsbDevice) -> bool:
+        """Whether the device had the key of its port before."""
         return self._was_known_by(self.port_keys[device.sys_name], device)
 
     def _was_known_by(self, key: str, device: UsbDevice) -> bool:
-        """Whether *device* had *key*: by the last look, and after a restart by the provider that is there.
+        """Whether *device* had *key*: the last look tells, or, after a restart, that the provider exists.
 
-        The last look may have been at another device in the same port, so the serial number has to be its own.
+        The last look may have seen another device in the same port, so the serial number must be the same.
         """
         held = self.held(key)
         return held.present if held.sys_path is None else held.serial == device.serial
 
     def _port_keys(self) -> dict[str, str]:
-        """Port keys, made different where an xHCI controller numbers a USB 2 and a USB 3 port alike."""
+        """Port keys, made different where an xHCI controller gives a USB 2 and a USB 3 port the same number."""
         groups: defaultdict[str, list[UsbDevice]] = defaultdict(list)
         for device in self.devices:
             groups[port_key(device)].append(device)
@@ -214,7 +214,7 @@ class _Assignment:
         return keys
 
     def _plain(self, key: str, group: Sequence[UsbDevice], longer: Mapping[str, str]) -> UsbDevice | None:
-        """The one of *group* that has *key* as it is. One that is held by its longer key keeps that, even alone."""
+        """The device of *group* that gets *key* unchanged. One that is held by its longer key keeps it, even alone."""
         free = [device for device in group if not self.held(longer[device.sys_name]).allocated]
         free.sort(key=lambda device: (_is_usb3(device), device.sys_name))
         held = self.held(key)
@@ -223,12 +223,12 @@ class _Assignment:
         for device in free:
             if device.sys_path == held.sys_path:
                 return device
-        # After a restart: a device that goes by its serial number is the last that this claim can be about.
+        # After a restart: it is least likely that the claim is about a device whose key has its serial number.
         left = [device for device in free if not self._was_known_by(longer[device.sys_name], device)]
         return min(left, key=lambda device: (self._goes_by_serial(device), "usbfs" not in device.drivers), default=None)
 
     def _goes_by_serial(self, device: UsbDevice) -> bool:
-        """Whether its serial number is one to go by, and it does or its rule lets it."""
+        """Whether its key has its serial number: the number identifies it, and its provider or its rule allows that."""
         if serial_problem(device.serial, self.junk) is not None:
             return False
         key = serial_key(device)
@@ -238,7 +238,7 @@ class _Assignment:
 
 
 def _longer_keys(key: str, group: Sequence[UsbDevice]) -> dict[str, str]:
-    """A key for each of *group* that tells USB 2 from USB 3, and names the bus only where that does not do."""
+    """A key for each of *group* that tells USB 2 from USB 3, and names the bus only where that is not enough."""
     keys = {device.sys_name: f"{key}+{_speed_mark(device)}" for device in group}
     if len(set(keys.values())) == len(group):
         return keys

@@ -1,7 +1,7 @@
 """Whether each device is offered, and the one sentence that says why: guards first, then the first rule that matches.
 
-Nothing is offered that no rule names, so an empty configuration offers nothing. This module knows neither Placement
-nor identity: a device that cannot be told apart is left out by identity.py's word, in provider.py.
+A device that no rule names is never offered, so an empty configuration offers nothing. This module knows neither
+Placement nor identity: provider.py leaves out a device that identity.py cannot identify as its rule demands.
 """
 
 import enum
@@ -13,7 +13,7 @@ from usb_provider.model.devices.spec import DeviceSpec
 
 
 class OfferReason(enum.Enum):
-    """Why a device is offered or not, for programs. People read the sentence beside it."""
+    """Why a device is offered or not, for programs. People read the sentence in :class:`Offer`."""
 
     OFFERED = "a rule offers it"
     HUB = "it is a hub, or a controller's root hub"
@@ -40,7 +40,7 @@ class Offer:
 
 
 def offers(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[Offer, ...]:
-    """One verdict a device, in the order of *devices*; each verdict depends on its device and the rules alone."""
+    """One verdict for each device, in the order of *devices*; it depends on that device and the rules alone."""
     return tuple(_offer(device, specs) for device in devices)
 
 
@@ -59,7 +59,7 @@ def _offer(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
 
 
 def guard(device: UsbDevice) -> tuple[OfferReason, str] | None:
-    """Why no rule may ever offer *device*, for programs and as a sentence; None when no guard stands in the way."""
+    """Why no rule may offer *device*, for programs and as a sentence; None when no guard forbids it."""
     if device.is_root_hub:
         return OfferReason.HUB, "Never offered: it is a controller's root hub."
     if device.is_hub:

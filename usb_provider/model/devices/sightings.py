@@ -1,7 +1,7 @@
-"""What was plugged in where when the agent last looked, by the key that each device had. Pure.
+"""Which device was plugged in where when the agent last looked, by the key that each device had. Pure.
 
-A claim in Placement names a key. Which of two devices with one serial number that claim is about, only the last look
-tells. What follows from it is identity.py's; what is kept on disk is agent/store.py's.
+A claim in Placement names a key. When two devices have the same serial number, only the last look tells which of them
+the claim is about. identity.py decides what follows from it; agent/store.py keeps it on disk.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ _VERSION = 1
 class Sighting:
     """A device as it was seen: its sysfs path, its ``vid:pid``, and its serial number if it has one.
 
-    Two boots may number the buses differently. The path then names no device, or the same place; never another one.
+    Two boots may number the buses differently. The path then names no device, or the same place, but no other place.
     """
 
     sys_path: str
@@ -48,7 +48,7 @@ class Sightings:
     moves: tuple[Move, ...] = ()
 
     def without_oldest(self, limit: int, kept: Collection[str]) -> "Sightings":
-        """These sightings, but *limit* at most, as far as that goes: those of keys in *kept* stay."""
+        """These sightings without the oldest ones above *limit*; those of keys in *kept* always stay."""
         others = [key for key in self.by_key if key not in kept]
         dropped = frozenset(others[: max(0, len(self.by_key) - limit)])
         if not dropped:
@@ -56,19 +56,19 @@ class Sightings:
         return Sightings({key: seen for key, seen in self.by_key.items() if key not in dropped}, self.moves)
 
     def after(self, looked: Iterable[tuple[str, UsbDevice]], is_offered: Callable[[str], bool]) -> "Sightings":
-        """These sightings once each device of *looked* was seen under its key. *is_offered* as in :meth:`moved`."""
+        """These sightings after each device of *looked* was seen under its key. *is_offered* as in :meth:`moved`."""
         seen = list(looked)
         taken = {key for key, _ in seen}
         moves = tuple(Move(key, Sighting.of(device), possible_keys(device) - taken) for key, device in seen)
         return Sightings(self.by_key, moves).moved(is_offered)
 
     def moved(self, is_offered: Callable[[str], bool]) -> "Sightings":
-        """These sightings with each move done that Placement bears out.
+        """These sightings with each move done that Placement shows.
 
-        A device leaves its old provider before its new one is written. Until it has, which takes another pass where
-        Placement fails, a claim on the new one is not about it but about the device that was known by it before.
+        The agent closes the old provider of a device before it writes the new one. Until the old one is closed, which
+        takes another pass when Placement fails, a claim on the new one is about the device that had its key before.
 
-        :param is_offered: whether Placement offers a device under a key, be it held or free.
+        :param is_offered: whether Placement offers a device under a key, held or free.
         """
         by_key = dict(self.by_key)
         waiting = []
@@ -77,7 +77,7 @@ class Sightings:
             if any(is_offered(key) for key in left):
                 waiting.append(move)
                 continue
-            # Its old key says nothing of the device that will be in that place later.
+            # Its old key says nothing about the device that will be in that place later.
             for key in (*left, move.key):
                 by_key.pop(key, None)
             by_key[move.key] = move.sighting
@@ -95,7 +95,7 @@ class Sightings:
 
     @classmethod
     def from_json(cls, stored: object) -> Self:
-        """From what :meth:`to_json` gave; members that a later version may add are left out.
+        """From what :meth:`to_json` gave; members that a later version may add are ignored.
 
         :raises ValueError: when it is of another form or version.
         """

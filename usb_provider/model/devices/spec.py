@@ -1,6 +1,6 @@
 """An operator's rules: ``[usb]device_spec`` text parsed to frozen rules, and whether a rule matches a device.
 
-Everything that can be wrong with a rule is said at once, in sentences. Which of several rules wins is offer.py's.
+All mistakes in the rules are reported together, each in a sentence. offer.py decides which of several rules wins.
 The form follows nova's ``[pci]device_spec``, which operators know.
 """
 
@@ -32,7 +32,7 @@ _WILD = re.compile(r"[*?\[]")
 
 
 class IdentityMode(enum.StrEnum):
-    """How a rule wants its devices told apart; see identity.py."""
+    """How a rule wants its devices identified; see identity.py."""
 
     AUTO = "auto"
     SERIAL = "serial"
@@ -47,8 +47,8 @@ class DeviceSpec:
     """One rule: matchers (None matches anything) and what a matching device becomes.
 
     *number* is the rule's place in the configuration, from 1, for sentences. ``resource_class`` None means the class
-    that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can stand in for
-    this one, so that a guest that has it must not be migrated live.
+    that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can replace
+    this one, so a guest that has it must not be migrated live.
     """
 
     number: int
@@ -81,10 +81,10 @@ class DeviceSpec:
             and _glob(self.manufacturer, device.manufacturer)
         )
 
-    def hides(self, later: "DeviceSpec") -> bool:
-        """Whether no device can reach *later* since this rule comes first and takes all that *later* would.
+    def leaves_nothing_for(self, later: "DeviceSpec") -> bool:
+        """Whether *later* can never apply, since this rule comes first and matches every device that *later* matches.
 
-        True only when that is certain: two globs that overlap in a way that is hard to see are let through.
+        True only when that is certain: two globs that may overlap give False.
         """
         return all(
             mine is None or (theirs is not None and (mine == theirs or (name in _GLOBS and _covers(mine, theirs))))
@@ -124,9 +124,9 @@ def parse_specs(texts: Sequence[str]) -> tuple[DeviceSpec, ...]:
         if spec is None:
             continue
         for earlier in specs:
-            if earlier.hides(spec):
+            if earlier.leaves_nothing_for(spec):
                 problems.append(
-                    f"[usb]device_spec rule {number} can never match: rule {earlier.number} comes first and takes "
+                    f"[usb]device_spec rule {number} can never match: rule {earlier.number} comes first and matches "
                     f"every device that it could; put the narrower rule first, or delete one of the two."
                 )
                 break
@@ -176,12 +176,13 @@ class _Reader:
             exclude=self._flag(entries, "exclude", default=False),
         )
         if not any(key in entries for key in MATCHERS):
-            self.wrong(
-                f"it has nothing to match by and would take every device; name at least one of {', '.join(MATCHERS)}."
-            )
+            self.wrong(f"it has no matcher, so it would match every device; add at least one of {', '.join(MATCHERS)}.")
         if spec.exclude and (extra := [key for key in OPTIONS if key != "exclude" and key in entries]):
             useless = " and ".join(extra)
-            self.wrong(f"exclude leaves the device out, so there is no use for {useless}; drop one or the other.")
+            self.wrong(
+                f"exclude keeps the device from being offered, so there is no use for {useless}; remove one "
+                f"or the other."
+            )
         return None if self.problems else spec
 
     def _entries(self) -> dict[str, object] | None:

@@ -1,6 +1,6 @@
 """How many devices of a host are in which state, by resource class: the numbers of a pass. Pure.
 
-Classes are the operator's own names, states a closed set; nothing here tells one device from another.
+The operator chooses the names of classes; the states are a closed set. Nothing here identifies a single device.
 """
 
 from collections import Counter
@@ -12,14 +12,14 @@ from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
 
 NO_CLASS = "none"
-"""Stands for the class of what has none now: an absent device that no consumer holds, and one that is not offered."""
+"""The class of a device that has none now: it is absent and no consumer holds it, or it is not offered."""
 
 Census = Mapping[tuple[str, DeviceState], int]
-"""How many, by (resource class, state); what is not in it is none."""
+"""How many devices, by (resource class, state); a pair that is missing has none."""
 
 
 def census(tree: ObservedTree, devices: Iterable[Assessment]) -> Census:
-    """Count the providers of ours in *tree*, and those of *devices* that have none."""
+    """Count our providers in *tree*, and those of *devices* that have no provider."""
     ours = {uuid: provider for uuid, provider in tree.providers.items() if provider.managed}
     found = Counter(_place(provider) for provider in ours.values())
     found[NO_CLASS, DeviceState.NOT_OFFERED] += sum(
@@ -30,7 +30,7 @@ def census(tree: ObservedTree, devices: Iterable[Assessment]) -> Census:
 
 def _place(provider: ObservedProvider) -> tuple[str, DeviceState]:
     classes = sorted({*provider.inventories, *provider.used_classes})
-    # Where there is no inventory, whatever an operator wants with the device keeps none back.
+    # Without an inventory, there is nothing that an operator could reserve.
     wanted = provider.intention if classes else Intention.NONE
     there = lifecycle.presence(provider.traits, has_inventory=bool(classes))
     state = TABLE[Circumstances(there, wanted, provider.allocated)]

@@ -1,6 +1,6 @@
 """What the reporting loop last knew, as one frozen value that the binding loop reads without waiting. Pure.
 
-It turns the devices of any moment into verdicts, so that both loops, and a command beside them, judge alike.
+It gives the verdict on each device, so that both loops and the commands judge alike.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from usb_provider.model.reporting.provider import Assessment, assess, provider_u
 from usb_provider.model.reporting.tree import ObservedTree
 
 SIGHTINGS_LIMIT = 1000
-"""How many keys' sightings are kept: those of some hundred devices, and of what hands have plugged in and out."""
+"""How many keys' sightings are kept: those of some hundred devices, and of those that people plugged and unplugged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """Placement's tree as last read, what was seen where, and the settings: all that a verdict on a device rests on."""
+    """All that a verdict on a device depends on: Placement's tree as last read, the sightings, and the settings."""
 
     tree: ObservedTree
     sightings: Sightings = field(default_factory=Sightings)
@@ -74,9 +74,9 @@ class HostState:
         return frozenset(uuid for uuid in uuids if uuid in providers and providers[uuid].allocated)
 
     def sightings_after(self, assessed: Sequence[Assessment]) -> Sightings:
-        """The sightings once each device was seen under the key that it has in *assessed*.
+        """The sightings after each device was seen under the key that it has in *assessed*.
 
-        A device may make up a serial number at each plug, so they are bounded; those that a claim rests on stay.
+        A device may show another serial number at each plug, so their number is bounded; those of held devices stay.
         """
         looked = [(each.identity.key, each.device) for each in assessed]
         after = self.sightings.after(looked, self.is_offered)
@@ -87,7 +87,7 @@ class HostState:
         )
 
     def is_offered(self, key: str) -> bool:
-        """Whether Placement offers a device under *key*, be it held or free."""
+        """Whether Placement offers a device under *key*, held or free."""
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
         return (
             provider is not None
@@ -99,7 +99,7 @@ class HostState:
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
         last = self.sightings.by_key.get(key)
         return Held(
-            # Also where an operator took our mark away: the consumer of that provider holds the device.
+            # Also when an operator removed our mark: the consumer of that provider still holds the device.
             allocated=not let_go and provider is not None and provider.allocated,
             present=provider is not None and provider.managed and not provider.absent,
             sys_path=last.sys_path if last else None,

@@ -1,8 +1,8 @@
 """The difference between what Placement holds and what it should hold, as an ordered plan that prints itself.
 
-Pure: a plan is a value. It is printed by a dry run and applied by placement/apply.py, which must not decide anything.
-What a provider should be in which circumstances, and in which order it is written, is lifecycle.py's table. What is
-allocated stays, and an operator's own ``reserved`` and traits are theirs.
+Pure: a plan is a value. A dry run prints it, and placement/apply.py applies it without deciding anything. The table in
+lifecycle.py says which state a provider gets, and in which order it is written. A plan never takes away what is
+allocated, and it keeps an operator's own ``reserved`` and traits.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -104,7 +104,7 @@ Action = EnsureResourceClass | EnsureTrait | ProviderAction
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that an operator should know and that no action mends. *topic* is the same each time it is said.
+    """Something that an operator should know and that no action repairs. *topic* is the same each time it is said.
 
     *blocks* tells that a device cannot be reported until an operator acts.
     """
@@ -118,10 +118,10 @@ class Note:
 class Plan:
     """What one pass will do below *root*, in order.
 
-    *names* may run side by side and come first; so may the sequences in *sequences*, one a provider, each in order.
-    The first *leaving* of these have to be through before the others begin, and if one of them is refused, the others
-    wait for another plan: a device that gets another key must not be schedulable under both.
-    *held* are the providers that would become something else if no consumer held them.
+    *names* come first and may be written in parallel. Then the *sequences*, one for each provider, may run in parallel,
+    each in its own order. The first *leaving* of them must end before the others begin. If one of these is refused, the
+    others wait for another plan: a device that gets another key must not be schedulable under both keys.
+    *held* are the providers that the plan would change if no consumer held them.
     """
 
     root: Root
@@ -179,8 +179,8 @@ def diff(
     """The plan that brings *tree* to *desired*; empty when there is nothing to do.
 
     :param plugged: provider UUIDs of all devices that are plugged in, offered or not: they are withdrawn, not absent.
-    :param retired_traits: traits that rules of this host give or once gave: a device whose rule does not give one
-        has it taken away.
+    :param retired_traits: traits that rules of this host give or once gave: a device loses those that its rule does
+        not give.
     :param known_names: resource classes and traits that are known to exist; others are created first.
     :param expired: UUIDs of providers that may be deleted if they are absent and free.
     """
@@ -232,7 +232,7 @@ def _state(presence: Presence, have: ObservedProvider) -> ProviderState:
 def _reach_offered(
     want: DesiredProvider, have: ObservedProvider | None, root: Root, retired: frozenset[str]
 ) -> tuple[ProviderAction, ...]:
-    """What makes the provider of an offered device, which may not be there yet, into what it should be."""
+    """The actions that bring the provider of an offered device, which may not exist yet, into its state."""
     now = have or ObservedProvider(want.uuid, want.name, 0)
     state = _state(Presence.OFFERED, now)
     classes = _kept_classes(want, now) or {want.resource_class}
@@ -245,7 +245,7 @@ def _reach_offered(
 
 
 def _gone(have: ObservedProvider, state: ProviderState) -> _Target:
-    """What the provider of a device that is not offered should be: nothing to schedule, and a trait that says why."""
+    """The target for the provider of a device that is not offered: nothing to schedule, and a trait that says why."""
     classes = have.used_classes or frozenset(have.inventories)
     return _Target(_inventories(classes, state), (have.traits - MARKS) | state.marks)
 
@@ -261,7 +261,7 @@ def _inventories(classes: Collection[str], state: ProviderState) -> dict[str, In
 
 
 def _kept_classes(want: DesiredProvider, have: ObservedProvider) -> frozenset[str]:
-    """Classes that the provider keeps, since consumers hold them, though its device is offered as another one now."""
+    """Classes that the provider keeps, since consumers hold them, although its device now has another class."""
     return have.used_classes - {want.resource_class}
 
 
@@ -273,11 +273,11 @@ def _others(traits: frozenset[str], retired: frozenset[str]) -> frozenset[str]:
 def _changes(
     target: _Target, have: ObservedProvider, order: Order, *, first: int | None
 ) -> tuple[SetTraits | SetInventory, ...]:
-    """The changes that make *have* into *target*, in *order*; the *first* names that generation.
+    """The changes that turn *have* into *target*, in *order*; the first of them names generation *first*.
 
-    What we reserve must never be there without the state trait that says so, or a pass that is cut short leaves what
-    looks like an operator's. So the mark is set before we reserve, which happens only to what is allocated, and it
-    goes in a step of its own after we gave back.
+    What the agent reserves must always have the state trait that says so; otherwise an interrupted pass leaves what
+    looks like an operator's reservation. So the agent sets the mark before it reserves, which it does only to a
+    provider that is allocated, and removes the mark in a step of its own after it ended the reservation.
     """
     match order:
         case Order.MARK_LAST:
@@ -313,10 +313,10 @@ def _missing_names(
         if isinstance(action, SetInventory):
             classes |= {name for name, _ in action.inventories}
         elif isinstance(action, SetTraits):
-            # Those of another namespace than CUSTOM_ are Placement's own and always there.
+            # Traits without the prefix CUSTOM_ are Placement's own and always exist.
             traits |= {name for name in action.added if name.startswith("CUSTOM_")}
     if traits - known:
-        # Made along with the first others, so that it need not be made in the hurry of an unplug.
+        # Created together with the first others, so that an unplug, which is urgent, need not create it.
         traits.add(STATE_ABSENT)
     return (
         *(EnsureResourceClass(name) for name in sorted(classes - known)),
@@ -327,8 +327,8 @@ def _missing_names(
 def _foreign(have: ObservedProvider) -> Note:
     return Note(
         f"foreign:{have.uuid}",
-        f"{have.name} ({have.uuid}) is there without the trait {MANAGED}, so it is left alone and its device is not "
-        f"offered; set that trait to hand it back, or delete the provider.",
+        f"{have.name} ({have.uuid}) lacks the trait {MANAGED}, so the agent does not change it and does not offer its "
+        f"device; set that trait to give the provider back to the agent, or delete the provider.",
         blocks=True,
     )
 
@@ -337,8 +337,8 @@ def _gone_while_held(have: ObservedProvider, state: ProviderState) -> Note:
     (mark,) = state.marks - {STATE_RESERVED}
     return Note(
         f"{mark}:{have.uuid}",
-        f"{have.name} {state.circumstances.presence.value} but {_consumers(have)} holds it; it is kept, and reserved "
-        f"so that no other consumer gets it.",
+        f"{have.name} {state.circumstances.presence.value} but {_consumers(have)} holds it; the agent keeps the "
+        f"provider and reserves it, so that no other consumer gets it.",
     )
 
 

@@ -1,7 +1,7 @@
 """What the providers of this host should be: offered devices turned into names, UUIDs, classes and traits.
 
-Everything is computed from the root and the devices; nothing is remembered. What is in Placement is tree.py's, the
-difference between the two plan.py's.
+Everything is computed from the root and the devices; nothing is remembered. tree.py has what Placement holds, and
+plan.py the difference between the two.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class DesiredProvider:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """All that is to be said of one device on this host, offered or not.
+    """All that is known of one device on this host, offered or not.
 
     ``verdict`` is why it is offered or not, and ``reason`` says so in a sentence.
     ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; ``desired`` is set exactly when
@@ -63,7 +63,7 @@ class Assessment:
 
     @property
     def offered(self) -> bool:
-        """Whether a rule offers it and nothing stands in the way."""
+        """Whether a rule offers it and no guard prevents that."""
         return self.verdict is OfferReason.OFFERED
 
 
@@ -76,7 +76,7 @@ def provider_uuid(root_uuid: str, key: str) -> str:
 
 
 def provider_name(root_name: str, key: str) -> str:
-    """``<root name>_usb_<key>``; past Placement's 200 characters both parts are cut and a digest keeps it unique."""
+    """``<root name>_usb_<key>``; beyond Placement's 200 characters, both parts are cut and a digest keeps it unique."""
     name = f"{root_name}{NAME_MARK}{key}"
     if len(name) <= NAME_LIMIT:
         return name
@@ -121,7 +121,7 @@ def assess(
     *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`.
     """
     offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.place)
-    # A device that a guard keeps for the host is still the one that its rule names it.
+    # A device that a guard keeps for the host still has the identity that its rule gives it.
     modes = {each.device.sys_name: each.rule.identity if each.rule else IdentityMode.AUTO for each in offers}
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
@@ -136,7 +136,7 @@ def assess(
 
 
 def _unless_held(made: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
-    """*made*, but a signature on the medium does not take a device from the instance that may have written it."""
+    """*made*, but a held device stays offered despite a signature on its medium: the instance may have written it."""
     device = made.device
     if not held.allocated or not device.uses or any(use.certain for use in device.uses):
         return made

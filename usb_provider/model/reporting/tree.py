@@ -1,4 +1,4 @@
-"""What Placement holds below one root: a frozen picture with generations, as it was when it was read."""
+"""What Placement held below one root when it was read: a frozen picture with generations."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ class ObservedProvider:
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing on it: what is left when the agent dies right after creating it."""
+        """Whether it is empty, as it is when the agent ends right after creating it."""
         return not self.inventories and not self.traits and not self.allocations
 
     @property
@@ -128,8 +128,8 @@ class ObservedTree:
 def with_holders(tree: ObservedTree, holders: Mapping[str, tuple[int, Allocations]]) -> ObservedTree:
     """*tree* with the allocations in *holders*, ``{provider UUID: (generation, allocations)}``, where they are newer.
 
-    They count where the generation is still the one in *tree*: of a provider that changed more than that, the next
-    look tells all.
+    Allocations in *holders* count only where the generation is still the one in *tree*: a provider with another
+    generation is read in full at the next look.
     """
     changed = {
         uuid: dataclasses.replace(provider, allocations=allocations)

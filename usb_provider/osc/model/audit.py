@@ -1,9 +1,9 @@
 """What does not fit together between Placement and Nova: devices of a host that is gone, allocations of a server that
 is gone or of a migration that is over, and servers without their device.
 
-Pure: takes what Placement and Nova said and gives findings, each with its fix; nothing is mended here. Before it calls
-a consumer gone, the caller must have asked Nova for it by its UUID: Nova's listings leave out servers that are soft
-deleted, and servers in a cell that does not answer.
+Pure: takes what Placement and Nova said and gives findings, each with its fix; nothing is repaired here. Before the
+caller says that a consumer is gone, it must have asked Nova for it by its UUID: Nova's listings leave out servers that
+are soft deleted, and servers in a cell that does not answer.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ Neither ``error`` nor ``failed`` is among them: Nova sets the latter before it h
 _NOT_YET_OR_NO_MORE = frozenset({"BUILD", "DELETED", "SHELVED_OFFLOADED", "SOFT_DELETED", "UNKNOWN"})
 
 _ON_ITS_WAY = frozenset({"MIGRATING", "RESIZE", "REVERT_RESIZE"})
-"""A server in these holds what its new flavor asks for, or nothing yet, while Nova still shows the old flavor."""
+"""A server in these states holds what its new flavor asks for, or nothing yet; Nova still shows the old flavor."""
 
 
 class ConsumerKind(StrEnum):
@@ -78,7 +78,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A server's move, over or under way."""
+    """A migration of a server, ended or under way."""
 
     uuid: str
     server_uuid: str

@@ -1,6 +1,6 @@
 """A flavor's extra specs: what Nova asks Placement for because of them, and how to write them.
 
-Pure: the text of a flavor in, request groups out. Nova's reading is copied to the letter (nova/scheduler/utils.py,
+Pure: the text of a flavor in, request groups out. It reads a flavor exactly as Nova does (nova/scheduler/utils.py,
 ResourceRequest). pitfalls.py says which lines mislead, and verdict.py whether a host is left.
 """
 
@@ -108,7 +108,7 @@ def parse_extra_specs(
 
 @dataclass(slots=True)
 class _Draft:
-    """A group while it is read; it keeps an amount of 0, by which a flavor says that it wants none of a class."""
+    """A group while it is read; it keeps an amount of 0, which says that the flavor wants none of a class."""
 
     resources: dict[str, int] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
@@ -135,7 +135,7 @@ def _add_size(drafts: Mapping[str, _Draft], size: Size, extra_specs: Mapping[str
 
 
 def is_class(name: str) -> bool:
-    """Whether Nova takes *name* for that of a resource class."""
+    """Whether Nova accepts *name* as the name of a resource class."""
     return name.startswith(CUSTOM) or name in os_resource_classes.STANDARDS
 
 

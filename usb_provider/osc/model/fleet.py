@@ -1,7 +1,7 @@
 """The fleet: every USB device of a cloud as Placement has it, with one word for its state and a sentence for why.
 
-Pure: what was read goes in, and what to show, to drain, to purge comes out; osc/fleet.py reads. The states are those of
-lifecycle.py's table; the agent's own view of its one host is tree.py's.
+Pure: from what was read it makes what to show, to drain and to purge; osc/fleet.py reads. The states are those of
+lifecycle.py's table; tree.py has the agent's own view of its host.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class Device:
         return self._row.fleet_state
 
     def is_in(self, state: FleetState) -> bool:
-        """Whether ``--state`` means it too: what is absent and held is allocated as well, what is drained, drained."""
+        """Whether ``--state`` finds it: an absent device that is held is also allocated; the same for drained."""
         match state:
             case FleetState.ALLOCATED:
                 return self.held
@@ -90,7 +90,7 @@ class Device:
 
     @property
     def purgeable(self) -> bool:
-        """Whether nothing but its facts would be lost with its provider: absent, free, not drained, not reserved."""
+        """Whether its provider may be deleted: the device is absent, free, not drained and not reserved."""
         return self._row.purgeable and not self.amounts
 
     @property
@@ -170,7 +170,7 @@ def count_by_host(devices: Iterable[Device]) -> tuple[HostCount, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A step of draining: the traits, or the inventories, that a provider should have next. One of them is None."""
+    """One write while draining: the traits, or the inventories, that a provider should have next; the other is None."""
 
     traits: frozenset[str] | None = None
     inventories: Mapping[str, Inventory] | None = None
@@ -192,8 +192,8 @@ def drain(have: ObservedProvider, reason: str | None = None) -> Write | None:
 def undrain(have: ObservedProvider) -> Write | None:
     """The next step that undrains *have*, or None when it is not drained.
 
-    The inventory goes first: cut short between the two, the device is still drained, and says so. What is absent or
-    withdrawn stays reserved; the agent gives that back when the device does come back.
+    The inventory goes first: after an interruption between the two writes, the device is still drained and shows it.
+    What is absent or withdrawn stays reserved; the agent ends that when the device is back.
     """
     if STATE_DRAINED not in have.traits:
         return None

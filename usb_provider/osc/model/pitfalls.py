@@ -68,7 +68,7 @@ class Known:
 def pitfalls(
     extra_specs: Mapping[str, str], image: Mapping[str, str] | None = None, known: Known | None = None
 ) -> tuple[Pitfall, ...]:
-    """Everything in *extra_specs*, and in *image*'s properties, that does not do what it looks like."""
+    """Every line of *extra_specs*, and of *image*'s properties, that does not do what it looks like."""
     known = known or Known()
     found = [pitfall for key, value in sorted(extra_specs.items()) for pitfall in _of_line(key, value, known)]
     request = parse_extra_specs(extra_specs)
@@ -142,7 +142,7 @@ def _of_trait(key: str, name: str, value: str, known: Known, *, suffixed: bool) 
             key,
             # A host may have an operator's trait that devices have, too; only devices have those of CUSTOM_USB_.
             Consequence.NO_DEVICE if name.startswith(PREFIX) else Consequence.PERHAPS,
-            f"Without a suffix, another provider of the host may meet it in the place of the device; write "
+            f"Without a suffix, another provider of the host may satisfy it instead of the device; write "
             f"trait_USB1:{name}=required beside resources_USB1:….",
         )
 

@@ -1,6 +1,6 @@
 """Which part of a flavor leaves no host: what to ask Placement, part after part, and the answer in words.
 
-Pure: the command asks, see osc/flavor.py. Pitfalls that need no answer of Placement's are pitfalls.py's.
+Pure: osc/flavor.py asks. pitfalls.py finds what needs no answer from Placement.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class Step:
 
 
 def steps(request: Request, known: Known) -> tuple[Step, ...]:
-    """*request* built up: first what has nothing to do with USB, then one group more in each step; the last is all."""
+    """*request* in steps: first the part without USB devices, then one more group in each step; the last has all."""
     plain, usb = [], []
     for group in request.groups:
         other, device = _divided(group, known)

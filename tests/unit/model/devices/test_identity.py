@@ -108,10 +108,10 @@ def test_a_rule_may_ask_for_the_port() -> None:
 def test_a_rule_that_asks_for_a_serial_number_in_vain_is_told_why() -> None:
     asked = {"1-1": IdentityMode.SERIAL, "1-2": IdentityMode.SERIAL}
     assert assign([a_device("1-1")], modes=asked)["1-1"].problem == (
-        "its rule wants identity by serial, and it has no serial number"
+        "its rule demands identity by serial, but it has no serial number"
     )
     assert assign([A, B], modes=asked)["1-2"].problem == (
-        "its rule wants identity by serial, and 2 devices on this host have its serial number"
+        "its rule demands identity by serial, but 2 devices on this host have its serial number"
     )
     assert assign([A], modes=asked)["1-1"].problem is None
 

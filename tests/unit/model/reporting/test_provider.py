@@ -131,7 +131,7 @@ def test_a_rule_that_wants_a_serial_number_does_not_offer_a_device_without_one()
     assert not each.offered
     assert each.desired is None
     assert each.reason == (
-        "Not offered by device_spec rule 3: its rule wants identity by serial, and it has no serial number."
+        "Not offered by device_spec rule 3: its rule demands identity by serial, but it has no serial number."
     )
 
 
