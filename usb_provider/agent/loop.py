@@ -97,7 +97,7 @@ class Loop:
 
     @property
     def hangs(self) -> bool:
-        """Whether the pass under way has given no sign of life for longer than the bound, or the thread has died."""
+        """Whether the current pass has given no sign of life for more than *bound* seconds, or the thread has died."""
         since = self._busy_since
         died = self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set()
         return died or (since is not None and time.monotonic() - since > self._bound)

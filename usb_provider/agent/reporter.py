@@ -150,7 +150,7 @@ class Reporter:
             except Conflict:
                 continue
             return Preview(look.plan, look.devices, look.tree, (*look.plan.notes, *self._store.take_notes()))
-        raise Conflict("Placement changes faster than it can be read.")
+        raise Conflict("Placement changes faster than the agent can read it.")
 
     def run(self) -> Pass:
         """Make one pass.

@@ -41,8 +41,8 @@ def write(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> None:
                 file.write(text)
         except OSError as error:
             LOG.warning(
-                "The report cannot be written to %s (%s), so it goes to standard error; let the agent's user write "
-                "there.",
+                "The agent writes the report to standard error, since it cannot write to %s (%s); let the agent's user "
+                "write to that directory.",
                 path,
                 error.strerror,
             )

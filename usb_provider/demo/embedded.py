@@ -240,7 +240,7 @@ def _why_it_failed(process: subprocess.Popen[bytes], log: Path, log_start: int, 
 
 
 def _last_line(log: Path, start: int = 0) -> str:
-    """Give the last line of *log* after the offset *start* that is not empty, or ""."""
+    """Give the last non-empty line of *log* after the offset *start*; "" if there is none."""
     try:
         with log.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)

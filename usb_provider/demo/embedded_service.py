@@ -123,7 +123,7 @@ def _end_with_parent() -> None:
 
 
 def _serve(port: int, answer: int, *, fresh: bool) -> None:
-    """Load Placement, tell *answer* the endpoint, and serve until the process is told to end."""
+    """Import Placement, write its endpoint to *answer*, and serve until a signal ends the process."""
     lock = Path("lock").open("ab")  # noqa: SIM115 - held, and so open, as long as the process lives
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -129,7 +129,7 @@ class Testbed:
                 self.plug(name)
 
     def write_proc(self, name: str, content: str | bytes) -> None:
-        """Let ``/proc/<name>`` hold *content*, where *name* is such as ``self/mountinfo``."""
+        """Write *content* to the replayed ``/proc/<name>``; *name* is, for example, ``self/mountinfo``."""
         file = self._directory / "proc" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -175,7 +175,7 @@ TABLE: Final[Mapping[Circumstances, ProviderState]] = _table()
 
 
 def presence(traits: Collection[str], *, has_inventory: bool) -> Presence:
-    """Whether the device is there, as its provider says; without an inventory, no consumer can get it (yet)."""
+    """Whether the device is there, by its provider. One without an inventory counts as WITHDRAWN."""
     if STATE_ABSENT in traits:
         return Presence.ABSENT
     return Presence.OFFERED if has_inventory and STATE_WITHDRAWN not in traits else Presence.WITHDRAWN

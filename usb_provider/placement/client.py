@@ -104,7 +104,8 @@ class PlacementClient:
             if generation == traits_at == allocations_at:
                 return ObservedProvider(uuid, name, generation, inventories, traits, allocations)
         raise exception.Conflict(
-            f"{name} changes faster than it can be read; look for another program that writes it.", provider_uuid=uuid
+            f"{name} changes faster than the agent can read it; find the other program that writes it.",
+            provider_uuid=uuid,
         )
 
     def consumer(self, uuid: str) -> dict[str, dict[str, int]]:

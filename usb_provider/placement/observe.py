@@ -80,7 +80,7 @@ class Observer:
         self._seen.clear()
 
     def known_names(self, prefix: str) -> frozenset[str]:
-        """Resource classes and traits (those that start with *prefix*) that exist; asked once, then remembered."""
+        """All resource classes, and the traits that start with *prefix*. Placement is asked once."""
         if self._names is None:
             self._names = self._client.resource_classes() | self._client.trait_names(prefix)
         return self._names

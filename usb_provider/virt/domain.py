@@ -326,7 +326,7 @@ def _read(domain: libvirt.virDomain) -> tuple[RunningGuest, bool] | None:
 
 
 def _has_job(domain: libvirt.virDomain) -> bool:
-    """Whether the guest cannot be changed now. Asks for the job only where that does not wait for a stuck guest."""
+    """Whether another operation keeps the guest from being changed. Does not wait for a guest that is stuck."""
     try:
         control, _, milliseconds = domain.controlInfo()
         if control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and milliseconds > _STUCK_MILLISECONDS:

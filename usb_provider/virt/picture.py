@@ -1,4 +1,4 @@
-"""Guests as the last read of libvirt and the events since then show them: one value that is replaced as a whole.
+"""The guests, by the last listing of libvirt and the events since then: one value that is replaced as a whole.
 
 Asks libvirt nothing and decides nothing; virt/domain.py reads the guests and receives the events.
 """

@@ -82,7 +82,7 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The guests of this host, and when libvirt last called the hook, in seconds since 1970; None when it has not."""
+    """The guests of this host, and when libvirt last called the hook: in seconds since 1970, or None for never."""
 
     guests: tuple[GuestStatus, ...]
     hook_called_at: float | None = None

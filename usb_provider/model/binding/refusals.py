@@ -32,7 +32,7 @@ class Obstacle(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason why a guest may not start or arrive: a word, and a sentence for the person who asked for it."""
+    """One reason for which the agent refuses a guest's start or arrival: a keyword, and a sentence for the operator."""
 
     obstacle: Obstacle
     text: str

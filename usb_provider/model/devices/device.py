@@ -63,7 +63,7 @@ class HostUse:
 
     @property
     def certain(self) -> bool:
-        """Whether the host uses it now; MEMBER only means that a signature on the medium names a later use."""
+        """Whether the host uses it now. MEMBER is none yet: a signature on the medium tells of a later use."""
         return self.kind is not UseKind.MEMBER
 
 

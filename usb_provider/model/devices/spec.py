@@ -180,8 +180,7 @@ class _Reader:
         if spec.exclude and (extra := [key for key in OPTIONS if key != "exclude" and key in entries]):
             useless = " and ".join(extra)
             self.wrong(
-                f"exclude keeps the device from being offered, so there is no use for {useless}; remove one "
-                f"or the other."
+                f"with exclude the device is never offered, so there is no use for {useless}; remove one or the other."
             )
         return None if self.problems else spec
 

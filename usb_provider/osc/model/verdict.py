@@ -1,4 +1,4 @@
-"""Which part of a flavor leaves no host: what to ask Placement, part after part, and the answer in words.
+"""Which part of a flavor no host can satisfy: the questions to Placement, one for each part, and the answer in words.
 
 Pure: osc/flavor.py asks. pitfalls.py finds what needs no answer from Placement.
 """
