@@ -20,10 +20,11 @@ from usb_provider.agent.claims import Claims, ConfirmedClaims
 from usb_provider.agent.meter import NO_METER, Meter, Outcome
 from usb_provider.agent.operations import Operations
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
-from usb_provider.model.binding.decision import Attach, Binding, BindingState, Detach, Why, decide
+from usb_provider.model.binding.decision import Attach, Binding, Detach, Why, decide
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.retry import Key, Memory, Suspects
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.plan import Note
 

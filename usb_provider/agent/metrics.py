@@ -21,8 +21,9 @@ from prometheus_client.registry import Collector
 
 from usb_provider.agent.meter import GUEST_FAILURES, PASS_OUTCOMES, LoopName, Meter, Outcome
 from usb_provider.exception import ConfigError
-from usb_provider.model.binding.decision import BindingState, Why
+from usb_provider.model.binding.decision import Why
 from usb_provider.model.binding.refusals import Obstacle
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.lifecycle import DeviceState
 from usb_provider.model.reporting.census import NO_CLASS, Census
 from usb_provider.server import BoundedThreadingMixIn

@@ -13,7 +13,7 @@ from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import reporter, root_hints, settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
-from usb_provider.model.binding.decision import BindingState
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.devices.offer import guard
 from usb_provider.model.reporting.provider import Assessment, Root, assess
 from usb_provider.openstack.session import is_configured

@@ -8,7 +8,7 @@ from rich.text import Text
 from usb_provider.cmd import output
 from usb_provider.cmd.configuration import own_options
 from usb_provider.cmd.running_agent import ask_agent
-from usb_provider.model.binding.decision import BindingState
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.text import printable
 from usb_provider.virt.protocol import guest_json
 

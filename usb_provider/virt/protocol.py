@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from usb_provider.model.binding.decision import BindingState
-from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
 
 _STATUS = "status"
 _LATEST_MOMENT = 1e11

@@ -29,8 +29,9 @@ from usb_provider.agent.meter import LoopName, Outcome
 from usb_provider.agent.metrics import Endpoint, PrometheusMeter
 from usb_provider.demo.testbed import Testbed
 from usb_provider.exception import ConfigError
-from usb_provider.model.binding.decision import BindingState, Why
+from usb_provider.model.binding.decision import Why
 from usb_provider.model.binding.refusals import Obstacle
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.lifecycle import DeviceState
 
 __all__ = ["agents", "placement", "placement_server", "program", "testbed"]

@@ -13,8 +13,7 @@ import pytest
 from tests.fixtures.processes import Program, program
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.exception import Unavailable
-from usb_provider.model.binding.decision import BindingState
-from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.listener import Listener, ListenOptions
 from usb_provider.virt.protocol import Answer, StatusAnswer
 

@@ -5,8 +5,7 @@ import types
 from oslo_config import cfg
 
 from usb_provider.agent.state_report import report
-from usb_provider.model.binding.decision import BindingState
-from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
 
 
 def section(guests: tuple[GuestStatus, ...] | None) -> list[str]:

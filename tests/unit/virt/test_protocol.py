@@ -6,8 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from usb_provider.model.binding.decision import BindingState
-from usb_provider.model.binding.status import DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.protocol import (
     Allowed,
     Answer,

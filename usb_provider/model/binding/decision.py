@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
 
@@ -50,14 +51,6 @@ class Attach:
     provider_uuid: str
     provider_name: str
     device: UsbDevice
-
-
-class BindingState(enum.StrEnum):
-    """Whether a guest has a device that it holds, and if not, whether the agent can act now."""
-
-    ATTACHED = "attached"
-    PENDING = "pending"
-    WAITING = "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ Times named *now* and *again* are in seconds of a monotonic clock; *since* is in
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from usb_provider.model.binding.decision import Binding, BindingState
+from usb_provider.model.binding.decision import Binding
+from usb_provider.model.binding.status import BindingState
 
 LONGEST_RETRY = 60.0
 """Seconds after which an attach or a detach that failed is tried again at the latest."""

@@ -1,14 +1,28 @@
 """The USB devices of each guest of this host, with their states, as frozen values: what "usb-provider status" prints.
 
-Pure. The binder makes them; virt/protocol.py sends them over the socket.
+Pure. The agent makes them, and virt/protocol.py carries them over the socket. The command must start at once, so this
+module loads no other part of the model.
 """
 
+from __future__ import annotations
+
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from usb_provider.model.binding.decision import Binding, BindingState
-from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.retry import Memory
+if TYPE_CHECKING:
+    from usb_provider.model.binding.decision import Binding
+    from usb_provider.model.binding.guests import RunningGuest
+    from usb_provider.model.binding.retry import Memory
+
+
+class BindingState(enum.StrEnum):
+    """Whether a guest has a device that it holds, and if not, whether the agent can act now."""
+
+    ATTACHED = "attached"
+    PENDING = "pending"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.builders import KEY, ROOT, a_device, a_spec, a_tree, an_observed
-from usb_provider.model.binding.decision import BindingState, Decision, Why, decide
+from usb_provider.model.binding.decision import Decision, Why, decide
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.hostdev import Guest, Hostdev, alias
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.devices.device import HostUse, UsbDevice, UseKind
 from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
 from usb_provider.model.reporting.host_state import HostView
