@@ -65,6 +65,7 @@ def run(*command: str) -> tuple[subprocess.CompletedProcess[str], float]:
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.alone
 @QUICK
 def test_help_and_status_start_in_a_quarter_of_a_second(configuration: list[str], words: list[str]) -> None:
     command = [*PROGRAM, *configuration, *words]

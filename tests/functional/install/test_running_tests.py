@@ -77,18 +77,16 @@ def test_a_test_that_measures_time_has_no_other_beside_it(suite: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "tests"),
     [
-        ((), ["test_other", "test_of_nova"]),
-        (("--nova=without",), ["test_other"]),
-        (("--nova=only",), ["test_of_nova"]),
+        (("functional",), ["test_other", "test_of_nova"]),
+        (("--nova=without", "functional"), ["test_other"]),
         (("--nova=without", "functional/nova/test_nova.py", "functional/test_other.py"), ["test_other"]),
-        (("--nova=only", "functional/nova/test_nova.py", "functional/test_other.py"), ["test_of_nova"]),
+        (("--nova=only", "functional/test_other.py", "functional/nova"), ["test_of_nova"]),
     ],
 )
 def test_novas_tests_are_left_out_or_run_alone_or_come_last(
     suite: Path, words: tuple[str, ...], tests: list[str]
 ) -> None:
-    folder = () if words[1:] else ("functional",)
-    assert run(suite, *words, *folder) == tests
+    assert run(suite, *words) == tests
 
 
 @pytest.mark.parametrize(
