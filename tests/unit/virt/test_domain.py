@@ -417,6 +417,7 @@ def test_a_libvirtd_that_accepts_and_never_answers_is_given_up(host: "LibvirtHos
     assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.alone
 def test_while_libvirtd_hangs_each_call_fails_at_once_and_one_thread_waits(
     host: "LibvirtHost", libvirtd: Libvirtd
 ) -> None:
