@@ -26,6 +26,10 @@ import time
 
 SOCKET = "/run/usb-provider/hook.sock"
 TIMEOUT = 3.0
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 1.0
+PATIENCE = 6.0
+"""Seconds for a call that needs no agent: one that hangs holds up no server without USB for longer."""
 
 OUR_ALIAS = re.compile(r"""<alias\s+name=['"]ua-usb-""")
 ASKS = re.compile(
@@ -33,21 +37,38 @@ ASKS = re.compile(
 )
 
 
-def ask(message: dict[str, str], deadline: float) -> dict[str, object]:
+def ask(message: "dict[str, object]", deadline: float, again_until: float) -> "dict[str, object]":
     """Send *message* to the agent and give its answer, a dictionary.
 
-    :raises OSError: when there is no agent, or it is slow. :raises ValueError: when the answer is not an object.
+    While no agent listens, as in a restart, it is tried again until *again_until*.
+
+    :raises OSError: when no agent has answered in time. :raises ValueError: when the answer is not an object.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            value = json.loads(ask_once(message, deadline))
+            break
+        except (FileNotFoundError, ConnectionError, BlockingIOError):
+            # No socket, no listener, an agent that ended before it answered, or more calls than the socket holds.
+            left = again_until - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def ask_once(message: "dict[str, object]", deadline: float) -> bytes:
+    """Send *message* to the agent and give what it answers.
+
+    :raises OSError: when there is no agent, it is slow, or it ends without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.settimeout(max(0.05, deadline - time.monotonic()))
-        while True:
-            try:
-                agent.connect(SOCKET)
-                break
-            except BlockingIOError:  # more calls than the agent's socket holds
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        agent.connect(SOCKET)
         agent.sendall(json.dumps(message).encode())
         agent.shutdown(socket.SHUT_WR)
         answer = b""
@@ -57,21 +78,22 @@ def ask(message: dict[str, str], deadline: float) -> dict[str, object]:
             if not part:
                 break
             answer += part
-    value = json.loads(answer)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
+    if not answer:
+        raise ConnectionResetError("it ended the connection before it answered")
+    return answer
 
 
-def main(argv: list[str]) -> int:
+def main(argv: "list[str]") -> int:
     """Carry one operation to the agent, and give the exit code that libvirt acts on."""
     if len(argv) < 3:
         return 0
     name, operation = argv[1], argv[2]
-    deadline = time.monotonic() + TIMEOUT
+    began = time.monotonic()
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    needed = needs_agent(operation, text)
+    deadline = began + (TIMEOUT if needed else min(TIMEOUT, PATIENCE))
     try:
-        answer = ask({"operation": operation, "guest": name, "xml": text}, deadline)
+        answer = ask({"operation": operation, "guest": name, "xml": text}, deadline, deadline if needed else began)
     except (OSError, ValueError) as error:
         return without_agent(operation, text, error)
     if answer.get("refuse"):
@@ -83,16 +105,25 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def needs_agent(operation: str, text: str) -> bool:
+    """Whether libvirt must not go on without the agent's word: the guest could get a wrong device, or none."""
+    if operation in ("migrate", "restore"):
+        return OUR_ALIAS.search(text) is not None
+    return operation == "prepare" and ASKS.search(text) is not None
+
+
 def without_agent(operation: str, text: str, error: Exception) -> int:
-    """The exit code when the agent cannot be asked: refuse only a guest that could get a wrong device, or none."""
+    """The exit code when the agent cannot be asked."""
+    if not needs_agent(operation, text):
+        return 0
+    what = (
+        "the flavor asks for a USB device"
+        if operation == "prepare"
+        else ("the guest has USB devices that must be attached again")
+    )
     why = f"the agent did not answer ({SOCKET}: {error}); see systemctl status usb-provider-agent"
-    if operation in ("migrate", "restore") and OUR_ALIAS.search(text):
-        sys.stderr.write(f"usb-provider: the guest has USB devices that must be attached again, but {why}\n")
-        return 1
-    if operation == "prepare" and ASKS.search(text):
-        sys.stderr.write(f"usb-provider: the flavor asks for a USB device, but {why}\n")
-        return 1
-    return 0
+    sys.stderr.write(f"usb-provider: {what}, but {why}\n")
+    return 1
 
 
 if __name__ == "__main__":

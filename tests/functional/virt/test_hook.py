@@ -32,10 +32,10 @@ TIMEOUT = 3.0
 class Hook:
     """The hook, installed for a socket of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, timeout: float = TIMEOUT) -> None:
         self.socket = directory / "hook.sock"
         self.path = directory / "usb-provider"
-        self.path.write_text(hook_text(self.socket, TIMEOUT))
+        self.path.write_text(hook_text(self.socket, timeout))
         self.path.chmod(0o755)
 
     def run(self, operation: str, xml: str = "", sub: str = "begin") -> subprocess.CompletedProcess[str]:
