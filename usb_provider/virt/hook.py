@@ -10,6 +10,7 @@ lines for a string. Of the rest libvirt demands much (https://libvirt.org/hooks.
 
 * never call libvirt: it waits for us, and would deadlock;
 * print nothing, but the rewritten XML at migrate and restore: the scripts of qemu.d are chained as filters;
+* never fail at "restore", and at the "prepare" that follows it: Nova deletes the save file of a guest that is refused;
 * leave no child behind that holds our pipes: libvirt waits for their end;
 * take no longer than TIMEOUT seconds in all: libvirt waits without an end of its own;
 * exit with 0 at "reconnect", whatever happens: a failure there kills the guest. It is not even looked at.
@@ -23,6 +24,7 @@ import re
 import socket
 import sys
 import time
+import xml.etree.ElementTree as ET
 
 SOCKET = "/run/usb-provider/hook.sock"
 TIMEOUT = 3.0
@@ -31,10 +33,15 @@ LONGEST_PAUSE = 1.0
 PATIENCE = 6.0
 """Seconds for a call that needs no agent: one that hangs holds up no server without USB for longer."""
 
+ALIAS_PREFIX = "ua-usb-"
 OUR_ALIAS = re.compile(r"""<alias\s+name=['"]ua-usb-""")
 ASKS = re.compile(
     r"<(?:[A-Za-z0-9_]+:)?extraSpec\s+name=['\"]resources[A-Za-z0-9_-]{0,64}:CUSTOM_USB_[A-Z0-9_]*['\"]\s*>\s*0*[1-9]"
 )
+NOWHERE_BUS = 255
+"""Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits)."""
+RESTORED = "{urn:usb-provider:restored}restored"
+"""In the metadata of a guest that comes from a save file: without it, its "prepare" looks like that of a new start."""
 
 
 def ask(message: "dict[str, object]", deadline: float, again_until: float) -> "dict[str, object]":
@@ -95,10 +102,12 @@ def main(argv: "list[str]") -> int:
     try:
         answer = ask({"operation": operation, "guest": name, "xml": text}, deadline, deadline if needed else began)
     except (OSError, ValueError) as error:
-        return without_agent(operation, text, error)
+        answer = without_agent(operation, text, error)
+    if operation == "restore" and "refuse" in answer:  # an agent of an older release
+        answer = restored(text)
     if answer.get("refuse"):
         sys.stderr.write("usb-provider: " + str(answer["refuse"]) + "\n")
-        return 1 if operation in ("prepare", "migrate", "restore") else 0
+        return 1 if operation in ("prepare", "migrate") else 0
     if answer.get("xml") and operation in ("migrate", "restore"):
         # Not by the locale: what came was read as UTF-8.
         sys.stdout.buffer.write(str(answer["xml"]).encode())
@@ -106,24 +115,89 @@ def main(argv: "list[str]") -> int:
 
 
 def needs_agent(operation: str, text: str) -> bool:
-    """Whether libvirt must not go on without the agent's word: the guest could get a wrong device, or none."""
-    if operation in ("migrate", "restore"):
+    """Whether libvirt must not go on without the agent's word: the guest could get a wrong device, or none.
+
+    A restore needs none: where it is refused, Nova deletes the save file, and the guest's memory is lost.
+    """
+    if operation == "migrate":
         return OUR_ALIAS.search(text) is not None
-    return operation == "prepare" and ASKS.search(text) is not None
+    return operation == "prepare" and ASKS.search(text) is not None and not comes_from_save_file(text)
 
 
-def without_agent(operation: str, text: str, error: Exception) -> int:
-    """The exit code when the agent cannot be asked."""
+def without_agent(operation: str, text: str, error: Exception) -> "dict[str, object]":
+    """The answer where the agent cannot be asked."""
+    if operation == "restore":
+        return restored(text)
     if not needs_agent(operation, text):
-        return 0
-    what = (
-        "the flavor asks for a USB device"
-        if operation == "prepare"
-        else ("the guest has USB devices that must be attached again")
-    )
+        return {}
+    what = "the guest has USB devices that must be attached again"
+    if operation == "prepare":
+        what = "the flavor asks for a USB device"
     why = f"the agent did not answer ({SOCKET}: {error}); see systemctl status usb-provider-agent"
-    sys.stderr.write(f"usb-provider: {what}, but {why}\n")
-    return 1
+    return {"refuse": f"{what}, but {why}"}
+
+
+def restored(text: str) -> "dict[str, object]":
+    """The answer to a restore, as the agent gives it."""
+    try:
+        rewritten = with_placeholders(text, is_restore=True)
+    except ET.ParseError:
+        return {}
+    return {} if rewritten is None else {"xml": rewritten}
+
+
+def with_placeholders(text: str, is_restore: bool = False) -> "str | None":
+    """*text* with each of our hostdevs turned into one that needs no device; None when there is nothing to change.
+
+    For restore and for the destination of a migration, where QEMU drops every host device, and where libvirt would
+    take whatever is at the old address now. Alias, guest address and the number of hostdevs stay, since libvirt
+    compares them; ids go, and the address is one at which nothing can be: one apart from the other, since libvirt
+    refuses two hostdevs with one address. At a restore, a guest that has or wants USB devices is marked (RESTORED).
+
+    :raises ET.ParseError: when *text* is not XML.
+    """
+    root = ET.fromstring(text)
+    ours = our_hostdevs(root)
+    for number, element in enumerate(ours):
+        for source in element.findall("source"):
+            element.remove(source)
+        source = ET.Element("source", startupPolicy="optional")
+        ET.SubElement(source, "address", bus=str(NOWHERE_BUS), device=str(NOWHERE_BUS - number))
+        element.insert(0, source)
+    if is_restore and (ours or ASKS.search(text)):
+        metadata = root.find("metadata")
+        if metadata is None:
+            metadata = ET.SubElement(root, "metadata")
+        if metadata.find(RESTORED) is None:
+            ET.SubElement(metadata, RESTORED)
+    elif not ours:
+        return None
+    return ET.tostring(root, encoding="unicode")
+
+
+def comes_from_save_file(text: str) -> bool:
+    """Whether a domain that is to start is marked as restored, or has a placeholder.
+
+    A guest that arrives by a live migration has placeholders too; the agent tells the two apart by the call of
+    "migrate" that comes first.
+    """
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError:
+        return False
+    addresses = [element.find("source/address") for element in our_hostdevs(root)]
+    placeholders = [each for each in addresses if each is not None and each.get("bus") == str(NOWHERE_BUS)]
+    return bool(placeholders) or root.find("metadata/" + RESTORED) is not None
+
+
+def our_hostdevs(root: ET.Element) -> "list[ET.Element]":
+    """The USB hostdevs of a domain that carry our alias."""
+    found = []
+    for element in root.iter("hostdev"):
+        alias = element.find("alias")
+        if element.get("type") == "usb" and alias is not None and alias.get("name", "").startswith(ALIAS_PREFIX):
+            found.append(element)
+    return found
 
 
 if __name__ == "__main__":

@@ -169,8 +169,8 @@ def test_an_incoming_guest_without_our_hostdevs_passes_unchanged(hook: Hook, age
 
 
 def test_without_the_agent_an_incoming_guest_with_our_hostdevs_is_refused(hook: Hook) -> None:
-    refused = hook.run("restore", _xml(devices=[a_hostdev_xml("ua-usb-1")]))
-    passed = hook.run("restore", _xml(devices=[a_hostdev_xml("hostdev0")]))
+    refused = hook.run("migrate", _xml(devices=[a_hostdev_xml("ua-usb-1")]))
+    passed = hook.run("migrate", _xml(devices=[a_hostdev_xml("hostdev0")]))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert (passed.returncode, passed.stdout) == (0, "")
 

@@ -4,16 +4,17 @@ import contextlib
 import socket
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.domain_xml import a_domain_xml
-from tests.fixtures.fake_host import a_uuid
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.fake_host import FakeHost, a_uuid
 from tests.functional.virt.test_hook import ASKS, Hook
 from usb_provider.virt.listener import Listener, ListenOptions
-from usb_provider.virt.protocol import Allowed, Answer, Question
+from usb_provider.virt.protocol import Allowed, Answer, Question, Refused
 
 XML = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS)
 WITHOUT_USB = a_domain_xml("vm", a_uuid("vm"))
@@ -37,6 +38,11 @@ def agent_after(seconds: float, hook: Hook) -> Iterator[list[Question]]:
         timer.join()
         for each in listeners:
             each.stop()
+
+
+def canonical(xml: str) -> str:
+    """*xml*, whatever prefixes it has for its namespaces."""
+    return ET.canonicalize(xml, rewrite_prefixes=True)
 
 
 def test_a_start_while_the_agent_restarts_waits_for_it(tmp_path: Path) -> None:
@@ -89,3 +95,35 @@ def test_without_an_agent_a_guest_without_usb_waits_for_nothing(tmp_path: Path, 
     done = Hook(tmp_path, 25.0).run(operation, WITHOUT_USB)
     assert time.monotonic() - began < 10.0
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("has_hostdev", [True, False])
+def test_without_an_agent_a_guest_from_a_save_file_goes_on_as_with_one(tmp_path: Path, has_hostdev: bool) -> None:
+    hook = Hook(tmp_path, 25.0)
+    devices = [a_hostdev_xml("ua-usb-1"), a_hostdev_xml("hostdev0", device=9)][0 if has_hostdev else 1 :]
+    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=devices)
+    began = time.monotonic()
+    restored = hook.run("restore", xml)
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert canonical(restored.stdout) == canonical(FakeHost().ask("restore", xml)["xml"]), "as the agent answers"
+    prepared = hook.run("prepare", restored.stdout)
+    assert (prepared.returncode, prepared.stdout, prepared.stderr) == (0, "", "")
+    assert time.monotonic() - began < 10.0
+
+
+@pytest.mark.parametrize("xml", ["", "<not-closed>", "\x00"])
+def test_without_an_agent_a_restore_of_whatever_goes_on(tmp_path: Path, xml: str) -> None:
+    done = Hook(tmp_path).run("restore", xml)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_restore_that_an_agent_of_an_older_release_refuses_goes_on(tmp_path: Path) -> None:
+    hook = Hook(tmp_path)
+    xml = a_domain_xml("vm", a_uuid("vm"), devices=[a_hostdev_xml("ua-usb-1")])
+    listener = Listener(ListenOptions(hook.socket), lambda question: Refused("No."))
+    try:
+        done = hook.run("restore", xml)
+    finally:
+        listener.stop()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "startupPolicy" in done.stdout
