@@ -40,6 +40,18 @@ _WHAT = {
 }
 """What the hook asks for, in the words of a refusal."""
 
+_MOST_WAITING = 8
+"""How many answers may wait for a view at once, of the 16 that the listener gives: others are not held up by them.
+
+libvirtd carries out five calls of one client at a time (max_client_requests in libvirtd.conf), and nova-compute is one.
+"""
+
+_MARGIN_SECONDS = 1.0
+_MARGIN_SHARE = 0.2
+"""What an answer leaves of the hook's time, so that it arrives: this share, and _MARGIN_SECONDS at most."""
+
+_LOOK_SECONDS = 0.1
+
 _NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
 
 
@@ -53,6 +65,7 @@ class Admission:
     :param started: gets the UUID of a guest that is starting.
     :param askers: runs the requests to Placement that an answer needs.
     :param seconds: how long Placement may take for one answer.
+    :param look_now: is called again and again while an answer waits for a view: a reporting pass should be made.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class Admission:
         *,
         askers: Executor,
         seconds: float,
+        look_now: Callable[[], None] = lambda: None,
         meter: Meter = NO_METER,
     ) -> None:
         self._guests = guests
@@ -74,6 +88,8 @@ class Admission:
         self._started = started
         self._askers = askers
         self._seconds = seconds
+        self._look_now = look_now
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._meter = meter
         self._lock = threading.Lock()
         self._arrivals = Arrivals()
@@ -97,6 +113,8 @@ class Admission:
     def answer(self, call: HookCall) -> Answer:
         """The answer for the hook."""
         self._called_at = time.time()
+        spare = call.seconds - min(_MARGIN_SECONDS, _MARGIN_SHARE * call.seconds) - self._seconds
+        until = time.monotonic() + spare
         try:
             match call.operation:
                 case Operation.STARTED:
@@ -105,14 +123,14 @@ class Admission:
                 case Operation.MIGRATE:
                     guest = parse_guest(call.xml)
                     self._arrivals.expect(guest.uuid, call.operation)
-                    return self._arrive(guest) or _rewritten(call.xml)
+                    return self._arrive(guest, until) or _rewritten(call.xml)
                 case Operation.RESTORE:
                     self._arrivals.expect(parse_guest(call.xml).uuid, call.operation)
                     return _rewritten(call.xml, is_restore=True)
                 case Operation.PREPARE:
                     guest = parse_guest(call.xml)
                     is_restored = self._arrivals.is_restored(guest.uuid, call.xml)
-                    return self._restore(guest) if is_restored else self._prepare(guest)
+                    return self._restore(guest) if is_restored else self._prepare(guest, until)
         except UnreadableDomain as error:
             return self._not_understood(call, error)
 
@@ -138,8 +156,13 @@ class Admission:
             )
         return self._allow(guest)
 
-    def _prepare(self, guest: Guest) -> Answer:
-        """Whether *guest* may start: it must be able to get every device that it holds on this host."""
+    def _prepare(self, guest: Guest, until: float) -> Answer:
+        """Whether *guest* may start: it must be able to get every device that it holds on this host.
+
+        A view that is not there yet is waited for *until* then, by time.monotonic().
+        """
+        if guest.asks_for:
+            self._await_view(until)
         try:
             (held,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
@@ -165,11 +188,13 @@ class Admission:
             LOG.info("Resolved: %s", before)
         return Allowed()
 
-    def _arrive(self, guest: Guest) -> Refused | None:
+    def _arrive(self, guest: Guest, until: float) -> Refused | None:
         """A refusal, if *guest* may not be migrated live to this host, else None. Its start here is checked later."""
         brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
         if not brings and not guest.asks_for:
             return None
+        if brings:
+            self._await_view(until)
         view = self._view()
         if view is None:
             return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
@@ -184,6 +209,17 @@ class Admission:
         staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
         said = arrival_refusals(guest, held_by(guest.uuid, held, view), staying)
         return self._refuse(guest, said, Operation.MIGRATE) if said else None
+
+    def _await_view(self, until: float) -> None:
+        """Return when there is a view, or *until* is over; at once where too many wait already."""
+        if self._view() is not None or not self._waiting.acquire(blocking=False):
+            return
+        try:
+            while self._view() is None and (left := until - time.monotonic()) > 0:
+                self._look_now()
+                time.sleep(min(_LOOK_SECONDS, left))
+        finally:
+            self._waiting.release()
 
     def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:

@@ -27,7 +27,7 @@ import time
 import xml.etree.ElementTree as ET
 
 SOCKET = "/run/usb-provider/hook.sock"
-TIMEOUT = 3.0
+TIMEOUT = 30.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
 PATIENCE = 6.0
@@ -69,14 +69,15 @@ def ask(message: "dict[str, object]", deadline: float, again_until: float) -> "d
 
 
 def ask_once(message: "dict[str, object]", deadline: float) -> bytes:
-    """Send *message* to the agent and give what it answers.
+    """Send *message* to the agent, with the seconds that are left for it, and give what it answers.
 
     :raises OSError: when there is no agent, it is slow, or it ends without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.settimeout(max(0.05, deadline - time.monotonic()))
         agent.connect(SOCKET)
-        agent.sendall(json.dumps(message).encode())
+        left = max(0.0, deadline - time.monotonic())
+        agent.sendall(json.dumps(dict(message, seconds=round(left, 3))).encode())
         agent.shutdown(socket.SHUT_WR)
         answer = b""
         while True:
