@@ -1,4 +1,6 @@
-"""The answers to libvirt's hook: whether a guest may start, arrive or be restored, and with which XML.
+"""The answers to libvirt's hook: whether a guest may start or arrive, and with which XML.
+
+A guest that comes from a save file is never refused: Nova would delete the file, and with it the guest's memory.
 
 model/binding finds the reasons; this module asks Placement what the guest holds, in time for the hook, and logs each
 refusal once. It attaches nothing. :meth:`Admission.answer` may be called from any thread, while the
@@ -13,16 +15,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, wait
 
 from placement_traits import NOT_LIVE_MIGRATABLE
+from usb_provider.agent.arrivals import Arrivals
 from usb_provider.agent.audit import AuditLine, record
 from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.exception import Conflict, Unavailable, UsbProviderError
 from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.model.binding.holding import held_by, holdings
-from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest, with_placeholders
+from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest
 from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refusals, start_refusals
 from usb_provider.model.binding.status import RefusedStart
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
+from usb_provider.virt.hook import with_placeholders
 from usb_provider.virt.protocol import Allowed, Answer, HookCall, Operation, Refused, Rewritten
 
 LOG = logging.getLogger(__name__)
@@ -32,11 +36,21 @@ _REFUSAL_SECONDS = 24 * 3600.0
 
 _WHAT = {
     Operation.PREPARE: "start",
-    Operation.STARTED: "start",
     Operation.MIGRATE: "live migration",
-    Operation.RESTORE: "restore",
 }
 """What the hook asks for, in the words of a refusal."""
+
+_MOST_WAITING = 8
+"""How many answers may wait for a view at once, of the 16 that the listener gives: others are not held up by them.
+
+libvirtd carries out five calls of one client at a time (max_client_requests in libvirtd.conf), and nova-compute is one.
+"""
+
+_MARGIN_SECONDS = 1.0
+_MARGIN_SHARE = 0.2
+"""What an answer leaves of the hook's time, so that it arrives: this share, and _MARGIN_SECONDS at most."""
+
+_LOOK_SECONDS = 0.1
 
 _NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
 
@@ -51,6 +65,7 @@ class Admission:
     :param started: gets the UUID of a guest that is starting.
     :param askers: runs the requests to Placement that an answer needs.
     :param seconds: how long Placement may take for one answer.
+    :param look_now: is called again and again while an answer waits for a view: a reporting pass should be made.
     """
 
     def __init__(
@@ -63,6 +78,7 @@ class Admission:
         *,
         askers: Executor,
         seconds: float,
+        look_now: Callable[[], None] = lambda: None,
         meter: Meter = NO_METER,
     ) -> None:
         self._guests = guests
@@ -72,8 +88,11 @@ class Admission:
         self._started = started
         self._askers = askers
         self._seconds = seconds
+        self._look_now = look_now
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._meter = meter
         self._lock = threading.Lock()
+        self._arrivals = Arrivals()
         self._refused: dict[str, RefusedStart] = {}
         self._said: dict[str, str] = {}
         self._called_at: float | None = None
@@ -94,25 +113,30 @@ class Admission:
     def answer(self, call: HookCall) -> Answer:
         """The answer for the hook."""
         self._called_at = time.time()
+        spare = call.seconds - min(_MARGIN_SECONDS, _MARGIN_SHARE * call.seconds) - self._seconds
+        until = time.monotonic() + spare
         try:
             match call.operation:
                 case Operation.STARTED:
                     self._started(parse_guest(call.xml).uuid)
                     return Allowed()
                 case Operation.MIGRATE:
-                    return self._arrive(parse_guest(call.xml)) or _rewritten(call.xml)
+                    guest = parse_guest(call.xml)
+                    self._arrivals.expect(guest.uuid, call.operation)
+                    return self._arrive(guest, until) or _rewritten(call.xml)
                 case Operation.RESTORE:
-                    return _rewritten(call.xml)
+                    self._arrivals.expect(parse_guest(call.xml).uuid, call.operation)
+                    return _rewritten(call.xml, is_restore=True)
                 case Operation.PREPARE:
-                    return self._prepare(parse_guest(call.xml))
+                    guest = parse_guest(call.xml)
+                    is_restored = self._arrivals.is_restored(guest.uuid, call.xml)
+                    return self._restore(guest) if is_restored else self._prepare(guest, until)
         except UnreadableDomain as error:
             return self._not_understood(call, error)
 
     def _not_understood(self, call: HookCall, error: UnreadableDomain) -> Answer:
-        if call.operation is Operation.STARTED:  # too late to refuse
-            LOG.debug(
-                "The agent cannot read the XML of guest %s, which is starting: %s", printable(call.guest, 200), error
-            )
+        if call.operation not in _WHAT:  # too late to refuse, or never to be refused
+            LOG.warning("The agent cannot read the domain of guest %s: %s", printable(call.guest, 200), error)
             return Allowed()
         reason = f"the agent cannot read the domain: {error}"
         LOG.warning("The %s of guest %s is refused: %s", _WHAT[call.operation], printable(call.guest, 200), reason)
@@ -120,8 +144,25 @@ class Admission:
         self._meter.refused(Obstacle.UNREADABLE)
         return Refused(reason)
 
-    def _prepare(self, guest: Guest) -> Answer:
-        """Whether *guest* may start: it must be able to get every device that it holds on this host."""
+    def _restore(self, guest: Guest) -> Answer:
+        """Allow it. What it lacks it gets when that is there, as any guest that runs."""
+        view = self._view()
+        said = () if view is None else start_refusals(guest, holdings(view), self._guests().running)
+        if said:
+            LOG.warning(
+                "Guest %s comes from a save file and goes on without a device: %s",
+                guest.name,
+                " ".join(each.text for each in said),
+            )
+        return self._allow(guest)
+
+    def _prepare(self, guest: Guest, until: float) -> Answer:
+        """Whether *guest* may start: it must be able to get every device that it holds on this host.
+
+        A view that is not there yet is waited for *until* then, by time.monotonic().
+        """
+        if guest.asks_for:
+            self._await_view(until)
         try:
             (held,) = self._asked(lambda: self._consumer(guest.uuid))
         except UsbProviderError as error:
@@ -135,19 +176,25 @@ class Admission:
         said = start_refusals(guest, ours, self._guests().running)
         if said:
             return self._refuse(guest, said, Operation.PREPARE)
+        LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
+        return self._allow(guest)
+
+    def _allow(self, guest: Guest) -> Allowed:
+        """Permission, after which an earlier refusal is over."""
         with self._lock:
             self._refused.pop(guest.uuid, None)
             before = self._said.pop(guest.uuid, None)
         if before is not None:
             LOG.info("Resolved: %s", before)
-        LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
         return Allowed()
 
-    def _arrive(self, guest: Guest) -> Refused | None:
+    def _arrive(self, guest: Guest, until: float) -> Refused | None:
         """A refusal, if *guest* may not be migrated live to this host, else None. Its start here is checked later."""
         brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
         if not brings and not guest.asks_for:
             return None
+        if brings:
+            self._await_view(until)
         view = self._view()
         if view is None:
             return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
@@ -162,6 +209,17 @@ class Admission:
         staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
         said = arrival_refusals(guest, held_by(guest.uuid, held, view), staying)
         return self._refuse(guest, said, Operation.MIGRATE) if said else None
+
+    def _await_view(self, until: float) -> None:
+        """Return when there is a view, or *until* is over; at once where too many wait already."""
+        if self._view() is not None or not self._waiting.acquire(blocking=False):
+            return
+        try:
+            while self._view() is None and (left := until - time.monotonic()) > 0:
+                self._look_now()
+                time.sleep(min(_LOOK_SECONDS, left))
+        finally:
+            self._waiting.release()
 
     def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:
@@ -203,6 +261,6 @@ def _cannot_be_asked(error: UsbProviderError) -> Refusal:
     return Refusal(Obstacle.PLACEMENT, f"The agent cannot ask Placement what this instance holds: {error}")
 
 
-def _rewritten(text: str) -> Answer:
-    rewritten = with_placeholders(text)
+def _rewritten(text: str, *, is_restore: bool = False) -> Answer:
+    rewritten = with_placeholders(text, is_restore)
     return Allowed() if rewritten is None else Rewritten(rewritten)

@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60.0
 """Seconds after which a pass that failed is tried again at the latest."""
 
+SHORTEST_WAIT = 1.0
+"""Seconds after which it is tried again at the earliest where only a question wants it (:meth:`Loop.hurry`)."""
+
 Wait = Callable[[tenacity.RetryCallState], float]
 
 
@@ -75,6 +78,7 @@ class Loop:
         self._urgent = threading.Event()
         self._stopping = threading.Event()
         self._busy_since: float | None = None
+        self._pausing_since: float | None = None
         self._thread = threading.Thread(target=self._work, name=name.value, daemon=True)
 
     def start(self) -> None:
@@ -89,6 +93,15 @@ class Loop:
         if urgent:
             self._urgent.set()
         self._wake.set()
+
+    def hurry(self) -> None:
+        """A process asks for what a pass gives: end a pause after a failure, unless it has only just begun.
+
+        Without a failure it does nothing. Safe in any thread.
+        """
+        since = self._pausing_since
+        if since is not None and time.monotonic() - since >= SHORTEST_WAIT:
+            self.look(urgent=True)
 
     def sign_of_life(self) -> None:
         """The pass under way has made progress; safe in any thread."""
@@ -124,7 +137,7 @@ class Loop:
             wait=self._failing.wait,
             stop=tenacity.stop_when_event_set(self._stopping),
             before_sleep=self._failed,
-            sleep=self._rest,
+            sleep=self._pause,
         )
         try:
             again = attempts(self._attempt)
@@ -132,7 +145,8 @@ class Loop:
             return 0.0  # it is being stopped
         except Exception as error:
             self._failing.tell_bug(error)
-            return LONGEST_WAIT
+            self._pause(LONGEST_WAIT)
+            return 0.0
         interval = self._pace().interval
         return interval if again is None else min(again, interval)
 
@@ -155,6 +169,14 @@ class Loop:
         error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, Exception):
             self._failing.tell(error, state.attempt_number)
+
+    def _pause(self, seconds: float) -> None:
+        """Rest after a failure."""
+        self._pausing_since = time.monotonic()
+        try:
+            self._rest(seconds)
+        finally:
+            self._pausing_since = None
 
     def _rest(self, seconds: float) -> None:
         """Wait until *seconds* are over, or something may have changed and no event has come for a moment."""

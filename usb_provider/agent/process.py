@@ -156,10 +156,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             meter=meter,
             bound=hangs_after,
         )
-
-    @property
-    def _loops(self) -> tuple[Loop, ...]:
-        return (self._report_loop,) if self._guests is None else (self._report_loop, self._bind_loop)
+        self._loops = (self._report_loop,) if guests is None else (self._report_loop, self._bind_loop)
 
     def start(self) -> None:
         """Begin. Called in the main thread, by oslo.service."""
@@ -238,6 +235,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def operation_ended(self) -> None:
         """An operation on a guest has ended, so there may be another one to do; safe in any thread."""
         self._bind_loop.look(urgent=True)
+
+    def hurry(self) -> None:
+        """The hook or a command asks, so a reporting pass that failed is tried again soon; safe in any thread."""
+        self._report_loop.hurry()
 
     def sign_of_life(self) -> None:
         """A request of the reporter has been answered, or has timed out; safe in any thread."""

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 # As many questions of hooks at once as the listener has peers, and as many again for migrations, which ask several.
 _ASKERS = 32
+_ANSWER_SECONDS = 5.0
 _ANSWER_SHARE = 0.8
+"""A question to Placement within an answer takes this share of [hook]timeout, and _ANSWER_SECONDS, at most: the hook
+waits long for an agent that starts, but a Placement that hangs does not hold up each start for as long."""
 _CONFIRM_PASSES = 5
 """So many times resync_interval pass between two questions to Placement about everything that is attached."""
 
@@ -150,8 +153,7 @@ def _guest_side(
     from usb_provider.virt.listener import Listener, ListenOptions
     from usb_provider.virt.protocol import Answer, Question, StatusAnswer, StatusQuestion
 
-    # A hook waits for this answer: what comes too late for it need not be waited for.
-    in_time = options.hook.timeout * _ANSWER_SHARE
+    in_time = min(_ANSWER_SECONDS, options.hook.timeout * _ANSWER_SHARE)
     quick = connect(conf, timeout=in_time, requested=meter.requested)
     virt = LibvirtHost(options.libvirt.connection_uri, lambda: agent().look_again())
     stack.callback(virt.close)
@@ -182,10 +184,12 @@ def _guest_side(
         started,
         askers=askers,
         seconds=in_time,
+        look_now=lambda: agent().hurry(),
         meter=meter,
     )
 
     def answer(question: Question) -> Answer:
+        agent().hurry()
         if isinstance(question, StatusQuestion):
             return StatusAnswer(side.status(), admission.called_at)
         return admission.answer(question)

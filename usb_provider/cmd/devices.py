@@ -156,7 +156,7 @@ def _root(options: Options) -> Root | None:
 def _guests(options: Options) -> dict[str, str]:
     """By provider, the guest that has its device now, as the running agent says; empty when no agent answers."""
     try:
-        guests = ask_agent(options.hook.socket, options.hook.timeout).guests
+        guests = ask_agent(options.hook.socket).guests
     except Unavailable:
         return {}
     return {

@@ -153,4 +153,4 @@ def _holdings(conf: cfg.ConfigOpts, options: Options) -> tuple[Holding, ...]:
 
 
 def _hook_called_at(options: Options) -> float | None:
-    return ask_agent(options.hook.socket, options.hook.timeout).hook_called_at
+    return ask_agent(options.hook.socket).hook_called_at

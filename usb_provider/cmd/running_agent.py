@@ -7,8 +7,11 @@ from pathlib import Path
 from usb_provider.exception import Unavailable
 from usb_provider.virt.protocol import StatusAnswer, StatusQuestion, encode_question, parse_answer
 
+ANSWER_SECONDS = 5.0
+"""How long a command waits for the agent, which answers it at once where it answers at all."""
 
-def ask_agent(path: Path, timeout: float) -> StatusAnswer:
+
+def ask_agent(path: Path, timeout: float = ANSWER_SECONDS) -> StatusAnswer:
     """What the running agent says of its guests.
 
     :raises Unavailable: when no agent answers on the socket at *path* within *timeout* seconds.

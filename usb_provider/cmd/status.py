@@ -27,7 +27,7 @@ def declare(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask the agent and print."""
     options = own_options(arguments)
-    guests = ask_agent(options.hook.socket, options.hook.timeout).guests
+    guests = ask_agent(options.hook.socket).guests
     if arguments.json:
         output.print_json([guest_json(guest) for guest in guests])
         return 0

@@ -19,15 +19,21 @@ Possible values:
     ),
     cfg.FloatOpt(
         "timeout",
-        default=3.0,
+        default=30.0,
         min=0.5,
         max=30.0,
         help="""
-Seconds that one call of the hook may take. It delays the start of a guest by that time at most.
+Seconds that one call of the hook may take. It delays the start of a guest by that time at most, and only where the
+guest needs the agent's word: while the agent restarts, or until it has read Placement for the first time, as after a
+power cut. "usb-provider install-hook" writes it into the hook, so run that again after a change.
+
+libvirt waits for a hook without an end, and Nova for libvirt; but libvirtd closes the connection of a client, as
+nova-compute is one, which has had five calls under way for 30 seconds (``max_client_requests``, ``keepalive_interval``
+and ``keepalive_count`` in libvirtd.conf). At its start, nova-compute resumes its servers one after the other.
 
 Possible values:
 
-* A number of seconds from 0.5 to 30, such as ``3``.
+* A number of seconds from 0.5 to 30, such as ``10``.
 """,
     ),
     cfg.StrOpt(

@@ -5,6 +5,7 @@ large, malformed or slow, is dropped with a line in the log and never delays ano
 """
 
 import contextlib
+import dataclasses
 import grp
 import logging
 import os
@@ -21,11 +22,14 @@ from pathlib import Path
 from usb_provider.exception import ConfigError
 from usb_provider.model.text import printable
 from usb_provider.server import BoundedThreadingMixIn
-from usb_provider.virt.protocol import Allowed, Answer, Question, encode_answer, parse_question
+from usb_provider.virt.protocol import Allowed, Answer, HookCall, Question, encode_answer, parse_question
 
 LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
+
+TALK_SECONDS = 3.0
+"""How long a peer may take to say its message, and to read its answer: the answer may take longer, a slow peer not."""
 
 # From asm-generic/socket.h; Python has no name for it.
 _SO_PEERGROUPS = 59
@@ -36,7 +40,7 @@ Answerer = Callable[[Question], Answer]
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """Where to listen, for whom, and for how many seconds at most one message may take."""
+    """Where to listen, for whom, and for how many seconds at most one call may take, the wait for its turn included."""
 
     path: Path
     timeout: float = 3.0
@@ -168,10 +172,14 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         deadline = self.server.deadline(self.request)
+        began = time.monotonic()
+        heard_by = min(deadline, began + TALK_SECONDS)
         try:
-            question = parse_question(_read(self.request, deadline))
+            question = parse_question(_read(self.request, heard_by))
         except TimeoutError:
-            LOG.warning("A hook call was too slow (more than %.1f s); it is dropped.", self.server.seconds)
+            LOG.warning(
+                "A hook call was too slow (more than %.1f s); it is dropped.", min(self.server.seconds, TALK_SECONDS)
+            )
             return
         except ValueError as error:
             LOG.warning("A hook call is dropped: %s.", printable(str(error), 200))
@@ -179,9 +187,13 @@ class _Handler(socketserver.BaseRequestHandler):
         except OSError as error:
             LOG.debug("A hook call broke off: %s", error)
             return
+        if isinstance(question, HookCall):
+            left = deadline - time.monotonic()
+            waited = self.server.seconds - left
+            question = dataclasses.replace(question, seconds=max(0.0, min(question.seconds - waited, left)))
         answer = encode_answer(Allowed() if question is None else self.server.answer(question))
         with contextlib.suppress(OSError):
-            self.request.settimeout(max(0.01, deadline - time.monotonic()))
+            self.request.settimeout(max(0.01, min(TALK_SECONDS, deadline - time.monotonic())))
             self.request.sendall(answer)
 
 

@@ -1,8 +1,8 @@
 """The messages on the agent's unix socket as values, and as JSON at the socket: one question in, one answer out.
 
 libvirt's hook asks there, and so does "usb-provider status". The hook is installed once and seldom replaced, so the
-form of its messages never changes: the answer to ``{"operation": …, "guest": …, "xml": …}`` is ``{}``,
-``{"refuse": …}`` or ``{"xml": …}``. Nothing is answered or decided here.
+form of its messages never changes: the answer to ``{"operation": …, "guest": …, "xml": …, "seconds": …}``, of which
+older hooks leave the last out, is ``{}``, ``{"refuse": …}`` or ``{"xml": …}``. Nothing is answered or decided here.
 """
 
 import enum
@@ -34,11 +34,15 @@ _OPERATIONS = frozenset(operation.value for operation in Operation)
 
 @dataclass(frozen=True, slots=True)
 class HookCall:
-    """libvirt called the hook for the domain with this name and XML."""
+    """libvirt called the hook for the domain with this name and XML.
+
+    :ivar seconds: how long the hook waits for the answer from now on; 0 where it does not say, as an older one.
+    """
 
     operation: Operation
     guest: str
     xml: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,9 @@ def encode_question(question: Question) -> bytes:
     match question:
         case StatusQuestion():
             return _encoded({"operation": _STATUS})
-        case HookCall(operation, guest, xml):
-            return _encoded({"operation": operation.value, "guest": guest, "xml": xml})
+        case HookCall(operation, guest, xml, seconds):
+            said = {"seconds": seconds} if seconds else {}
+            return _encoded({"operation": operation.value, "guest": guest, "xml": xml, **said})
 
 
 def parse_question(data: bytes) -> Question | None:
@@ -113,7 +118,12 @@ def parse_question(data: bytes) -> Question | None:
         return StatusQuestion()
     if name not in _OPERATIONS:
         return None
-    return HookCall(Operation(name), _text(message.get("guest", ""), "guest"), _text(message.get("xml", ""), "xml"))
+    return HookCall(
+        Operation(name),
+        _text(message.get("guest", ""), "guest"),
+        _text(message.get("xml", ""), "xml"),
+        _moment(message.get("seconds", 0.0), "seconds"),
+    )
 
 
 def encode_answer(answer: Answer) -> bytes:

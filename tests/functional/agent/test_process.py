@@ -12,11 +12,13 @@ from tests.fixtures.testbed import eventually
 
 backend.init_backend(backend.BackendType.THREADING)
 
+from usb_provider.agent import loop as loops  # noqa: E402
 from usb_provider.agent import process  # noqa: E402
 from usb_provider.agent.binder import BinderPass  # noqa: E402
 from usb_provider.agent.loop import Pace  # noqa: E402
 from usb_provider.agent.process import Agent, GuestSide, watchdog_seconds  # noqa: E402
 from usb_provider.agent.reporter import Pass  # noqa: E402
+from usb_provider.exception import Unavailable  # noqa: E402
 from usb_provider.model.reporting.provider import Root  # noqa: E402
 from usb_provider.model.reporting.tree import ObservedTree  # noqa: E402
 
@@ -193,3 +195,18 @@ def _wait_without_signals(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_systemd_says_how_long_it_waits_for_a_sign_of_life(environment: dict[str, str], seconds: float | None) -> None:
     assert watchdog_seconds(environment) == seconds
+
+
+def test_a_question_ends_the_pause_after_a_failure(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Pass:
+        host.stub.reports.append(time.monotonic())
+        raise Unavailable("Placement does not answer.")
+
+    monkeypatch.setattr(loops, "SHORTEST_WAIT", 0.0)
+    monkeypatch.setattr(host.stub, "run", fail)
+    host.begin()
+    for _ in range(8):  # the pauses have become longer than a second by then
+        eventually(lambda: host.agent._report_loop._pausing_since, what="it pauses")
+        began = time.monotonic()
+        host.agent.hurry()
+        assert host.after(host.stub.reports, began)

@@ -32,10 +32,10 @@ TIMEOUT = 3.0
 class Hook:
     """The hook, installed for a socket of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, timeout: float = TIMEOUT) -> None:
         self.socket = directory / "hook.sock"
         self.path = directory / "usb-provider"
-        self.path.write_text(hook_text(self.socket, TIMEOUT))
+        self.path.write_text(hook_text(self.socket, timeout))
         self.path.chmod(0o755)
 
     def run(self, operation: str, xml: str = "", sub: str = "begin") -> subprocess.CompletedProcess[str]:
@@ -169,8 +169,8 @@ def test_an_incoming_guest_without_our_hostdevs_passes_unchanged(hook: Hook, age
 
 
 def test_without_the_agent_an_incoming_guest_with_our_hostdevs_is_refused(hook: Hook) -> None:
-    refused = hook.run("restore", _xml(devices=[a_hostdev_xml("ua-usb-1")]))
-    passed = hook.run("restore", _xml(devices=[a_hostdev_xml("hostdev0")]))
+    refused = hook.run("migrate", _xml(devices=[a_hostdev_xml("ua-usb-1")]))
+    passed = hook.run("migrate", _xml(devices=[a_hostdev_xml("hostdev0")]))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert (passed.returncode, passed.stdout) == (0, "")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from usb_provider.virt.listener import Answerer, Listener, ListenOptions
-from usb_provider.virt.protocol import Allowed, Answer, Question, Refused
+from usb_provider.virt.protocol import Allowed, Answer, HookCall, Question, Refused
 
 PREPARE = b'{"operation": "prepare", "guest": "vm", "xml": "<domain/>"}'
 
@@ -160,6 +160,43 @@ def test_a_peer_that_sends_a_byte_now_and_then_is_given_up_when_its_time_is_over
                 time.sleep(0.02)
         assert time.monotonic() - began < 4.0
         assert "A hook call was too slow (more than 0.5 s); it is dropped." in caplog.text
+
+
+def test_a_slow_peer_keeps_its_turn_for_seconds_however_long_an_answer_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from usb_provider.virt import listener
+
+    monkeypatch.setattr(listener, "TALK_SECONDS", 0.5)
+    path = tmp_path / "hook.sock"
+    with listening(path, allow, timeout=30.0), contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        for _ in range(16):
+            slow = stack.enter_context(socket.socket(socket.AF_UNIX))
+            slow.connect(str(path))
+            slow.sendall(b"{")
+        assert ask(path) == b"{}"
+        assert time.monotonic() - began < 10.0
+        assert "A hook call was too slow (more than 0.5 s); it is dropped." in caplog.text
+
+
+def test_an_answer_is_told_how_long_the_hook_still_waits(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    def answer(question: Question) -> Answer:
+        assert isinstance(question, HookCall)
+        told.append(question.seconds)
+        return Allowed()
+
+    path = tmp_path / "hook.sock"
+    with listening(path, answer, timeout=5.0):
+        for seconds in (b"4.0", b"9.0", b"0.001"):
+            assert ask(path, PREPARE.replace(b"}", b', "seconds": ' + seconds + b"}")) == b"{}"
+        assert ask(path) == b"{}", "a hook of an older release"
+    assert 1.0 < told[0] <= 4.0
+    assert 1.0 < told[1] <= 5.0, "no longer than the listener waits"
+    assert told[2] <= 0.001
+    assert told[3] == 0.0
 
 
 def test_an_operation_that_this_agent_does_not_know_is_let_pass_and_not_asked_about(tmp_path: Path) -> None:

@@ -13,9 +13,7 @@ from usb_provider.model.devices.device import Speed
 __all__ = ["host"]
 
 
-@pytest.mark.parametrize(
-    ("operation", "what"), [("prepare", "start"), ("migrate", "live migration"), ("restore", "restore")]
-)
+@pytest.mark.parametrize(("operation", "what"), [("prepare", "start"), ("migrate", "live migration")])
 def test_what_is_refused_since_its_domain_is_not_understood_is_in_the_audit_trail_and_in_the_log(
     host: FakeHost, caplog: pytest.LogCaptureFixture, operation: str, what: str
 ) -> None:

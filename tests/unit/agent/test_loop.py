@@ -1,11 +1,13 @@
 """When a loop of the agent makes its passes: at an event, in time, after a failure, and that it can always be ended."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from usb_provider.agent import loop
 from usb_provider.agent.loop import Failing, Loop, Pace
 from usb_provider.agent.meter import LoopName, Meter, Outcome
 from usb_provider.exception import Unavailable
@@ -152,6 +154,35 @@ def test_an_event_cuts_the_pause_after_a_failure_short(passes: Passes) -> None:
     passes.wait(1)
     passes.loop.look()
     passes.wait(2, seconds=2)
+
+
+def test_a_question_cuts_the_pause_after_a_failure_short_once_it_has_lasted_a_second(
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        raise Unavailable("Placement does not answer.")
+
+    monkeypatch.setattr(loop, "SHORTEST_WAIT", 0.5)
+    passes.work = work
+    passes.loop.start()
+    passes.wait(1)
+    latest = time.monotonic() + 5.0
+    while len(passes.began) < 3 and time.monotonic() < latest:
+        passes.loop.hurry()
+        time.sleep(0.01)
+    pauses = [after - before for before, after in itertools.pairwise(passes.began)]
+    assert len(pauses) == 2
+    assert min(pauses) >= 0.5
+
+
+def test_a_question_makes_no_pass_where_none_has_failed(passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SHORTEST_WAIT", 0.0)
+    passes.loop.start()
+    passes.wait(1)
+    for _ in range(10):
+        passes.loop.hurry()
+        time.sleep(0.02)
+    assert len(passes.began) == 1
 
 
 def test_a_bug_is_told_and_does_not_end_the_loop(passes: Passes) -> None:

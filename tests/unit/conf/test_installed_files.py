@@ -53,3 +53,10 @@ def test_the_unit_is_of_type_notify_and_hardened() -> None:
     # A mistake in the configuration exits with 2 and is not to be tried again every few seconds.
     assert service["RestartPreventExitStatus"] == "2"
     assert "AF_NETLINK" in service["RestrictAddressFamilies"], "udev's events come over netlink"
+
+
+def test_the_unit_comes_before_all_that_starts_guests() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read(CONF / "systemd" / "usb-provider-agent.service")
+    before = set(unit["Unit"]["Before"].split())
+    assert {"nova-compute.service", "openstack-nova-compute.service", "libvirt-guests.service"} <= before

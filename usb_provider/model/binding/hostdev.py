@@ -18,10 +18,6 @@ ALIAS_PREFIX = "ua-usb-"
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
 _ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
 
-# Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits); each
-# placeholder has another number, since libvirt refuses two hostdevs with the same address.
-_NOWHERE_BUS = 255
-
 _MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
 _MODEL_PORTS = {"uhci": 2, "ohci": 3, "ehci": 6, "xhci": 4}
 _RANK = {Speed.LOW: 0, Speed.FULL: 1, Speed.HIGH: 2, Speed.SUPER: 3, Speed.SUPER_PLUS: 4}
@@ -147,30 +143,6 @@ def parse_guest(text: str) -> Guest:
         controllers=() if devices is None else _controllers(devices),
         asks_for=_asks_for(root),
     )
-
-
-def with_placeholders(text: str) -> str | None:
-    """*text* with each of our hostdevs turned into one that needs no device, or None when it has none of ours.
-
-    For a restore and for the destination of a migration: QEMU drops every host device there, and libvirt would take
-    any device that is now at the old address. Alias, guest address and the number of hostdevs stay, since libvirt
-    compares them. The ids are removed, and the address becomes one that no device can have.
-
-    :raises UnreadableDomain: when *text* is not XML.
-    """
-    root = _parse(text)
-    ours = [
-        element
-        for element in root.iter("hostdev")
-        if element.get("type") == "usb" and _hostdev(element).provider_uuid is not None
-    ]
-    for number, element in enumerate(ours):
-        for source in element.findall("source"):
-            element.remove(source)
-        source = ET.Element("source", startupPolicy="optional")
-        ET.SubElement(source, "address", bus=str(_NOWHERE_BUS), device=str(_NOWHERE_BUS - number))
-        element.insert(0, source)
-    return ET.tostring(root, encoding="unicode") if ours else None
 
 
 def _parse(text: str) -> ET.Element:
