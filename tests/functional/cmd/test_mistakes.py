@@ -30,7 +30,7 @@ WRONG_RULES = {
     '{"vendor_id": "0006", "class": "keyboards"}': "class: ",
     '{"vendor_id": "0007", "identity": "name"}': "identity must be one of auto, serial, port",
     '{"vendor_id": "0008", "exclude": "yes"}': "exclude must be true or false",
-    '{"vendor_id": "0009", "exclude": true, "identity": "port"}': "exclude keeps the device from being offered",
+    '{"vendor_id": "0009", "exclude": true, "identity": "port"}': "with exclude the device is never offered",
     '{"resource_class": "CUSTOM_A"}': "it has no matcher",
     '{"serial": ""}': "serial must be a non-empty string",
 }
