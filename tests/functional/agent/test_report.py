@@ -116,7 +116,7 @@ def test_a_directory_that_cannot_be_written_is_said_and_the_report_is_not_lost(
     reported(agent)
     agent.signal(signal.SIGUSR2)
     agent.eventually(lambda: "state_dir" in agent.output, "the report")
-    assert agent.logged("cannot be written to")
+    assert agent.logged("since it cannot write to")
     assert KEY_NAME in agent.output
 
 
