@@ -7,6 +7,7 @@ refusal once. It attaches nothing. :meth:`Admission.answer` may be called from a
 binder's own pass waits for libvirt.
 """
 
+import dataclasses
 import functools
 import logging
 import threading
@@ -22,7 +23,7 @@ from usb_provider.exception import Conflict, Unavailable, UsbProviderError
 from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.model.binding.holding import held_by, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest
-from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refusals, start_refusals
+from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refusals, command_to_start, start_refusals
 from usb_provider.model.binding.status import RefusedStart
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
@@ -108,7 +109,14 @@ class Admission:
         with self._lock:
             self._refused = {uuid: each for uuid, each in self._refused.items() if each.since > oldest}
             self._said = {uuid: said for uuid, said in self._said.items() if uuid in self._refused}
-            return dict(self._refused)
+            refused = dict(self._refused)
+        if not any(each.command for each in refused.values()):
+            return refused
+        # A server that Nova has built on another host since then runs there; its claim here is gone.
+        return {
+            uuid: each if self._held_before(uuid) else dataclasses.replace(each, command=None)
+            for uuid, each in refused.items()
+        }
 
     def answer(self, call: HookCall) -> Answer:
         """The answer for the hook."""
@@ -242,10 +250,11 @@ class Admission:
     def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: Operation) -> Refused:
         reason = " ".join(each.text for each in why)
         said = f"The {_WHAT[operation]} of guest {guest.name} is refused: {reason}"
+        command = command_to_start(guest.uuid, why) if operation is Operation.PREPARE else None
         with self._lock:
             before = self._said.get(guest.uuid)
             self._said[guest.uuid] = said
-            self._refused[guest.uuid] = RefusedStart(reason, time.time())
+            self._refused[guest.uuid] = RefusedStart(reason, time.time(), command)
         # A user who starts the guest repeatedly sees the reason each time; the log has it once.
         LOG.log(logging.WARNING if before != said else logging.DEBUG, "%s", said)
         record(AuditLine(event="refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason))

@@ -134,7 +134,7 @@ def make_context(
         Neighbours(
             placement=partial(_placement, conf, options),
             holdings=partial(_holdings, conf, options),
-            hook_called_at=partial(_hook_called_at, options),
+            agent=partial(ask_agent, options.hook.socket),
         ),
         places,
         Threads(seconds),
@@ -150,7 +150,3 @@ def _holdings(conf: cfg.ConfigOpts, options: Options) -> tuple[Holding, ...]:
     with reporter(conf, options, UdevHost(), timeout=_REQUEST_SECONDS) as report:
         seen = report.preview()
     return tuple(holdings(HostView(seen.tree, seen.devices)))
-
-
-def _hook_called_at(options: Options) -> float | None:
-    return ask_agent(options.hook.socket).hook_called_at

@@ -14,7 +14,8 @@ from usb_provider.virt.protocol import guest_json
 
 TEXT = """\
 Show the guests of this host that hold USB devices: which device each should have, whether it has it, since when, and
-what stands in the way. Starts that were refused are among them, with the sentence that was said.
+what stands in the way. Starts that were refused are among them, with the sentence that was said; and where the server
+lacked only something that comes by itself, with the command that starts it then.
 
 Asks the running agent on its socket ([hook]socket), so it wants root or the agent's user."""
 
@@ -52,6 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         output.say("No guest on this host holds a USB device.")
     else:
         output.console().print(table)
+    for guest in guests:
+        if guest.refused is not None and guest.refused.command is not None:
+            output.say(
+                f"When what {printable(guest.name or guest.uuid)} lacks is there, start it: {guest.refused.command}"
+            )
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from usb_provider.diagnosis.check import Check, Finding
 from usb_provider.diagnosis.context import Context, Maybe, Reading, Unknown
 from usb_provider.exception import Unavailable
+from usb_provider.virt.protocol import StatusAnswer
 
 _SOCKET_MODE = 0o660
 
@@ -16,7 +17,7 @@ _SOCKET_MODE = 0o660
 class SocketFacts:
     """The agent's socket: what is at its path, with which mode, and why the agent does not answer, if it does not.
 
-    *called* is when a hook last asked the agent, in seconds since 1970; None when never or when no agent answers.
+    *said* is what the agent answers; None when no agent does.
     """
 
     path: str
@@ -25,7 +26,7 @@ class SocketFacts:
     mode: int = 0
     error: str | None = None
     denied: bool = False
-    called: float | None = None
+    said: StatusAnswer | None = None
 
 
 def _read(context: Context) -> SocketFacts:
@@ -33,7 +34,7 @@ def _read(context: Context) -> SocketFacts:
     if not there.is_socket:
         return there
     try:
-        return dataclasses.replace(there, called=context.neighbours.hook_called_at())
+        return dataclasses.replace(there, said=context.neighbours.agent())
     except Unavailable as error:
         denied = isinstance(error.__cause__, PermissionError)
         return dataclasses.replace(there, error=str(error.__cause__ or error), denied=denied)
@@ -44,8 +45,16 @@ _SOCKET = Reading("socket", _read)
 
 def hook_called_at(context: Context) -> float | None:
     """When a hook last asked the agent, in seconds since 1970; None when never or when no agent answers."""
+    said = agent_says(context)
+    return None if isinstance(said, Unknown) else said.hook_called_at
+
+
+def agent_says(context: Context) -> Maybe[StatusAnswer]:
+    """What the running agent says of its guests and of the hook."""
     answer = context.get(_SOCKET)
-    return None if isinstance(answer, Unknown) else answer.called
+    if isinstance(answer, Unknown):
+        return answer
+    return Unknown("No agent answers that could be asked.") if answer.said is None else answer.said
 
 
 class SocketCheck(Check[SocketFacts]):

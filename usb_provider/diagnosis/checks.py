@@ -5,7 +5,7 @@ from usb_provider.diagnosis.authorization import AuthorizationCheck
 from usb_provider.diagnosis.check import AnyCheck
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck
 from usb_provider.diagnosis.configuration import ConfigurationCheck
-from usb_provider.diagnosis.guests import ControllersCheck, StaleHostdevsCheck
+from usb_provider.diagnosis.guests import ControllersCheck, RefusedStartsCheck, StaleHostdevsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookLoadedCheck
 from usb_provider.diagnosis.libvirt import LibvirtCheck
 from usb_provider.diagnosis.placement import CredentialsCheck, MicroversionCheck, PlacementCheck, RoleCheck
@@ -29,5 +29,6 @@ CHECKS: tuple[AnyCheck, ...] = (
     SecurityCheck(),
     ControllersCheck(),
     StaleHostdevsCheck(),
+    RefusedStartsCheck(),
 )
 """In the order in which an operator would repair things."""

@@ -17,6 +17,7 @@ from usb_provider.exception import UsbProviderError
 from usb_provider.model.binding.holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
+from usb_provider.virt.protocol import StatusAnswer
 
 SECONDS = 20.0
 """How long one run waits for what it reads."""
@@ -48,13 +49,13 @@ class Neighbours:
     """How to ask the neighbouring services; cmd/ puts that together.
 
     *placement* raises ConfigError when [placement] is incomplete; *holdings* are what consumers hold, by Placement and
-    udev; *hook_called_at* is when a hook last asked the agent, in seconds since 1970, and raises Unavailable when no
-    agent answers.
+    udev; *agent* is what the running agent says of its guests and of the hook, and raises Unavailable when no agent
+    answers.
     """
 
     placement: Callable[[], tuple[PlacementClient, RootFinder]]
     holdings: Callable[[], tuple[Holding, ...]]
-    hook_called_at: Callable[[], float | None]
+    agent: Callable[[], StatusAnswer]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -174,7 +174,10 @@ def guest_json(guest: GuestStatus) -> dict[str, object]:
         ],
     }
     if guest.refused is not None:
-        row["refused"] = {"reason": guest.refused.reason, "since": guest.refused.since}
+        refused: dict[str, object] = {"reason": guest.refused.reason, "since": guest.refused.since}
+        if guest.refused.command is not None:
+            refused["command"] = guest.refused.command
+        row["refused"] = refused
     return row
 
 
@@ -201,7 +204,11 @@ def _device(value: object) -> DeviceStatus:
 
 def _refused(value: object, what: str) -> RefusedStart:
     row = _mapping(value, what)
-    return RefusedStart(_text(row.get("reason"), "reason"), _moment(row.get("since"), "since"))
+    return RefusedStart(
+        _text(row.get("reason"), "reason"),
+        _moment(row.get("since"), "since"),
+        _or_none(row.get("command"), _text, "command"),
+    )
 
 
 def _encoded(message: Mapping[str, object]) -> bytes:

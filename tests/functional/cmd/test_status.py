@@ -97,6 +97,17 @@ def test_people_get_a_line_for_each_device_and_each_refused_start(program: Progr
     assert refused[-5:] == ["It", "has", "no", "USB", "port."]
 
 
+def test_a_start_that_only_came_too_early_is_named_with_the_command_that_repeats_it(
+    program: Program, path: Path, answer: list[Answer]
+) -> None:
+    command = f"openstack server reboot --hard {GUESTS[1].uuid}"
+    refused = RefusedStart("It is not plugged in.", 1_700_000_002.0, command)
+    answer[0] = StatusAnswer((GuestStatus(GUESTS[1].uuid, None, (), refused),))
+    (row,) = json.loads(program.run("status", "--json").out)
+    assert row["refused"] == {"reason": "It is not plugged in.", "since": 1_700_000_002.0, "command": command}
+    assert f"When what {GUESTS[1].uuid} lacks is there, start it: {command}" in program.run("status").out.splitlines()
+
+
 def test_a_host_without_guests_is_said_to_have_none(program: Program, path: Path, answer: list[Answer]) -> None:
     answer[0] = StatusAnswer(())
     assert json.loads(program.run("status", "--json").out) == []

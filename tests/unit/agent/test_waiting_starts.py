@@ -87,3 +87,42 @@ def test_starts_that_wait_leave_turns_to_others(host: FakeHost) -> None:
         host.is_unread = False
         for thread in threads:
             thread.join()
+
+
+# What was refused only since it came too early
+
+
+def test_a_start_that_came_too_early_is_named_with_the_command_that_repeats_it(host: FakeHost) -> None:
+    host.ask("prepare", XML)
+    host.is_unread = False
+    host.unplug("1-2")
+    (row,) = host.status()
+    command = f"openstack server reboot --hard {a_uuid('vm')}"
+    assert (row["refused"]["reason"], row["refused"]["command"]) == (SAID, command)
+    host.ask("prepare", XML)
+    (row,) = host.status()
+    assert "not plugged in" in row["refused"]["reason"]
+    assert row["refused"]["command"] == command
+    host.plug("1-2")
+    assert host.ask("prepare", XML) == {}
+    assert host.status() == []
+
+
+def test_a_server_that_nova_has_built_elsewhere_since_is_not_to_be_started(host: FakeHost) -> None:
+    host.ask("prepare", XML)
+    host.is_unread = False
+    host.allocations.clear()
+    (row,) = host.status()
+    assert "command" not in row["refused"]
+
+
+@pytest.mark.parametrize("why", ["controller", "live migration"])
+def test_a_refusal_that_time_does_not_mend_has_no_such_command(host: FakeHost, why: str) -> None:
+    host.is_unread = why != "controller"
+    bare = a_domain_xml("vm", a_uuid("vm"), usb_model="none", extra_specs=ASKS)
+    arriving = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml("ua-usb-1")])
+    said = host.ask("prepare", bare) if why == "controller" else host.ask("migrate", arriving)
+    assert "refuse" in said
+    host.is_unread = False
+    (row,) = host.status()
+    assert "command" not in row["refused"]

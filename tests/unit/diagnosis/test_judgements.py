@@ -10,6 +10,7 @@ from usb_provider.diagnosis.authorization import AuthorizationCheck, Authorizati
 from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck, NameFacts
 from usb_provider.diagnosis.configuration import ConfigurationCheck, ConfigurationFacts
+from usb_provider.diagnosis.guests import RefusedStartsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookFacts, HookLoadedCheck, LoadedFacts
 from usb_provider.diagnosis.libvirt import LibvirtCheck, LibvirtFacts
 from usb_provider.diagnosis.placement import (
@@ -23,7 +24,9 @@ from usb_provider.diagnosis.security import SecurityCheck, SecurityFacts
 from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.diagnosis.udev import UdevCheck, UdevFacts
 from usb_provider.host.daemons import Daemon
+from usb_provider.model.binding.status import GuestStatus, RefusedStart
 from usb_provider.model.reporting.provider import Root
+from usb_provider.virt.protocol import StatusAnswer
 
 OK, WARNING, WRONG, NOT_CHECKED = Verdict.OK, Verdict.WARNING, Verdict.WRONG, Verdict.NOT_CHECKED
 AWAY, INCOMPATIBLE, CONFIGURATION = TroubleKind.AWAY, TroubleKind.INCOMPATIBLE, TroubleKind.CONFIGURATION
@@ -80,6 +83,11 @@ def secured(
     """What is found with these security modules; *called* is in seconds after the daemon's start."""
     seen = None if called is None else STARTED + called
     return SecurityCheck().judge(SecurityFacts(selinux, apparmor, daemons, seen))
+
+
+def refused_start(command: str | None) -> Finding:
+    refused = RefusedStart("It is not plugged in.", STARTED, command)
+    return RefusedStartsCheck().judge(StatusAnswer((GuestStatus("1", None, (), refused),)))
 
 
 CASES: list[tuple[Finding, Verdict, str]] = [
@@ -170,6 +178,10 @@ CASES: list[tuple[Finding, Verdict, str]] = [
     (SocketCheck().judge(SocketFacts(SOCKET, True, True, 0o777)), WRONG, "mode 0777"),
     (SocketCheck().judge(SocketFacts(SOCKET, True, True, 0o660, "Connection refused")), WRONG, "Connection refused"),
     (SocketCheck().judge(SocketFacts(SOCKET, True, True, 0o660, "no", denied=True)), NOT_CHECKED, "as root"),
+    # Guests that were refused
+    (RefusedStartsCheck().judge(StatusAnswer(())), OK, "No start waits"),
+    (refused_start(None), OK, "No start waits"),
+    (refused_start("openstack server reboot --hard 1"), WARNING, "Server 1 was not started: It is not plugged in."),
     # Security modules
     (secured("enforcing", daemons=(QEMUD,)), WARNING, "virtqemud_t"),
     (secured("enforcing", daemons=(QEMUD,), called=-1), WARNING, "virtqemud_t"),

@@ -15,6 +15,7 @@ from usb_provider.exception import Unavailable
 from usb_provider.model.binding.holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
+from usb_provider.virt.protocol import StatusAnswer
 
 
 def a_context(seconds: float = 10.0, *, serves_guests: bool = True) -> Context:
@@ -29,7 +30,7 @@ def a_context(seconds: float = 10.0, *, serves_guests: bool = True) -> Context:
     def holdings() -> tuple[Holding, ...]:
         raise Unavailable("Placement does not answer.")
 
-    neighbours = Neighbours(placement, holdings, lambda: None)
+    neighbours = Neighbours(placement, holdings, lambda: StatusAnswer(()))
     return Context(options, (), (), Path("/nonexistent"), "", neighbours, Places(), Threads(seconds))
 
 
@@ -90,6 +91,7 @@ def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
         "AppArmor, SELinux",
         "controller models",
         "stale hostdevs",
+        "refused starts",
     ]
 
 
@@ -162,6 +164,7 @@ def test_the_checks_of_guests_are_these() -> None:
         "AppArmor, SELinux",
         "controller models",
         "stale hostdevs",
+        "refused starts",
     ]
 
 

@@ -30,6 +30,9 @@ class Obstacle(enum.StrEnum):
     UNREADABLE = "unreadable"
 
 
+_PASSING = frozenset({Obstacle.UNPLUGGED, Obstacle.PLACEMENT, Obstacle.NOT_READ_YET})
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One reason for which the agent refuses a guest's start or arrival: a keyword, and a sentence for the operator."""
@@ -39,6 +42,17 @@ class Refusal:
 
     def __str__(self) -> str:
         return self.text
+
+
+def command_to_start(guest_uuid: str, why: Collection[Refusal]) -> str | None:
+    """What starts the server whose start was refused for *why*; None unless all that it lacked comes by itself.
+
+    Nova sets a server whose resume at the host's boot fails to ERROR, where "server start" is refused; a hard reboot
+    starts a server in ERROR and in SHUTOFF (nova/compute/vm_states.py: ALLOW_HARD_REBOOT).
+    """
+    if any(each.obstacle not in _PASSING for each in why):
+        return None
+    return f"openstack server reboot --hard {guest_uuid}"
 
 
 def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:

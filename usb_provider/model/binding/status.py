@@ -42,10 +42,14 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True)
 class RefusedStart:
-    """The start, restore or live migration of a guest that was refused, and when, in seconds since 1970."""
+    """The start or live migration of a guest that was refused, and when, in seconds since 1970.
+
+    :ivar command: what starts the server when what it lacked is there; None where another thing has to be done.
+    """
 
     reason: str
     since: float
+    command: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
