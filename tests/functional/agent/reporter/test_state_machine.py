@@ -332,7 +332,7 @@ class Host(RuleBasedStateMachine):
         for each in last.devices:
             if each.identity.key == self.oracle.key_by_rule(each.device.sys_name, there) and each.offered:
                 ordinary[self.world.uuid(each.identity.key)] = each.resource_class
-        uses = {use for each in self.world.plugged.values() for use in each.use.value}
+        uses = {use for each in self.world.plugged.values() for use in each.use.uses}
         if not uses and all(ordinary.get(uuid) == rc for uuid, rc in self.world.story.claims.values()):
             assert last.requests == 1, self.server.requests
 
