@@ -36,6 +36,8 @@ _ATTRIBUTES = (
     "serial",
     "speed",
 )
+# What is read of a USB device's own properties; it has many more, and a host may have a hundred devices.
+_PROPERTIES = ("BUSNUM", "DEVNUM", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
 _BELOW_USB = ("block", "hidraw", "input", "net")
 _USB_PATH = re.compile(r"/usb\d+/")
 _STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
@@ -250,11 +252,12 @@ def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:
 def _read(
     entry: pyudev.Device, interfaces: list[pyudev.Device], below: list[pyudev.Device], usage: HostUsage
 ) -> UsbDevice | None:
-    properties = _properties(entry)
+    properties = _properties(entry, _PROPERTIES)
     attributes = {name: value for name in _ATTRIBUTES if (value := _attribute(entry, name)) is not None}
-    triplets = [triplet for each in interfaces if (triplet := _triplet(each)) is not None]
-    drivers = {triplet: each.properties.get("DRIVER") for each in interfaces if (triplet := _triplet(each)) is not None}
-    bound = [driver for each in interfaces if (driver := each.properties.get("DRIVER"))]
+    by_interface = [(_triplet(each), each.properties.get("DRIVER")) for each in interfaces]
+    drivers = {triplet: driver for triplet, driver in by_interface if triplet is not None}
+    bound = [driver for _, driver in by_interface if driver]
+    triplets = list(drivers)
     try:
         bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
         uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
@@ -277,14 +280,14 @@ def _below(entry: pyudev.Device) -> tuple[str, str, dict[str, str]]:
     return entry.subsystem, entry.sys_path, _properties(entry)
 
 
-def _properties(entry: pyudev.Device) -> dict[str, str]:
-    """udev's properties but those that are not text, which pyudev raises for.
+def _properties(entry: pyudev.Device, names: Iterable[str] | None = None) -> dict[str, str]:
+    """udev's properties, or those of *names*, but those that are not text, which pyudev raises for.
 
     Some contain a device's own strings, which the kernel cuts at a number of bytes (NAME and UNIQ of input devices,
     HID_NAME).
     """
     properties = {}
-    for name in entry.properties:
+    for name in entry.properties if names is None else names:
         try:
             properties[name] = entry.properties[name]
         except (UnicodeDecodeError, KeyError):
