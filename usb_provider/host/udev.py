@@ -48,6 +48,9 @@ _DISK_SECONDS = 5.0
 
 _BUFFER_BYTES = 8 * 1024 * 1024
 
+_QUIET_MS = 50
+"""So much quiet after a removal means that the events that came with it are over."""
+
 
 class UdevHost:
     """This host's USB devices by libudev. Safe to use from several threads: it makes one enumeration at a time."""
@@ -69,6 +72,13 @@ class UdevHost:
         with self._looking:
             now = self._news.count()
             is_known = now is not None and now == self._found_at and all(device.settled for device in self._found)
+            if now is not None and self._found_at is not None and now != self._found_at:
+                left = tuple(device for device in self._found if os.path.isdir(device.sys_path))
+                if len(left) < len(self._found):
+                    # An enumeration takes long on a host with many devices, and a removal is urgent. The next call
+                    # enumerates, and the watcher asks for it if something else happened at the same time.
+                    self._found = left
+                    return left
             if fresh or not is_known:
                 found = self._enumerate()
                 if found != self._found:
@@ -172,15 +182,21 @@ class Watcher:
             self._set_hears(False)
 
     def _listen(self) -> None:
+        is_mixed = False
         while True:
             poller = select.poll()
             poller.register(self._monitor.fileno(), select.POLLIN)
             poller.register(self._wake, select.POLLIN)
-            if any(fd == self._wake for fd, _ in poller.poll()):
+            heard = poller.poll(_QUIET_MS if is_mixed else None)
+            if any(fd == self._wake for fd, _ in heard):
                 return
-            urgent = False
+            was_mixed, is_mixed, urgent = is_mixed, False, False
+            if was_mixed and not heard:
+                self._news.heard()
+                self._changed(False)
+                continue
             try:
-                relevant, urgent = self._drain()
+                relevant, urgent, is_mixed = self._drain()
             except (OSError, ValueError) as error:
                 # pyudev raises ValueError for EINVAL, and for an error of the socket without saying which it is.
                 if errno.ENOBUFS in (getattr(error, "errno", None), self._socket_error()):
@@ -217,15 +233,18 @@ class Watcher:
         self._set_hears(True)
         return True
 
-    def _drain(self) -> tuple[bool, bool]:
-        """Read all waiting events; give whether any of them is about USB, and whether any is a removal."""
-        relevant = urgent = False
+    def _drain(self) -> tuple[bool, bool, bool]:
+        """Read all waiting events; give whether any of them is about USB, whether any is a removal, and whether there
+        is more than removals beside one: a look that is made for a removal does not see that.
+        """
+        relevant = urgent = others = False
         while (event := self._monitor.poll(timeout=0)) is not None:
             LOG.debug("udev: %s %s", event.action, event.device_path)
             if event.subsystem == "usb" or _USB_PATH.search(event.device_path) is not None:
                 relevant = True
                 urgent = urgent or _is_removal(event)
-        return relevant, urgent
+                others = others or event.action not in ("remove", "unbind")
+        return relevant, urgent, urgent and others
 
 
 def _is_removal(event: pyudev.Device) -> bool:

@@ -145,3 +145,19 @@ def test_while_the_monitor_is_broken_devices_are_looked_up_each_time(
     host.devices()
     assert host.enumerations == 4
     watcher.stop()
+
+
+def test_what_was_removed_is_left_out_at_once_and_the_next_look_is_a_whole_one(
+    testbed: Testbed, counted: Counted, bell: Bell
+) -> None:
+    testbed.add(usb_device(port="2"))
+    bell.wait()
+    settled(bell)
+    assert "1-2" in {device.sys_name for device in counted.devices(fresh=True)}
+    before = counted.enumerations
+    testbed.unplug("1-2")
+    bell.wait()
+    assert "1-2" not in {device.sys_name for device in counted.devices(fresh=True)}
+    assert counted.enumerations == before
+    counted.devices()
+    assert counted.enumerations == before + 1
