@@ -15,6 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyudev
@@ -48,9 +49,6 @@ _DISK_SECONDS = 5.0
 
 _BUFFER_BYTES = 8 * 1024 * 1024
 
-_QUIET_MS = 50
-"""So much quiet after a removal means that the events that came with it are over."""
-
 
 class UdevHost:
     """This host's USB devices by libudev. Safe to use from several threads: it makes one enumeration at a time."""
@@ -60,23 +58,22 @@ class UdevHost:
         self._looking = threading.Lock()
         self._news = _News()
         self._found: tuple[UsbDevice, ...] = ()
-        self._found_at: int | None = None
+        self._found_at: _Heard | None = None
 
     def devices(self, *, fresh: bool = False) -> tuple[UsbDevice, ...]:
         """All USB devices now, hubs included; one that goes away while it is read is left out.
 
         It enumerates when udev has reported a change since the last enumeration began, while udev is still processing a
-        device, while no watcher listens, and always with *fresh*: udev reports no mount, for example. Otherwise this
-        gives the same object as last time.
+        device, while no watcher listens, and with *fresh*: udev reports no mount, for example. Otherwise this gives the
+        same object as last time. Where udev has reported removals alone, it only leaves out what is gone, since an
+        enumeration takes long on a host with many devices, and a removal is urgent; the next call enumerates.
         """
         with self._looking:
             now = self._news.count()
             is_known = now is not None and now == self._found_at and all(device.settled for device in self._found)
-            if now is not None and self._found_at is not None and now != self._found_at:
+            if now is not None and now != self._found_at and self._found_at is not None:
                 left = tuple(device for device in self._found if os.path.isdir(device.sys_path))
-                if len(left) < len(self._found):
-                    # An enumeration takes long on a host with many devices, and a removal is urgent. The next call
-                    # enumerates, and the watcher asks for it if something else happened at the same time.
+                if now.others == self._found_at.others and len(left) < len(self._found):
                     self._found = left
                     return left
             if fresh or not is_known:
@@ -114,29 +111,37 @@ class UdevHost:
         return Watcher(self._context, self._news, changed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """How often the watchers have heard anything, and how often anything but a removal."""
+
+    all: int = 0
+    others: int = 0
+
+
 class _News:
-    """Counts the events of all watchers of one host, for any thread."""
+    """Counts what the watchers of one host hear, for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._count = 0
+        self._heard = _Heard()
         self._listening = 0
 
-    def heard(self) -> None:
-        """Something may have changed."""
+    def heard(self, *, others: bool) -> None:
+        """Something may have changed; without *others*, devices were removed, and nothing else happened."""
         with self._lock:
-            self._count += 1
+            self._heard = _Heard(self._heard.all + 1, self._heard.others + others)
 
     def listen(self, change: int) -> None:
         """That many more watchers listen, or fewer; something may have changed while none listened."""
         with self._lock:
             self._listening += change
-            self._count += 1
+            self._heard = _Heard(self._heard.all + 1, self._heard.others + 1)
 
-    def count(self) -> int | None:
-        """The number of events so far; None while no watcher listens, since it is then not known."""
+    def count(self) -> _Heard | None:
+        """How often anything was heard; None while no watcher listens, so that nothing can be said."""
         with self._lock:
-            return self._count if self._listening else None
+            return self._heard if self._listening else None
 
 
 class Watcher:
@@ -182,21 +187,15 @@ class Watcher:
             self._set_hears(False)
 
     def _listen(self) -> None:
-        is_mixed = False
         while True:
             poller = select.poll()
             poller.register(self._monitor.fileno(), select.POLLIN)
             poller.register(self._wake, select.POLLIN)
-            heard = poller.poll(_QUIET_MS if is_mixed else None)
-            if any(fd == self._wake for fd, _ in heard):
+            if any(fd == self._wake for fd, _ in poller.poll()):
                 return
-            was_mixed, is_mixed, urgent = is_mixed, False, False
-            if was_mixed and not heard:
-                self._news.heard()
-                self._changed(False)
-                continue
+            urgent, others = False, True
             try:
-                relevant, urgent, is_mixed = self._drain()
+                relevant, urgent, others = self._drain()
             except (OSError, ValueError) as error:
                 # pyudev raises ValueError for EINVAL, and for an error of the socket without saying which it is.
                 if errno.ENOBUFS in (getattr(error, "errno", None), self._socket_error()):
@@ -208,7 +207,7 @@ class Watcher:
                     relevant = self._reopen()
             if relevant:
                 # First, so that a look that follows from this call does not get the old result.
-                self._news.heard()
+                self._news.heard(others=others)
                 self._changed(urgent)
 
     def _socket_error(self) -> int:
@@ -234,9 +233,7 @@ class Watcher:
         return True
 
     def _drain(self) -> tuple[bool, bool, bool]:
-        """Read all waiting events; give whether any of them is about USB, whether any is a removal, and whether there
-        is more than removals beside one: a look that is made for a removal does not see that.
-        """
+        """Read all waiting events; give whether any is about USB, whether any is a removal, and any something else."""
         relevant = urgent = others = False
         while (event := self._monitor.poll(timeout=0)) is not None:
             LOG.debug("udev: %s %s", event.action, event.device_path)
@@ -244,7 +241,7 @@ class Watcher:
                 relevant = True
                 urgent = urgent or _is_removal(event)
                 others = others or event.action not in ("remove", "unbind")
-        return relevant, urgent, urgent and others
+        return relevant, urgent, others
 
 
 def _is_removal(event: pyudev.Device) -> bool:

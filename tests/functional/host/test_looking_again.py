@@ -161,3 +161,18 @@ def test_what_was_removed_is_left_out_at_once_and_the_next_look_is_a_whole_one(
     assert counted.enumerations == before
     counted.devices()
     assert counted.enumerations == before + 1
+
+
+def test_a_device_that_came_before_another_was_removed_is_not_missed(
+    testbed: Testbed, counted: Counted, bell: Bell
+) -> None:
+    testbed.add(usb_device(port="2"))
+    bell.wait()
+    settled(bell)
+    counted.devices(fresh=True)
+    testbed.add(usb_device(port="3"))
+    testbed.unplug("1-2")
+    settled(bell)
+    names = {device.sys_name for device in counted.devices(fresh=True)}
+    assert "1-3" in names
+    assert "1-2" not in names
