@@ -260,3 +260,47 @@ def test_a_device_that_somebody_else_attached_is_left_alone_beside_ours(pair: Pa
         lambda: sorted(each.alias or "" for each in domains.hostdevs(pair.destination.vm, "vm")), ["ua-somebody", ours]
     )
     eventually(lambda: domains.qom_attached(pair.destination.vm, "vm", ours), True)
+
+
+def test_a_move_ends_well_while_both_agents_restart(pair: Pair) -> None:
+    here, there = one_stick_each(pair, linux=True)
+    migration = pair.claim_move("vm", [here], [there])
+    migrate_slowly(pair, 4)
+    for host in (pair.source, pair.destination):
+        host.agent.restart()
+    assert how_it_ended(pair).startswith("0")
+    pair.source.placement.release(migration)
+    pair.destination.comes_to_have("vm", "THERE-1")
+    is_free(pair, "HERE-1")
+
+
+def test_a_stick_that_is_unplugged_while_its_guest_comes_is_in_the_guest_when_it_is_back(pair: Pair) -> None:
+    here, there = one_stick_each(pair, linux=True)
+    migration = pair.claim_move("vm", [here], [there])
+    migrate_slowly(pair, 4)
+    pair.destination.vm.unplug("THERE-1")
+    assert how_it_ended(pair).startswith("0")
+    pair.source.placement.release(migration)
+    eventually(lambda: pair.destination.has("vm"), [])
+    is_free(pair, "HERE-1")
+    pair.destination.vm.plug("THERE-1", serial="THERE-1", bus="xhci2")
+    pair.destination.comes_to_have("vm", "THERE-1")
+
+
+def test_a_stick_that_is_unplugged_while_its_guest_leaves_does_not_hold_it_up(pair: Pair) -> None:
+    here, there = one_stick_each(pair, linux=True)
+    migration = pair.claim_move("vm", [here], [there])
+    migrate_slowly(pair, 4)
+    pair.source.vm.unplug("HERE-1")
+    assert how_it_ended(pair).startswith("0")
+    pair.source.placement.release(migration)
+    pair.destination.comes_to_have("vm", "THERE-1")
+    eventually(lambda: pair.source.schedulable("HERE-1"), False)
+
+
+def test_a_slow_placement_makes_a_move_slow_and_no_more(pair: Pair) -> None:
+    here, there = one_stick_each(pair)
+    pair.source.placement.before(".", lambda: time.sleep(0.3), times=None)
+    pair.move("vm", [here], [there])
+    pair.destination.comes_to_have("vm", "THERE-1")
+    is_free(pair, "HERE-1")
