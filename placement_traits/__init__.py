@@ -16,6 +16,7 @@ from placement_traits.names import MAX_LENGTH, InvalidName, check_custom, normal
 from placement_traits.usb import (
     MANAGED,
     NOT_LIVE_MIGRATABLE,
+    PURGED,
     RESOURCE_CLASSES,
     SPEED_UNKNOWN,
     SPEEDS,
@@ -44,6 +45,7 @@ __all__ = [
     "MANAGED",
     "MAX_LENGTH",
     "NOT_LIVE_MIGRATABLE",
+    "PURGED",
     "RESOURCE_CLASSES",
     "SPEEDS",
     "SPEED_UNKNOWN",

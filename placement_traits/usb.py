@@ -21,6 +21,7 @@ __all__ = [
     "INTERFACES",
     "MANAGED",
     "NOT_LIVE_MIGRATABLE",
+    "PURGED",
     "RESOURCE_CLASSES",
     "SPEEDS",
     "SPEED_UNKNOWN",
@@ -48,6 +49,7 @@ __all__ = [
 PREFIX: Final = "CUSTOM_USB_"
 MANAGED: Final = "CUSTOM_USB_MANAGED"
 NOT_LIVE_MIGRATABLE: Final = "CUSTOM_USB_NOT_LIVE_MIGRATABLE"
+PURGED: Final = "CUSTOM_USB_PURGED"
 
 STATE_PREFIX: Final = "CUSTOM_USB_STATE_"
 STATE_ABSENT: Final = "CUSTOM_USB_STATE_ABSENT"
@@ -103,6 +105,7 @@ _MARKS: Final[Mapping[str, str]] = MappingProxyType(
     {
         MANAGED: "The provider is written and kept up to date by the USB agent.",
         NOT_LIVE_MIGRATABLE: "A rule says that no other device can stand in for this one during a live migration.",
+        PURGED: "A purge took the provider out of its host's tree, and deletes it once nova-compute has forgotten it.",
     }
 )
 _OWNED_PREFIXES = (

@@ -7,7 +7,7 @@ Placement, and loop.py when to look.
 import dataclasses
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -210,10 +210,11 @@ class Reporter:
             raise
         self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
         expired = self._purge.expired(tree, self.settings.purge_absent_after)
+        due = self._purge.due(tree.root, self.settings.purge_absent_after, self.settings.purge_wait)
         while True:
             state = self._state_with(tree)
             assessed = state.assess(devices)
-            plan = self._plan(tree, assessed, expired)
+            plan = self._plan(tree, assessed, expired, due)
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
             # needs no further request.
             waiting = plan.held - {sequence[0].provider_uuid for sequence in plan.sequences}
@@ -245,7 +246,13 @@ class Reporter:
         LOG.info("The compute node provider is %s (%s).", printable(self._root.name, 200), self._root.uuid)
         return self._root
 
-    def _plan(self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str]) -> Plan:
+    def _plan(
+        self,
+        tree: ObservedTree,
+        assessed: Sequence[Assessment],
+        expired: Collection[str],
+        set_aside: Mapping[str, str],
+    ) -> Plan:
         once_given = self._store.rule_traits()
 
         def make(known: Collection[str]) -> Plan:
@@ -256,6 +263,7 @@ class Reporter:
                 retired_traits=once_given | self.settings.rule_traits,
                 known_names=known,
                 expired=expired,
+                set_aside=set_aside,
             )
 
         plan = make(())
@@ -266,6 +274,7 @@ class Reporter:
             return ()
         applied = apply(self._client, self._executor, look.plan, look.tree)
         done += applied.done
+        self._purge.note(applied.done)
         providers = dict(look.tree.providers)
         for uuid, provider in applied.left:
             if provider is None:

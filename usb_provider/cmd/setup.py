@@ -26,6 +26,7 @@ def settings(options: load.Options) -> ReportSettings:
         junk_serials=options.usb.junk_serials,
         serial_trait=options.usb.report_serial_trait,
         purge_absent_after=options.agent.purge_absent_after,
+        purge_wait=options.agent.purge_wait,
     )
 
 

@@ -80,14 +80,30 @@ Possible values:
         help="""
 Seconds after which the agent deletes the provider of a device that is unplugged and that no consumer holds.
 
-Nova-compute caches its providers and fails its periodic update of the host when a cached one is deleted, until it
-reads them anew (``[compute]resource_provider_association_refresh``, 300 seconds by default). Without an inventory an
-absent provider does no harm, so the default is to keep it.
+The agent does this in two steps, since every build on a host fails while nova-compute has a deleted provider in its
+cache: it takes the provider out of the host's tree, and deletes it ``purge_wait`` seconds later. This needs a Placement
+of Xena or newer; with an older one the agent deletes nothing. Without an inventory an absent provider does no harm, so
+the default is to keep it.
 
 Possible values:
 
 * 0: never delete.
 * A whole number of seconds, such as ``2592000`` for 30 days.
+""",
+    ),
+    cfg.IntOpt(
+        "purge_wait",
+        default=360,
+        min=0,
+        mutable=True,
+        help="""
+Seconds between the two steps of ``purge_absent_after``. It has to be longer than nova-compute's
+``[compute]resource_provider_association_refresh``, which is 300 by default. Where that is 0, nova-compute reads its
+cache anew only when it restarts: restart it within this time, or leave ``purge_absent_after`` at 0.
+
+Possible values:
+
+* A whole number of seconds. After a restart the agent waits for the whole time again.
 """,
     ),
     cfg.StrOpt(

@@ -32,6 +32,7 @@ class AgentOptions:
     resync_interval: int
     debounce: float
     purge_absent_after: int
+    purge_wait: int
     state_dir: Path
 
 
@@ -195,6 +196,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
             resync_interval=values["agent", "resync_interval"],
             debounce=values["agent", "debounce"],
             purge_absent_after=values["agent", "purge_absent_after"],
+            purge_wait=values["agent", "purge_wait"],
             state_dir=Path(values["agent", "state_dir"]),
         ),
         usb=UsbOptions(

@@ -157,9 +157,18 @@ class Transport:
         return self._requests
 
     def send(
-        self, method: str, path: str, *, query: Query = (), body: object = None, versioned: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: object = None,
+        versioned: bool = True,
+        microversion: str | None = None,
     ) -> Response:
         """The answer, with any status; *body* is sent as JSON. Without *versioned*, the request has no microversion.
+
+        *microversion* takes the place of the service's for this request.
 
         :raises Unavailable: when the service or Keystone does not answer; try again later.
         :raises AccessRefused: when Keystone refuses us.
@@ -173,7 +182,7 @@ class Transport:
                 method,
                 params=query,
                 json=body,
-                microversion=self.service.microversion if versioned else None,
+                microversion=(microversion or self.service.microversion) if versioned else None,
                 headers={"Accept": "application/json"},
                 raise_exc=False,
                 # The server may have closed a kept-alive connection; then the request fails at once and has no effect.

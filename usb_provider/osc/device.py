@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from osc_lib.cli import format_columns
 
 import placement_traits
-from usb_provider.exception import Conflict, InUse, UnknownArgument, UsbProviderError
+from usb_provider.exception import UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
 from usb_provider.osc.fleet import device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.purge import WAIT, Purge, kept
 
 Table = tuple[Sequence[str], Iterable[Sequence[object]]]
 Fields = tuple[Sequence[str], Sequence[object]]
@@ -238,62 +239,56 @@ class SetDevice(base.Command):
 class PurgeDevice(base.Lister):
     """Delete the resource providers of USB devices that are absent and free.
 
+    Every build on a host fails while nova-compute has a deleted provider in its cache. So the command takes the
+    providers out of their hosts' trees first, waits until nova-compute has forgotten them, and then deletes them.
+    Builds go on all the time. If the command is interrupted, repeat it.
+
     A device that is drained or reserved is kept: without its provider, it would come back undrained. A device that is
-    plugged in later gets a new provider.
+    plugged in meanwhile gets its provider back; one that is plugged in later gets a new provider.
     """
 
-    cost = f"{COST}; and 4 for each device that is absent and free, {SIDE_BY_SIDE}."
+    cost = (
+        f"{COST}; 1 or 2 more for what an interrupted purge has left; and where devices are absent and free, 1 more, 1 "
+        f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}."
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Give the arguments."""
         parser = super().get_parser(prog_name)
         parser.add_argument("--host", metavar="<host>", help="Only devices of this compute node, by name or UUID")
         parser.add_argument("--dry-run", action="store_true", help="Only list what would be deleted")
+        parser.add_argument(
+            "--wait",
+            metavar="<seconds>",
+            type=seconds,
+            default=WAIT,
+            help="How long to wait before the providers are deleted: longer than "
+            "[compute]resource_provider_association_refresh of nova-compute, which is 300 by default. Where that is "
+            "0, restart nova-compute on the host during the wait. 0 is right only where no nova-compute runs. "
+            f"Default: {WAIT}",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Purge, and give the table."""
-        absent = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(FleetState.ABSENT)]
-        act = self._would_purge if parsed_args.dry_run else self._purge
-        results = list(self.cloud.executor.map(act, absent))
-        if hosts := sorted({device.host for device, done in zip(absent, results, strict=True) if done == "deleted"}):
-            self.warn(
-                f"nova-compute on {', '.join(hosts)} has the deleted providers in its cache, and its periodic update "
-                "fails until it reads them again: within [compute]resource_provider_association_refresh (by default "
-                "300 s), or after a restart."
-            )
+        found = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(FleetState.ABSENT)]
+        found += self.cloud.fleet.set_aside(parsed_args.host)
+        if parsed_args.dry_run:
+            would = [device.purgeable or device.set_aside for device in found]
+            results = ["would be deleted" if yes else kept(device) for device, yes in zip(found, would, strict=True)]
+        else:
+            results = Purge(self.cloud.placement, self.cloud.executor, self.warn).run(found, parsed_args.wait)
+        # The other providers are deleted all the same.
+        self.exit_code = int(any(result.startswith("not deleted") for result in results))
         rows = [
             base.cells(device.uuid, device.host, device.key, result)
-            for device, result in zip(absent, results, strict=True)
+            for device, result in zip(found, results, strict=True)
         ]
         return ("ID", "Host", "Device", "Result"), rows
 
-    def _would_purge(self, device: Device) -> str:
-        return "would be deleted" if device.purgeable else _kept(device)
 
-    def _purge(self, device: Device) -> str:
-        """Look again before the delete: the device may have been plugged in, or drained, since it was listed."""
-        if not device.purgeable:
-            return _kept(device)
-        try:
-            now = device_of(self.cloud.placement.observe(device.uuid, device.name), device.host, device.host_uuid)
-            if not now.purgeable:
-                return _kept(now)
-            self.cloud.placement.delete_provider(device.uuid)
-        except InUse:
-            return "kept: a consumer claimed it in the meantime"
-        except Conflict:
-            return "gone already"
-        except UsbProviderError as error:
-            # Keep the results of the others: their providers are deleted, and the warning names their hosts.
-            self.exit_code = 1
-            return f"not deleted: {error}"
-        return "deleted"
-
-
-def _kept(device: Device) -> str:
-    if device.held:
-        return "kept: a consumer holds it"
-    if device.state is not FleetState.ABSENT:
-        return f"kept: it is {device.state} now"
-    return "kept: it is drained or reserved"
+def seconds(text: str) -> int:
+    """A number of seconds, 0 or more. :raises ValueError: when it is none; argparse then names the option."""
+    if (number := int(text)) < 0:
+        raise ValueError(text)
+    return number

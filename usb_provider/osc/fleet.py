@@ -11,9 +11,10 @@ import uuid as uuidlib
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from concurrent.futures import Executor
 
-from placement_traits import MANAGED, InvalidName
+from placement_traits import MANAGED, PURGED, InvalidName
 from placement_traits.names import check_custom
 from usb_provider.exception import Conflict, Incompatible, UnknownArgument
+from usb_provider.model.reporting.provider import NAME_MARK
 from usb_provider.model.reporting.tree import ObservedProvider
 from usb_provider.openstack.transport import Query
 from usb_provider.osc.model.fleet import Amount, Device, Write
@@ -56,6 +57,20 @@ class Fleet:
             ),
             key=lambda device: device.name,
         )
+
+    def set_aside(self, host: str | None = None) -> list[Device]:
+        """The devices, of *host* (a name or a UUID) or all, that an interrupted purge has left; one or two requests.
+
+        :raises UnknownArgument: when there is no such host; the caller should name another.
+        """
+        wanted = "" if host is None else self._host(host).name
+        marked = frozenset({PURGED})
+        found = []
+        for each in self._client.set_aside_providers():
+            name, mark, _ = each.name.partition(NAME_MARK)
+            if mark and name in (wanted or name, wanted[:100]):
+                found.append(Device(each.uuid, each.name, name, each.parent_uuid or each.uuid, marked))
+        return sorted(found, key=lambda device: device.name)
 
     def find(self, name_or_uuid: str) -> Listed:
         """The device of that name or UUID. :raises UnknownArgument: when there is none; name another."""

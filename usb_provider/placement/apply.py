@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from usb_provider.exception import PlacementConflict, Unavailable
+from usb_provider.exception import NameTaken, PlacementConflict, Unavailable
 from usb_provider.model.reporting.plan import (
     Action,
     CreateProvider,
@@ -19,6 +19,7 @@ from usb_provider.model.reporting.plan import (
     EnsureTrait,
     Plan,
     ProviderAction,
+    SetAsideProvider,
     SetInventory,
     SetTraits,
 )
@@ -117,8 +118,10 @@ def _run(client: PlacementClient, sequence: Sequence[ProviderAction], tree: Obse
 def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider | None) -> ObservedProvider | None:
     match action:
         case CreateProvider():
-            generation = client.create_provider(action.provider_uuid, action.name, action.parent_uuid)
-            return ObservedProvider(action.provider_uuid, action.name, generation)
+            return ObservedProvider(action.provider_uuid, action.name, _create(client, action))
+        case SetAsideProvider():
+            client.set_aside(action.provider_uuid, action.name)
+            return None
         case DeleteProvider():
             client.delete_provider(action.provider_uuid)
             return None
@@ -131,6 +134,17 @@ def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider |
             inventories = dict(action.inventories)
             generation = client.set_inventories(at.uuid, _from(action.generation, at), inventories)
             return dataclasses.replace(at, generation=generation, inventories=inventories)
+
+
+def _create(client: PlacementClient, action: CreateProvider) -> int:
+    """Create the provider, or take it back from a purge that has not deleted it yet; give its generation."""
+    try:
+        return client.create_provider(action.provider_uuid, action.name, action.parent_uuid)
+    except NameTaken:
+        generation = client.take_back(action.provider_uuid, action.name, action.parent_uuid)
+        if generation is None:
+            raise
+        return generation
 
 
 def _from(planned: int | None, at: ObservedProvider) -> int:

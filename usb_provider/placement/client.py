@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 
 from oslo_config import cfg
 
+from placement_traits import PURGED
 from usb_provider import exception
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ProviderRecord
 from usb_provider.openstack import session
@@ -20,6 +21,9 @@ from usb_provider.placement import answers
 
 MICROVERSION = "1.28"
 """Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
+
+UNPARENT = "1.37"
+"""Xena (2021): the microversion of :meth:`PlacementClient.set_aside` alone."""
 
 _READS_OF_ONE = 5
 
@@ -79,6 +83,11 @@ class PlacementClient:
     def provider_named(self, name: str) -> ProviderRecord | None:
         """The provider called exactly *name*, or None."""
         return next(iter(self._get("/resource_providers", answers.records, {"name": name})), None)
+
+    def set_aside_providers(self) -> tuple[ProviderRecord, ...]:
+        """Every provider of the cloud that a purge has begun to delete; none while the trait does not exist."""
+        response = self._checked("GET", "/resource_providers", query={"required": PURGED}, accept=(200, 400))
+        return self._transport.read(response, answers.records) if response.status_code == 200 else ()
 
     def inventories(self, uuid: str) -> tuple[int, dict[str, Inventory]]:
         """Generation and inventories by class. :raises Conflict: when the provider is gone; look again."""
@@ -169,6 +178,32 @@ class PlacementClient:
         }
         return self._put(f"/resource_providers/{uuid}/inventories", body, uuid=uuid)
 
+    def set_aside(self, uuid: str, name: str) -> None:
+        """Take the provider out of its tree: it becomes a root, and keeps its UUID and name.
+
+        :raises Conflict: when the provider is gone; look again.
+        :raises Incompatible: when Placement is older than Xena; the caller should leave the provider.
+        """
+        body = {"name": name, "parent_provider_uuid": None}
+        self._checked("PUT", f"/resource_providers/{uuid}", body=body, uuid=uuid, microversion=UNPARENT)
+
+    def take_back(self, uuid: str, name: str, parent_uuid: str) -> int | None:
+        """Put a provider that a purge has set aside below *parent_uuid* again, and give its generation.
+
+        None when there is no such provider, or no purge has set it aside.
+
+        :raises Conflict: when it or the parent is gone meanwhile; look again.
+        """
+        response = self._checked("GET", f"/resource_providers/{uuid}/traits", accept=(200, 404), uuid=uuid)
+        if response.status_code == 404:
+            return None
+        generation, traits = self._transport.read(response, answers.traits)
+        if PURGED not in traits:
+            return None
+        body = {"name": name, "parent_provider_uuid": parent_uuid}
+        self._checked("PUT", f"/resource_providers/{uuid}", body=body, uuid=uuid)
+        return generation
+
     def delete_provider(self, uuid: str) -> None:
         """Delete the provider; one that is gone already is fine. :raises InUse: when it has allocations."""
         self._checked("DELETE", f"/resource_providers/{uuid}", accept=(204, 404), uuid=uuid)
@@ -190,9 +225,13 @@ class PlacementClient:
         body: object = None,
         accept: Collection[int] = (200,),
         uuid: str = "",
+        microversion: str | None = None,
     ) -> Response:
-        """The answer, if its status is one of *accept*; *uuid* is the provider that the request is about, if any."""
-        response = self._transport.send(method, path, query=query, body=body)
+        """The answer, if its status is one of *accept*; *uuid* is the provider that the request is about, if any.
+
+        *microversion* takes the place of the service's.
+        """
+        response = self._transport.send(method, path, query=query, body=body, microversion=microversion)
         if response.status_code not in accept:
             raise self._refused(response, uuid)
         return response

@@ -4,7 +4,9 @@ Real Nova and Placement, real udev (replayed), real agents; only the hypervisor 
 """
 
 import os
+import time
 import uuid
+from unittest import mock
 
 import pytest
 
@@ -15,8 +17,11 @@ except ImportError as error:
         raise
     pytest.skip(f"nova's functional tests are not installed: {error}", allow_module_level=True)
 
+from placement_traits import PURGED
 from tests.fixtures.placement import assert_usb_view
+from usb_provider.conf import load
 from usb_provider.demo.description import usb_device
+from usb_provider.placement.client import PlacementClient, connect
 
 ONE_KEY = {"resources:CUSTOM_USB_KEY": "1"}
 YUBIKEY = "1050:0407:Y1"
@@ -240,6 +245,58 @@ class CoexistenceTest(NovaTestCase):
         host.agent.stop()
         self.server.api.must("DELETE", f"/resource_providers/{self.device(host, YUBIKEY)}")
         self.assertIn("Error updating resources for node host1", self.log_of_periodics())
+
+    def test_were_a_cached_device_deleted_instead_every_build_on_its_host_would_fail(self):
+        # Also of a server without USB. When this fails, nova has learned to bear it.
+        host = self.start()
+        host.agent.stop()
+        self.server.api.must("DELETE", f"/resource_providers/{self.device(host, YUBIKEY)}")
+        self.boot({}, expect="ERROR")
+        self.assertIn("ResourceProviderAllocationRetrievalFailed", self.nova_log())
+
+    def test_a_purge_breaks_no_build_and_nova_forgets_the_device_before_it_is_deleted(self):
+        host = self.start()
+        host.agent.stop()
+        key, client = self.device(host, YUBIKEY), self.client()
+        generation = client.traits(key)[0]
+        client.set_inventories(key, generation, {})
+        client.ensure_trait(PURGED)
+        client.set_traits(key, client.traits(key)[0], {PURGED})
+        cache = host.compute.manager.rt.reportclient._provider_tree
+        client.set_aside(key, f"host1_usb_{YUBIKEY}")
+        self.assertTrue(cache.exists(key))
+        self.boot({})
+        self.assertNotIn(" ERROR ", self.log_of_periodics())
+        # Nova's clock moves on by more than resource_provider_association_refresh.
+        with mock.patch("time.time", lambda now=time.time: now() + 301):
+            self.assertNotIn(" ERROR ", self.log_of_periodics())
+        self.assertFalse(cache.exists(key))
+        client.delete_provider(key)
+        self.boot({})
+        self.assertEqual(1, len(self.devices_of(self.boot(ONE_KEY))))
+        self.assertNotIn(" ERROR ", self.log_of_periodics())
+
+    def test_a_device_that_comes_back_during_a_purge_is_scheduled_and_breaks_no_build(self):
+        host = self.start()
+        host.hands.unplug("1-1")
+        self.wait_for_devices(host, 1)
+        key, client = self.device(host, YUBIKEY), self.client()
+        client.ensure_trait(PURGED)
+        client.set_traits(key, client.traits(key)[0], {PURGED})
+        client.set_aside(key, f"host1_usb_{YUBIKEY}")
+        self.boot({})
+        host.hands.add(yubikey(devnum=99))
+        self.wait_for_devices(host, 2)
+        self.assertEqual(2, len({each for _ in range(2) for each in self.devices_of(self.boot(ONE_KEY))}))
+        self.assertNotIn(" ERROR ", self.log_of_periodics())
+
+    def client(self) -> PlacementClient:
+        """Give a client of this cloud's Placement."""
+        config_file = self.directory / "client.conf"
+        config_file.write_text(
+            f"[placement]\nauth_type = admin_token\nendpoint = {self.server.endpoint}\ntoken = {self.server.token}\n"
+        )
+        return connect(load.open_files(["--config-file", str(config_file)]))
 
     def test_a_restart_of_nova_compute_leaves_the_tree_and_allocations_as_they_are(self):
         host = self.start()

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
 from tests.fixtures.openstack import KEY, Cloud, named
-from tests.fixtures.reporting import uuid_of
 
 REASON = "CUSTOM_USB_DRAIN_REASON_"
 
@@ -297,52 +296,6 @@ def test_against_a_client_that_never_stops_writing_a_drain_gives_up_and_says_so(
     answer = cloud.openstack("usb", "device", "set", "--drain", uuid)
     assert answer.code == 1
     assert "Placement answers 409" in answer.err
-
-
-def test_a_purge_deletes_what_is_absent_and_free_and_says_of_the_rest_why_not(cloud: Cloud, root: str) -> None:
-    a_fleet(cloud, root)
-    cloud.device(root, "absent-drained", traits={STATE_ABSENT, STATE_DRAINED}, resource_class=None)
-    cloud.device(root, "absent-reserved", traits={STATE_ABSENT, STATE_RESERVED}, reserved=1)
-    expected = {
-        "absent": "would be deleted",
-        "absent-held": "kept: a consumer holds it",
-        "absent-drained": "kept: it is drained or reserved",
-        "absent-reserved": "kept: it is drained or reserved",
-    }
-    there = set(cloud.placement.providers(root))
-    answer = cloud.openstack("usb", "device", "purge", "--dry-run", "-f", "json")
-    assert {line["Device"]: line["Result"] for line in answer.json} == expected
-    assert set(cloud.placement.providers(root)) == there
-    answer = cloud.openstack("usb", "device", "purge", "-f", "json")
-    assert {line["Device"]: line["Result"] for line in answer.json} == expected | {"absent": "deleted"}
-    assert "nova-compute on compute1 has the deleted providers in its cache" in answer.err
-    assert there - set(cloud.placement.providers(root)) == {"compute1_usb_absent"}
-
-
-def test_a_device_that_is_plugged_in_between_listing_and_purge_is_kept(cloud: Cloud, root: str) -> None:
-    uuid = cloud.device(root, traits={STATE_ABSENT}, resource_class=None)
-
-    def plug_in() -> None:
-        cloud.operator.remove_traits(uuid, STATE_ABSENT)
-        cloud.operator.set_inventory(uuid, KEY)
-
-    cloud.placement.before("GET /resource_providers/[^/]*/inventories", plug_in)
-    (line,) = cloud.openstack("usb", "device", "purge", "-f", "json").json
-    assert line["Result"] == "kept: it is free now"
-    assert uuid in {each["uuid"] for each in cloud.placement.providers(root).values()}
-
-
-def test_a_purge_that_fails_in_the_middle_still_says_what_it_deleted_and_which_nova_compute_remembers_it(
-    cloud: Cloud, root: str
-) -> None:
-    for key in ("a", "b", "c"):
-        cloud.device(root, key, traits={STATE_ABSENT}, resource_class=None)
-    cloud.placement.fail_next(f"DELETE /resource_providers/{uuid_of('b', root)}", 503, None)
-    answer = cloud.openstack("usb", "device", "purge", "-f", "json")
-    results = {line["Device"]: line["Result"] for line in answer.json}
-    assert (results["a"], results["c"], answer.code) == ("deleted", "deleted", 1)
-    assert results["b"].startswith("not deleted: Placement answers 503")
-    assert "nova-compute on compute1 has the deleted providers in its cache" in answer.err
 
 
 def test_hosts_are_counted(cloud: Cloud, root: str) -> None:

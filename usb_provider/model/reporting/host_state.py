@@ -20,12 +20,13 @@ SIGHTINGS_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """What an operator may change while the agent runs. ``purge_absent_after`` is in seconds, 0 for never."""
+    """What an operator may change while the agent runs. Times are in seconds; ``purge_absent_after`` is 0 for never."""
 
     specs: tuple[DeviceSpec, ...] = ()
     junk_serials: frozenset[str] = frozenset(identity.JUNK_SERIALS)
     serial_trait: bool = False
     purge_absent_after: int = 0
+    purge_wait: int = 360
 
     @property
     def rule_traits(self) -> frozenset[str]:

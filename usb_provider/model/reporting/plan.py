@@ -7,10 +7,11 @@ allocated, and it keeps an operator's own ``reserved`` and traits.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import placement_traits
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState, Units
 from usb_provider.model.reporting.provider import DesiredProvider, Root
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
@@ -87,8 +88,23 @@ class SetInventory:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAsideProvider:
+    """Take the provider out of its tree, so that nova-compute forgets it before :class:`DeleteProvider`.
+
+    It has been absent and free for as long as ``purge_absent_after`` says (docs/adr/0003-absent-providers-stay.md).
+    """
+
+    kind: ClassVar[str] = "set_aside_provider"
+    provider_uuid: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"take provider {self.name} ({self.provider_uuid}) out of the tree"
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteProvider:
-    """Delete the provider, which has been absent and free for as long as ``purge_absent_after`` says."""
+    """Delete the provider, which was set aside for as long as ``purge_wait`` says."""
 
     kind: ClassVar[str] = "delete_provider"
     provider_uuid: str
@@ -98,7 +114,7 @@ class DeleteProvider:
         return f"delete provider {self.name} ({self.provider_uuid})"
 
 
-ProviderAction = CreateProvider | SetTraits | SetInventory | DeleteProvider
+ProviderAction = CreateProvider | SetTraits | SetInventory | SetAsideProvider | DeleteProvider
 Action = EnsureResourceClass | EnsureTrait | ProviderAction
 
 
@@ -156,7 +172,7 @@ def action_json(action: Action) -> dict[str, object]:
             record |= _whose(action) | {"generation": action.generation, "inventories": inventories}
         case CreateProvider():
             record |= _whose(action) | {"parent_provider_uuid": action.parent_uuid}
-        case DeleteProvider():
+        case SetAsideProvider() | DeleteProvider():
             record |= _whose(action)
         case EnsureResourceClass() | EnsureTrait():
             record["name"] = action.name
@@ -175,6 +191,7 @@ def diff(
     retired_traits: Collection[str] = (),
     known_names: Collection[str] = (),
     expired: Collection[str] = (),
+    set_aside: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """The plan that brings *tree* to *desired*; empty when there is nothing to do.
 
@@ -182,7 +199,8 @@ def diff(
     :param retired_traits: traits that rules of this host give or once gave: a device loses those that its rule does
         not give.
     :param known_names: resource classes and traits that are known to exist; others are created first.
-    :param expired: UUIDs of providers that may be deleted if they are absent and free.
+    :param expired: UUIDs of providers that may be set aside if they are absent and free.
+    :param set_aside: names by UUID of providers that a purge took out of the tree and that may be deleted.
     """
     retired = frozenset(retired_traits)
     leaving: list[tuple[ProviderAction, ...]] = []
@@ -200,11 +218,15 @@ def diff(
         sequences.append(_reach_offered(want, have, tree.root, retired))
     wanted = {want.uuid for want in desired}
     for uuid, have in sorted(tree.providers.items(), key=lambda item: item[1].name):
+        if uuid in expired and have.half_purged and uuid not in wanted:
+            sequences.append((SetAsideProvider(uuid, have.name),))
         if uuid in wanted or not have.managed:
             continue
         state = _state(Presence.WITHDRAWN if uuid in plugged else Presence.ABSENT, have)
-        if uuid in expired and state.purgeable and have.absent and not have.inventories:
-            sequences.append((DeleteProvider(uuid, have.name),))
+        if uuid in expired and uuid not in plugged and have.purgeable:
+            marked = frozenset({PURGED})
+            mark = SetTraits(uuid, have.name, have.generation, marked, marked - have.traits, have.traits - marked)
+            sequences.append((mark, SetAsideProvider(uuid, have.name)))
             continue
         if have.allocated:
             notes.append(_gone_while_held(have, state))
@@ -214,6 +236,11 @@ def diff(
             leaving += [sequence] if sequence else []
         else:
             sequences.append(sequence)
+    sequences += [
+        (DeleteProvider(uuid, name),)
+        for uuid, name in sorted(set_aside.items())
+        if uuid not in tree.providers.keys() | wanted
+    ]
     actions = (*leaving, *(sequence for sequence in sequences if sequence))
     names = _missing_names(actions, frozenset(known_names))
     return Plan(tree.root, names, actions, tuple(notes), frozenset(held), len(leaving))

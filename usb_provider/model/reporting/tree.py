@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import placement_traits
 from usb_provider.model import lifecycle
-from usb_provider.model.lifecycle import Intention
+from usb_provider.model.lifecycle import TABLE, Circumstances, Intention, Presence
 from usb_provider.model.reporting.provider import Root
 
 Allocations = Mapping[str, Mapping[str, int]]
@@ -82,13 +82,24 @@ class ObservedProvider:
 
     @property
     def blank(self) -> bool:
-        """Whether it is empty, as it is when the agent ends right after creating it."""
-        return not self.inventories and not self.traits and not self.allocations
+        """Whether it is empty, as when the agent ends right after creating it, or during a purge."""
+        return not self.inventories and self.traits <= {placement_traits.PURGED} and not self.allocations
 
     @property
     def absent(self) -> bool:
         """Whether it is marked as belonging to a device that is not plugged in."""
         return placement_traits.STATE_ABSENT in self.traits
+
+    @property
+    def half_purged(self) -> bool:
+        """Whether a purge ended right before it would have taken the provider out of the tree."""
+        return self.blank and placement_traits.PURGED in self.traits
+
+    @property
+    def purgeable(self) -> bool:
+        """Whether a purge may take it: of an absent device, without inventory, kept by no consumer and no operator."""
+        state = TABLE[Circumstances(Presence.ABSENT, self.intention, self.allocated)]
+        return self.managed and self.absent and not self.inventories and state.purgeable
 
     @property
     def used_classes(self) -> frozenset[str]:

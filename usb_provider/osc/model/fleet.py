@@ -94,6 +94,11 @@ class Device:
         return self._row.purgeable and not self.amounts
 
     @property
+    def set_aside(self) -> bool:
+        """Whether a purge has begun to delete its provider, and has not ended."""
+        return placement_traits.PURGED in self.traits and not self.amounts
+
+    @property
     def _row(self) -> ProviderState:
         nothing_left = bool(self.amounts) and all(amount.capacity <= 0 for amount in self.amounts.values())
         there = lifecycle.presence(self.traits, has_inventory=bool(self.amounts))

@@ -2,10 +2,12 @@
 
 import contextlib
 import datetime
+import json
 from unittest import mock
 
 import pytest
 
+from placement_traits import PURGED
 from tests.fixtures.placement import CUT_AFTER, assert_usb_view
 from tests.fixtures.reporting import (
     ABSENT,
@@ -17,6 +19,7 @@ from tests.fixtures.reporting import (
     MOUNTED,
     ROOT_UUID,
     WITHDRAWN,
+    Operator,
     consumer,
     keys,
     row,
@@ -372,11 +375,58 @@ def test_absent_and_free_for_longer_than_purge_absent_after_is_deleted(placement
     assert_usb_view(placement, root, FREE_GONE)
     host.rules(KEY_RULE, purge_absent_after=80000)
     host.run()
-    assert host.written() == ["DELETE"]
+    assert host.written() == ["PUT traits", f"PUT {KEY_UUID}"]
     assert_usb_view(placement, root, {})
+    assert placement.traits(KEY_UUID) == {PURGED}
+    assert host.run().actions == ()
+    host.rules(KEY_RULE, purge_absent_after=80000, purge_wait=0)
+    host.run()
+    assert host.written() == ["DELETE"]
+    assert host.run().actions == ()
     host.plug(yubikey())
     host.run()
     assert_usb_view(placement, root, FREE)
+
+
+def test_a_device_that_is_back_before_its_provider_is_deleted_gets_it_again(placement, host, root, yesterday):
+    host.rules(KEY_RULE, purge_absent_after=80000)
+    host.plug(yubikey())
+    host.run()
+    gone_since_yesterday(host, yesterday)
+    host.run()
+    host.plug(yubikey())
+    assert host.run().notes == ()
+    assert_usb_view(placement, root, FREE)
+    host.rules(KEY_RULE, purge_absent_after=80000, purge_wait=0)
+    assert host.run().actions == ()
+    assert_usb_view(placement, root, FREE)
+
+
+def test_a_restarted_agent_deletes_what_the_one_before_it_set_aside_on_its_host(placement, host, root, yesterday):
+    host.rules(KEY_RULE, purge_absent_after=80000, purge_wait=0)
+    elsewhere = Operator(placement).create("host2_usb_1050:0407:Y9", None)
+    Operator(placement).set_traits(elsewhere, {PURGED})
+    host.plug(yubikey())
+    host.run()
+    gone_since_yesterday(host, yesterday)
+    host.run()
+    host.restart()
+    host.run()
+    assert host.written() == ["DELETE"]
+    assert placement.traits(elsewhere) == {PURGED}
+
+
+def test_a_placement_before_xena_keeps_absent_providers_and_the_agent_says_so(placement, host, root, yesterday, caplog):
+    host.rules(KEY_RULE, purge_absent_after=80000)
+    host.plug(yubikey())
+    host.run()
+    gone_since_yesterday(host, yesterday)
+    old = {"versions": [{"id": "v1.0", "min_version": "1.0", "max_version": "1.36"}]}
+    placement.fail_next("^GET /$", json.dumps(old).encode())
+    assert host.run().actions == ()
+    assert host.run().actions == ()
+    assert caplog.text.count("[agent]purge_absent_after has no effect") == 1
+    assert_usb_view(placement, root, FREE_GONE)
 
 
 def test_what_has_just_gone_is_not_purged(placement, host, root):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN, is_owned
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN, is_owned
 from tests.fixtures.applier import applied, carried_out
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_desired, a_tree, an_observed, held_by
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Presence, Units, presence
@@ -19,6 +19,7 @@ from usb_provider.model.reporting.plan import (
     EnsureResourceClass,
     EnsureTrait,
     Plan,
+    SetAsideProvider,
     SetInventory,
     SetTraits,
     action_json,
@@ -482,9 +483,25 @@ def test_a_retired_trait_that_another_rule_still_gives_to_this_device_stays() ->
 absent = an_observed(inventories={}, traits={MANAGED, STATE_ABSENT})
 
 
-def test_an_absent_device_is_deleted_only_once_it_is_expired() -> None:
+def test_an_absent_device_is_set_aside_only_once_it_is_expired() -> None:
     assert not diff(a_tree(absent), [])
-    assert diff(a_tree(absent), [], expired={absent.uuid}).actions == (DeleteProvider(absent.uuid, absent.name),)
+    plan = diff(a_tree(absent), [], expired={absent.uuid})
+    mark, aside = plan.sequences[0]
+    assert isinstance(mark, SetTraits) and (mark.traits, mark.generation) == ({PURGED}, absent.generation)
+    assert aside == SetAsideProvider(absent.uuid, absent.name)
+
+
+def test_a_purge_that_ended_between_its_two_writes_is_ended() -> None:
+    half = an_observed(inventories={}, traits={PURGED})
+    assert diff(a_tree(half), [], expired={half.uuid}).actions == (SetAsideProvider(half.uuid, half.name),)
+    assert "set_aside_provider" not in sequence_of(diff(a_tree(half), [a_desired()], expired={half.uuid}), half)
+
+
+def test_what_was_set_aside_is_deleted_unless_its_device_is_back() -> None:
+    waiting = {absent.uuid: absent.name}
+    assert diff(a_tree(), [], set_aside=waiting).actions == (DeleteProvider(absent.uuid, absent.name),)
+    assert DeleteProvider(absent.uuid, absent.name) not in diff(a_tree(), [a_desired()], set_aside=waiting).actions
+    assert not diff(a_tree(absent), [], set_aside=waiting)
 
 
 @pytest.mark.parametrize(
@@ -499,12 +516,12 @@ def test_an_absent_device_is_deleted_only_once_it_is_expired() -> None:
         (absent, {"desired": [a_desired()]}),
     ],
 )
-def test_what_is_held_reserved_drained_present_or_not_ours_is_not_deleted_though_it_expired(
+def test_what_is_held_reserved_drained_present_or_not_ours_is_not_purged_though_it_expired(
     provider: ObservedProvider, more: Mapping[str, Any]
 ) -> None:
     arguments = {"desired": [], **more}
     plan = diff(a_tree(provider), **arguments, expired={provider.uuid})
-    assert "delete_provider" not in sequence_of(plan, provider)
+    assert "set_aside_provider" not in sequence_of(plan, provider)
 
 
 def test_a_plan_reads_as_sentences() -> None:
@@ -521,6 +538,7 @@ def test_a_plan_reads_as_sentences() -> None:
         f"set inventory of compute1.example.org_usb_{KEYS[0]}: {KEY} total 1 reserved 0",
         f"set traits of compute1.example.org_usb_{KEYS[1]}: -{STALE}",
     ]
+    assert str(SetAsideProvider(have.uuid, have.name)) == f"take provider {have.name} ({have.uuid}) out of the tree"
     assert str(DeleteProvider(have.uuid, have.name)) == f"delete provider {have.name} ({have.uuid})"
 
 

@@ -1,0 +1,164 @@
+"""``openstack usb device purge``: providers leave their trees first, and are deleted when nova-compute forgot them.
+
+What nova-compute does with a provider in each step is shown in tests/functional/nova/test_scheduling.py.
+"""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
+from tests.fixtures.openstack import KEY, Cloud
+from tests.fixtures.reporting import consumer, uuid_of
+from usb_provider.osc import purge
+
+PURGE = ("usb", "device", "purge", "-f", "json")
+NOW = (*PURGE, "--wait", "0")
+
+
+@pytest.fixture
+def root(cloud: Cloud) -> str:
+    """The compute node compute1."""
+    return cloud.host("compute1")
+
+
+def absent(cloud: Cloud, root: str, key: str = "absent", **more: Any) -> str:
+    """Add a device that is absent and free, and give its UUID."""
+    return cloud.device(root, key, traits={STATE_ABSENT}, resource_class=None, **more)
+
+
+def results(cloud: Cloud, *words: str) -> dict[str, str]:
+    """Run a purge and give the results by device."""
+    return {line["Device"]: line["Result"] for line in cloud.openstack(*words).json}
+
+
+def during_the_wait(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[float]:
+    """Let *act* happen as soon as a purge waits, and give the list of all waits."""
+    waits: list[float] = []
+    passed = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        if not waits:
+            act()
+        waits.append(seconds)
+
+    monkeypatch.setattr(purge, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: passed))
+    return waits
+
+
+def test_a_purge_deletes_what_is_absent_and_free_and_says_of_the_rest_why_not(cloud: Cloud, root: str) -> None:
+    absent(cloud, root)
+    cloud.device(root, "free")
+    held = cloud.device(root, "held", traits={STATE_ABSENT}, reserved=0)
+    cloud.placement.allocate(consumer(), {held: {KEY: 1}})
+    cloud.device(root, "drained", traits={STATE_ABSENT, STATE_DRAINED}, resource_class=None)
+    cloud.device(root, "reserved", traits={STATE_ABSENT, STATE_RESERVED}, reserved=1)
+    expected = {
+        "absent": "would be deleted",
+        "held": "kept: a consumer holds it",
+        "drained": "kept: it is drained or reserved",
+        "reserved": "kept: it is drained or reserved",
+    }
+    there = set(cloud.placement.providers(root))
+    assert results(cloud, *PURGE, "--dry-run") == expected
+    assert set(cloud.placement.providers(root)) == there
+    assert results(cloud, *NOW) == expected | {"absent": "deleted"}
+    assert there - set(cloud.placement.providers(root)) == {"compute1_usb_absent"}
+    assert results(cloud, *NOW) == {key: result for key, result in expected.items() if key != "absent"}
+
+
+def test_until_nova_compute_has_forgotten_a_provider_it_is_out_of_the_tree_and_there(
+    cloud: Cloud, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = absent(cloud, root)
+    seen: list[Any] = []
+    waits = during_the_wait(
+        monkeypatch, lambda: seen.append((cloud.placement.traits(uuid), set(cloud.placement.providers(root))))
+    )
+    answer = cloud.openstack(*PURGE)
+    assert seen == [({PURGED}, {"compute1"})]
+    assert sum(waits) == pytest.approx(360)
+    assert "Waiting for 360 s, until nova-compute on compute1 has forgotten 1 providers" in answer.err
+    assert "Waiting for 60 s" in answer.err
+    assert [line["Result"] for line in answer.json] == ["deleted"]
+
+
+def test_a_purge_that_is_interrupted_says_so_and_the_next_one_ends_it(
+    cloud: Cloud, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent(cloud, root)
+    absent(cloud, cloud.host("compute2"), "other", host="compute2")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        during_the_wait(patch, interrupt)
+        answer = cloud.openstack(*PURGE, "--host", "compute1")
+    assert [line["Result"] for line in answer.json] == ["not deleted: the purge was interrupted; repeat the command"]
+    assert answer.code == 1
+    assert results(cloud, *PURGE, "--dry-run", "--host", "compute2") == {"other": "would be deleted"}
+    assert results(cloud, *PURGE, "--dry-run") == {"absent": "would be deleted", "other": "would be deleted"}
+    assert results(cloud, *NOW, "--host", "compute1") == {"absent": "deleted"}
+
+
+def test_a_device_that_is_plugged_in_during_the_wait_keeps_its_provider(
+    cloud: Cloud, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = absent(cloud, root)
+    during_the_wait(monkeypatch, lambda: cloud.operator.set_traits(uuid, {MANAGED}))
+    assert results(cloud, *PURGE) == {"absent": "kept: it was plugged in again"}
+
+
+def test_a_device_that_is_plugged_in_between_listing_and_purge_is_kept(cloud: Cloud, root: str) -> None:
+    uuid = absent(cloud, root)
+
+    def plug_in() -> None:
+        cloud.operator.remove_traits(uuid, STATE_ABSENT)
+        cloud.operator.set_inventory(uuid, KEY)
+
+    cloud.placement.before("GET /resource_providers/[^/]*/inventories", plug_in)
+    assert results(cloud, *NOW) == {"absent": "kept: it is free now"}
+    assert uuid in {each["uuid"] for each in cloud.placement.providers(root).values()}
+
+
+def test_a_device_that_its_agent_offers_while_it_is_set_aside_is_kept(cloud: Cloud, root: str) -> None:
+    uuid = absent(cloud, root)
+    cloud.placement.before(f"PUT /resource_providers/{uuid}/traits", lambda: cloud.operator.set_inventory(uuid, KEY))
+    assert results(cloud, *NOW) == {"absent": "kept: another client changed or deleted it in the meantime"}
+    assert uuid in {each["uuid"] for each in cloud.placement.providers(root).values()}
+
+
+def test_a_provider_with_a_child_stays_where_it_is(cloud: Cloud, root: str) -> None:
+    uuid = absent(cloud, root)
+    cloud.operator.create("a child", uuid)
+    assert results(cloud, *NOW) == {"absent": "kept: its provider has a child provider"}
+
+
+def test_a_purge_that_fails_in_the_middle_says_what_it_deleted_and_what_not(cloud: Cloud, root: str) -> None:
+    for key in ("a", "b", "c"):
+        absent(cloud, root, key)
+    cloud.placement.fail_next(f"DELETE /resource_providers/{uuid_of('b', root)}", 503, None)
+    answer = cloud.openstack(*NOW)
+    found = {line["Device"]: line["Result"] for line in answer.json}
+    assert (found["a"], found["c"], answer.code) == ("deleted", "deleted", 1)
+    assert found["b"].startswith("not deleted: Placement answers 503")
+
+
+def test_a_purge_costs_what_its_help_says(cloud: Cloud, root: str) -> None:
+    for key in ("a", "b", "c"):
+        absent(cloud, root, key)
+    results(cloud, *NOW)
+    assert cloud.requests() == 3 + 1 + 1 + 1 + 7 * 3
+    assert results(cloud, *NOW, "--host", "compute1") == {}
+
+
+@pytest.mark.parametrize("wait", ["-1", "soon", "1.5"])
+def test_a_wait_that_is_no_number_of_seconds_is_refused(cloud: Cloud, root: str, wait: str) -> None:
+    answer = cloud.openstack(*PURGE, f"--wait={wait}")
+    assert answer.code == 2
+    assert f"argument --wait: invalid seconds value: '{wait}'" in answer.err
