@@ -83,12 +83,15 @@ class Purge:
     def _wait(self, devices: Sequence[Device], seconds: float) -> None:
         hosts = ", ".join(sorted({device.host for device in devices}))
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        if seconds:
             self._say(
-                f"Waiting for {left:.0f} s, until nova-compute on {hosts} has forgotten {len(devices)} providers; "
-                f"builds go on, and an interrupted purge can be repeated."
+                f"Waiting for {seconds:.0f} s, until nova-compute on {hosts} has forgotten these providers "
+                f"({len(devices)}); builds go on, and an interrupted purge can be repeated."
             )
+        while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _SAY_EVERY))
+            if left > _SAY_EVERY:
+                self._say(f"Waiting for {left - _SAY_EVERY:.0f} s more.")
 
     def _delete(self, device: Device) -> str:
         try:

@@ -7,10 +7,14 @@ import difflib
 import os
 import re
 import shlex
+import types
 from pathlib import Path
+
+import pytest
 
 from placement_traits import STATE_ABSENT
 from tests.fixtures.openstack import KEY, Cloud, named
+from usb_provider.osc import purge
 
 PAGE = Path(__file__).parents[3] / "docs" / "osc.md"
 BLOCK = re.compile(r"(?<=^```console\n)(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
@@ -55,8 +59,12 @@ def as_run(cloud: Cloud, block: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_every_output_on_the_page_is_what_the_command_above_it_prints(cloud: Cloud) -> None:
+def test_every_output_on_the_page_is_what_the_command_above_it_prints(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     the_cloud_of_the_page(cloud)
+    slept: list[float] = []
+    monkeypatch.setattr(purge, "time", types.SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
     page = PAGE.read_text(encoding="utf-8")
     real = BLOCK.sub(lambda block: as_run(cloud, block[0]), page)
     if os.environ.get("USB_PROVIDER_WRITE_DOCS"):

@@ -82,8 +82,8 @@ def test_until_nova_compute_has_forgotten_a_provider_it_is_out_of_the_tree_and_t
     answer = cloud.openstack(*PURGE)
     assert seen == [({PURGED}, {"compute1"})]
     assert sum(waits) == pytest.approx(360)
-    assert "Waiting for 360 s, until nova-compute on compute1 has forgotten 1 providers" in answer.err
-    assert "Waiting for 60 s" in answer.err
+    assert "Waiting for 360 s, until nova-compute on compute1 has forgotten these providers (1)" in answer.err
+    assert "Waiting for 60 s more." in answer.err
     assert [line["Result"] for line in answer.json] == ["deleted"]
 
 
