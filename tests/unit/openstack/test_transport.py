@@ -85,7 +85,7 @@ def test_who_may_not_reads_which_role_is_missing_and_whose(service: Service, nam
 
 @pytest.mark.parametrize(
     ("service", "microversion", "release"),
-    [(PLACEMENT, "1.28", "Rocky"), (FLEET, "1.38", "Wallaby"), (NOVA, "2.69", "Stein")],
+    [(PLACEMENT, "1.31", "Stein"), (FLEET, "1.38", "Wallaby"), (NOVA, "2.69", "Stein")],
     ids=["Placement", "the fleet's Placement", "Nova"],
 )
 def test_a_service_that_is_too_old_is_told_with_the_release_that_is_needed(
