@@ -60,6 +60,7 @@ from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
 from usb_provider.openstack.session import with_token
+from usb_provider.placement import observe
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder, RootHints
 
@@ -164,7 +165,7 @@ class Host(RuleBasedStateMachine):
             return
         if last is not None and planned is not None:
             assert planned == decisions(last.devices), "a command beside the agent decides otherwise than the agent"
-        for _ in range(60):
+        for _ in range(8):
             if last is not None and not last.actions and not self._has_read_in_full():
                 break
             last = self._pass()
@@ -440,6 +441,7 @@ def machine(placement_server: PlacementServer, monkeypatch: pytest.MonkeyPatch) 
     http = with_token(placement_server.endpoint, placement_server.token, PlacementClient.service)
     no_time = types.SimpleNamespace(sleep=lambda seconds: None)
     monkeypatch.setattr(purge, "datetime", types.SimpleNamespace(datetime=_Tomorrow, UTC=datetime.UTC))
+    monkeypatch.setattr(observe, "QUIET_LOOKS", 2)  # so that a story soon comes to rest after a restart
     monkeypatch.setattr("keystoneauth1.session.time", no_time)
     # Half of Placement's own time goes here: it yields to other processes after each query, and checks its schemas.
     monkeypatch.setattr("oslo_db.sqlalchemy.engines.time", no_time)
