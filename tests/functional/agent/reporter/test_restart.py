@@ -148,7 +148,7 @@ def test_drained_absent_and_withdrawn_devices_are_idle(placement, operator, sett
     for number in (1, 2):
         operator.add_traits(uuid_at(number), DRAINED)
     host.unplug(yubikey("Y3", "3"), yubikey("Y4", "4"))
-    host.rules(KEY_RULE | {"serial": "Y5", "exclude": True}, KEY_RULE)
+    host.rules({"vendor_id": "1050", "serial": "Y5", "exclude": True}, KEY_RULE)
     host.run()
     assert WITHDRAWN in placement.traits(uuid_at(5))
     host.restart()
