@@ -7,6 +7,7 @@ Placement, and loop.py when to look.
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -87,14 +88,19 @@ class Reporter:
         *,
         store: StateStore,
         executor: Executor,
+        in_full: bool = False,
     ) -> None:
+        """Make nothing yet; with *in_full*, the first look reads every field of every provider.
+
+        Without it, the first look is cheap: summaries describe the idle providers, and later passes read the rest.
+        """
         self._settings = settings
         self._devices = devices
         self._client = client
         self._roots = roots
         self._store = store
         self._executor = executor
-        self._observer = Observer(client, executor)
+        self._observer = Observer(client, executor, in_full=in_full)
         self._root: Root | None = None
         self._sightings = Sightings()
         self._has_looked = False
@@ -204,7 +210,7 @@ class Reporter:
         plugged = {key for each in devices for key in (identity.port_key(each), identity.serial_key(each))}
         candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
         try:
-            tree = self._observer.look(root, candidates)
+            tree = self._observer.look(root, candidates, lambda: self._usual_class(root, devices))
         except RootMissing:
             self._root = None
             raise
@@ -215,16 +221,26 @@ class Reporter:
             state = self._state_with(tree)
             assessed = state.assess(devices)
             plan = self._plan(tree, assessed, expired, due)
+            touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
             # needs no further request.
-            waiting = plan.held - {sequence[0].provider_uuid for sequence in plan.sequences}
+            waiting = plan.held - touched
             confirmed = self._observer.confirm(tree, waiting | state.kept_by_holders(devices, assessed))
+            confirmed = self._observer.in_full(confirmed, touched)
+            if not plan:
+                confirmed = self._observer.a_few_in_full(confirmed)
             if confirmed == tree:
                 break
             tree = confirmed
         self._sightings = state.sightings_after(assessed)
         self._explain(assessed)
         return _Look(tree, assessed, plan)
+
+    def _usual_class(self, root: Root, devices: Sequence[UsbDevice]) -> str | None:
+        """The resource class of most of the offered *devices*."""
+        assessed = self._state_with(ObservedTree(root)).assess(devices)
+        classes = Counter(each.resource_class for each in assessed if each.resource_class is not None)
+        return next((name for name, _ in classes.most_common(1)), None)
 
     def _state_with(self, tree: ObservedTree) -> HostState:
         return HostState(tree, self._sightings, self._settings)

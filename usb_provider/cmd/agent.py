@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             meter.requested(method, status)
             agent.sign_of_life()
 
-        report = stack.enter_context(reporter(conf, options, host, requested=requested))
+        report = stack.enter_context(reporter(conf, options, host, requested=requested, in_full=False))
         guests: GuestSide | None = None
         if options.libvirt.enabled:
             guests = _guest_side(stack, conf, options, report, lambda: agent, meter=meter)

@@ -1,4 +1,7 @@
-"""The commands ``plan`` and ``sync``: one reporting pass, printed, or applied and printed."""
+"""The commands ``plan`` and ``sync``: one reporting pass, printed, or applied and printed.
+
+Both read every provider in full. So they also find at once what an agent that has just started finds some passes later.
+"""
 
 import argparse
 

@@ -48,9 +48,11 @@ def reporter(
     *,
     timeout: float | None = None,
     requested: Callable[[str, str], None] | None = None,
+    in_full: bool = True,
 ) -> Iterator[Reporter]:
     """A reporter with its threads, which end with the context. *timeout*, in seconds, replaces the configured one;
-    *requested* is called for each request to Placement.
+    *requested* is called for each request to Placement. A command sees every field of every provider. The agent, which
+    looks again soon, starts without *in_full*, that is with fewer requests.
 
     :raises ConfigError: when [placement] is incomplete.
     """
@@ -63,4 +65,5 @@ def reporter(
             settings(options),
             store=StateStore(options.agent.state_dir),
             executor=executor,
+            in_full=in_full,
         )

@@ -128,7 +128,7 @@ class MicroversionCheck(_PlacementCheck):
         if not _speaks(facts.versions, facts.needed):
             return self.wrong(
                 f"Placement supports microversions {lowest} to {highest}, but {facts.needed} is needed.",
-                "Upgrade Placement; Rocky (2018) and newer have it.",
+                "Upgrade Placement; Stein (2019) and newer have it.",
             )
         return self.ok(f"Placement supports microversions up to {highest}; {facts.needed} is needed.")
 

@@ -15,12 +15,12 @@ from placement_traits import MANAGED, PURGED, InvalidName
 from placement_traits.names import check_custom
 from usb_provider.exception import Conflict, Incompatible, UnknownArgument
 from usb_provider.model.reporting.provider import NAME_MARK
-from usb_provider.model.reporting.tree import ObservedProvider
+from usb_provider.model.reporting.tree import Amount, ObservedProvider, Summary
 from usb_provider.openstack.transport import Query
-from usb_provider.osc.model.fleet import Amount, Device, Write
-from usb_provider.osc.placement import FleetClient, Listed, Summary
+from usb_provider.osc.model.fleet import Device, Write
+from usb_provider.osc.placement import FleetClient, Listed
+from usb_provider.placement.client import NEXT_TO_NOTHING
 
-_NEXT_TO_NOTHING = ("MEMORY_MB:1", "VCPU:1")
 _ATTEMPTS = 6
 
 
@@ -158,7 +158,7 @@ class Fleet:
 
     def _summaries(self, uuids: Set[str], tree: Query) -> dict[str, Summary]:
         found: dict[str, Summary] = {}
-        for amount in _NEXT_TO_NOTHING:
+        for amount in NEXT_TO_NOTHING:
             if uuids <= found.keys():
                 return found
             found |= self._client.summaries([("resources", amount), *tree])

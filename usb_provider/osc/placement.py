@@ -4,12 +4,11 @@ Decides nothing; fleet.py puts the answers together.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 from usb_provider.openstack.transport import Query, Service
-from usb_provider.osc.model.fleet import Amount
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
 
@@ -27,14 +26,6 @@ class Listed:
     root_uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a listing of candidates says of one provider."""
-
-    traits: frozenset[str]
-    amounts: Mapping[str, Amount]
-
-
 class FleetClient(PlacementClient):
     """Placement's calls that only an operator's commands need; errors as of :class:`PlacementClient`."""
 
@@ -44,10 +35,6 @@ class FleetClient(PlacementClient):
     def listed(self, query: Query) -> tuple[Listed, ...]:
         """The providers that match *query*. :raises Incompatible: when it names a trait that does not exist."""
         return self._get("/resource_providers", _listed, query)
-
-    def summaries(self, query: Query) -> dict[str, Summary]:
-        """Every provider of every host that has a candidate for *query*, by UUID."""
-        return self._get("/allocation_candidates", _summaries, query)
 
     def hosts_for(self, query: list[tuple[str, str]]) -> frozenset[str]:
         """The UUIDs of the roots that have a candidate for *query* among those that nova reads.
@@ -75,50 +62,13 @@ class FleetClient(PlacementClient):
         self._checked("DELETE", f"/traits/{name}", accept=(204, 404, 409))
 
 
-class _UsageJson(TypedDict):
-    """The units of one class of one provider."""
-
-    capacity: int
-    used: int
-
-
-class _SummaryJson(TypedDict):
-    """A provider of a host that has a candidate."""
-
-    resources: Mapping[str, _UsageJson]
-    traits: list[str]
-    root_provider_uuid: str
-
-
-class _CandidateJson(TypedDict):
-    """One way to meet a request: allocations by provider."""
-
-    allocations: Mapping[str, answers.AllocationJson]
-
-
-class _CandidatesJson(TypedDict):
-    """``GET /allocation_candidates``."""
-
-    allocation_requests: list[_CandidateJson]
-    provider_summaries: Mapping[str, _SummaryJson]
-
-
 def _listed(body: answers.ProvidersJson) -> tuple[Listed, ...]:
     return tuple(
         Listed(entry["uuid"], entry["name"], entry["root_provider_uuid"]) for entry in body["resource_providers"]
     )
 
 
-def _summaries(body: _CandidatesJson) -> dict[str, Summary]:
-    return {uuid: _summary(entry) for uuid, entry in body["provider_summaries"].items()}
-
-
-def _summary(entry: _SummaryJson) -> Summary:
-    amounts = {name: Amount(each["capacity"], each["used"]) for name, each in entry["resources"].items()}
-    return Summary(frozenset(entry["traits"]), amounts)
-
-
-def _hosts(body: _CandidatesJson) -> frozenset[str]:
+def _hosts(body: answers.CandidatesJson) -> frozenset[str]:
     # All providers of a candidate are of one tree, except storage that several hosts share.
     roots = {
         uuid: entry["root_provider_uuid"]

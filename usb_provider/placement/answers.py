@@ -7,7 +7,7 @@ one sentence.
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
-from usb_provider.model.reporting.tree import Inventory, ProviderRecord
+from usb_provider.model.reporting.tree import Amount, Inventory, ProviderRecord, Summary
 
 Resources = Mapping[str, int]
 """Amounts by resource class."""
@@ -68,6 +68,34 @@ class AllocationsJson(GenerationJson):
     """``GET /resource_providers/{uuid}/allocations``: by consumer."""
 
     allocations: Mapping[str, AllocationJson]
+
+
+class UsageJson(TypedDict):
+    """The units of one class of one provider."""
+
+    capacity: int
+    used: int
+
+
+class SummaryJson(TypedDict):
+    """A provider of a tree that has a candidate."""
+
+    resources: Mapping[str, UsageJson]
+    traits: list[str]
+    root_provider_uuid: str
+
+
+class CandidateJson(TypedDict):
+    """One way to meet a request: allocations by provider."""
+
+    allocations: Mapping[str, AllocationJson]
+
+
+class CandidatesJson(TypedDict):
+    """``GET /allocation_candidates``."""
+
+    allocation_requests: list[CandidateJson]
+    provider_summaries: Mapping[str, SummaryJson]
 
 
 class ResourceClassJson(TypedDict):
@@ -131,6 +159,16 @@ def allocations(body: AllocationsJson) -> tuple[int, dict[str, dict[str, int]]]:
 def consumer(body: ConsumerJson) -> dict[str, dict[str, int]]:
     """Amounts by provider and class."""
     return _resources(body["allocations"])
+
+
+def summaries(body: CandidatesJson) -> dict[str, Summary]:
+    """Every provider of every tree that has a candidate, by UUID."""
+    return {uuid: _summary(entry) for uuid, entry in body["provider_summaries"].items()}
+
+
+def _summary(entry: SummaryJson) -> Summary:
+    amounts = {name: Amount(each["capacity"], each["used"]) for name, each in entry["resources"].items()}
+    return Summary(frozenset(entry["traits"]), amounts)
 
 
 def resource_classes(body: ResourceClassesJson) -> frozenset[str]:

@@ -14,13 +14,17 @@ from oslo_config import cfg
 
 from placement_traits import PURGED
 from usb_provider import exception
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ProviderRecord
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ProviderRecord, Summary
 from usb_provider.openstack import session
 from usb_provider.openstack.transport import Query, Response, Service, ServiceRefusal, Transport
 from usb_provider.placement import answers
 
-MICROVERSION = "1.28"
-"""Rocky (2018): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations."""
+MICROVERSION = "1.31"
+"""Stein (2019): 1.14 for parents, 1.20 POST's answer, 1.23 error codes, 1.26 reserved == total, 1.28 generations; and
+for summaries of a whole tree 1.27 (all classes), 1.29 (nested providers) and 1.31 (in_tree)."""
+
+NEXT_TO_NOTHING = ("MEMORY_MB:1", "VCPU:1")
+"""Resources of which a compute node that takes servers has one unit left, almost always; to be asked in this order."""
 
 UNPARENT = "1.37"
 """Xena (2021): the microversion of :meth:`PlacementClient.set_aside` alone."""
@@ -56,7 +60,7 @@ class PlacementClient:
         "placement",
         role="the role service (or admin) in its project",
         microversion=MICROVERSION,
-        release="Rocky",
+        release="Stein",
     )
 
     def __init__(self, transport: Transport) -> None:
@@ -116,6 +120,13 @@ class PlacementClient:
             f"{name} changes faster than the agent can read it; find the other program that writes it.",
             provider_uuid=uuid,
         )
+
+    def summaries(self, query: Query) -> dict[str, Summary]:
+        """Every provider of every tree that has a candidate for *query*, by UUID, also those that have no inventory.
+
+        :raises Incompatible: when *query* names a class or a trait that does not exist.
+        """
+        return self._get("/allocation_candidates", answers.summaries, query)
 
     def consumer(self, uuid: str) -> dict[str, dict[str, int]]:
         """What the consumer holds, ``{provider: {class: amount}}``; nothing when there is no such consumer."""

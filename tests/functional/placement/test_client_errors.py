@@ -192,7 +192,7 @@ def test_a_placement_that_is_too_old_says_which_release_is_needed(client, reques
         f"{URL}/resource_providers", status_code=406, json={"errors": [{"min_version": "1.0", "max_version": "1.10"}]}
     )
     message = refusal(Incompatible, lambda: client.tree(ROOT))
-    assert "1.28" in message and "Rocky" in message
+    assert "1.31" in message and "Stein" in message
 
 
 def test_a_path_that_is_not_there_points_at_the_address(client, requests_mock):
@@ -264,7 +264,7 @@ def test_every_request_names_the_microversion_and_the_token(client, requests_moc
     client.tree(ROOT)
     assert client.set_traits(KEY, 4, {"CUSTOM_B", "CUSTOM_A"}) == 5
     for request in requests_mock.request_history:
-        assert request.headers["OpenStack-API-Version"] == "placement 1.28"
+        assert request.headers["OpenStack-API-Version"] == "placement 1.31"
         assert request.headers["X-Auth-Token"] == SECRET
     assert requests_mock.last_request.json() == {
         "resource_provider_generation": 4,

@@ -85,7 +85,7 @@ def test_who_may_not_reads_which_role_is_missing_and_whose(service: Service, nam
 
 @pytest.mark.parametrize(
     ("service", "microversion", "release"),
-    [(PLACEMENT, "1.28", "Rocky"), (FLEET, "1.38", "Wallaby"), (NOVA, "2.69", "Stein")],
+    [(PLACEMENT, "1.31", "Stein"), (FLEET, "1.38", "Wallaby"), (NOVA, "2.69", "Stein")],
     ids=["Placement", "the fleet's Placement", "Nova"],
 )
 def test_a_service_that_is_too_old_is_told_with_the_release_that_is_needed(
@@ -122,8 +122,8 @@ def test_a_refusal_with_any_body_is_one_line(body: Any) -> None:
 
 READERS = (
     *(answers.records, answers.created_generation, answers.inventories, answers.traits, answers.allocations),
-    *(answers.consumer, answers.resource_classes, answers.trait_names, answers.microversions),
-    *(placement._listed, placement._summaries, placement._hosts, placement._consumer_type),
+    *(answers.consumer, answers.resource_classes, answers.trait_names, answers.microversions, answers.summaries),
+    *(placement._listed, placement._hosts, placement._consumer_type),
     *(nova._servers, nova._the_server, nova._migrations, nova._hypervisors, nova._a_cell_is_down),
     *(nova._flavors, nova._the_flavor, glance._images),
 )

@@ -65,6 +65,22 @@ class ProviderRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """The units of one class: those that are not reserved (times the allocation ratio), and those that are in use."""
+
+    capacity: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a listing of candidates says of one provider: all traits, but of its inventories only the amounts."""
+
+    traits: frozenset[str]
+    amounts: Mapping[str, Amount]
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedProvider:
     """One provider in full, consistent at *generation*."""
 
@@ -125,6 +141,23 @@ class ObservedProvider:
     def intention(self) -> Intention:
         """What an operator has said about the device."""
         return lifecycle.intention(self.traits, reserved=self.reserved)
+
+
+def from_summary(record: ProviderRecord, summary: Summary) -> ObservedProvider | None:
+    """The provider of *record* if it is free and *summary* looks like what the agent writes; None for any other.
+
+    A summary has no other field of an inventory than the capacity. So an inventory here is the one that the agent
+    writes for that capacity, and ``total``, ``reserved``, the units and the ratio in Placement may be different.
+    """
+    inventories = {}
+    for name, amount in summary.amounts.items():
+        if amount == Amount(1, 0):
+            inventories[name] = Inventory()
+        elif amount == Amount(0, 0) and placement_traits.STATE_DRAINED in summary.traits:
+            inventories[name] = Inventory(reserved=1)
+        else:
+            return None
+    return ObservedProvider(record.uuid, record.name, record.generation, inventories, summary.traits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,7 @@ from placement_traits.usb import (
 from usb_provider.model import lifecycle
 from usb_provider.model.lifecycle import TABLE, Circumstances, FleetState, Intention, Presence, ProviderState
 from usb_provider.model.reporting.provider import NAME_MARK
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """The units of one class: those that are not reserved, and those that consumers have."""
-
-    capacity: int
-    used: int
+from usb_provider.model.reporting.tree import Amount, Inventory, ObservedProvider
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement_traits import MANAGED, STATE_ABSENT
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
 from tests.fixtures.builders import KEY, a_consumer, a_tree, an_observed
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider, with_holders
+from usb_provider.model.reporting.tree import (
+    Amount,
+    Inventory,
+    ObservedProvider,
+    ProviderRecord,
+    Summary,
+    from_summary,
+    with_holders,
+)
 
 inventories = st.builds(
     Inventory,
@@ -20,6 +28,62 @@ inventories = st.builds(
     step_size=st.integers(1, 9),
     allocation_ratio=st.floats(0.5, 16),
 )
+
+
+traits = st.frozensets(st.sampled_from([MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN, "OWN"]))
+
+
+def summary_of(provider: ObservedProvider) -> Summary:
+    """What Placement's listing of candidates says of *provider* (placement/objects/allocation_candidate.py)."""
+    return Summary(
+        provider.traits,
+        {
+            name: Amount(
+                int((each.total - each.reserved) * each.allocation_ratio),
+                sum(has.get(name, 0) for has in provider.allocations.values()),
+            )
+            for name, each in provider.inventories.items()
+        },
+    )
+
+
+def short_way(provider: ObservedProvider) -> ObservedProvider | None:
+    """*provider* as its summary describes it."""
+    return from_summary(ProviderRecord(provider.uuid, provider.name, provider.generation, "root"), summary_of(provider))
+
+
+@given(
+    traits,
+    st.dictionaries(st.sampled_from([KEY, "CUSTOM_OTHER"]), st.sampled_from([Inventory(), Inventory(reserved=1)])),
+    st.booleans(),
+)
+def test_a_summary_of_what_the_agent_writes_gives_exactly_that_or_asks_for_a_full_read(
+    names: frozenset[str], has: dict[str, Inventory], held: bool
+) -> None:
+    provider = an_observed(inventories=has, traits=names, held=has if held else ())
+    assert short_way(provider) in (None, dataclasses.replace(provider, allocations={}))
+
+
+@given(traits, st.dictionaries(st.sampled_from([KEY, "CUSTOM_OTHER"]), inventories))
+def test_a_summary_of_any_provider_never_changes_its_traits_or_its_capacity(
+    names: frozenset[str], has: dict[str, Inventory]
+) -> None:
+    provider = an_observed(inventories=has, traits=names)
+    found = short_way(provider)
+    assert found is None or summary_of(found) == summary_of(provider)
+
+
+def test_a_summary_of_a_held_or_reserved_provider_asks_for_a_full_read() -> None:
+    assert short_way(an_observed(held=[KEY])) is None
+    assert short_way(an_observed(inventories={KEY: Inventory(reserved=1)})) is None
+    assert short_way(an_observed(inventories={KEY: Inventory(total=3)})) is None
+
+
+def test_a_summary_describes_a_free_a_drained_and_an_absent_provider() -> None:
+    drained = an_observed(inventories={KEY: Inventory(reserved=1)}, traits=[MANAGED, STATE_DRAINED])
+    absent = an_observed(inventories={}, traits=[MANAGED, STATE_ABSENT])
+    for provider in (an_observed(), drained, absent):
+        assert short_way(provider) == provider
 
 
 @given(inventories)

@@ -3,6 +3,7 @@
 import pytest
 
 from placement_traits import MANAGED
+from usb_provider.model.reporting.tree import Amount
 from usb_provider.osc.model.audit import (
     AllocationsDeletion,
     AuditFinding,
@@ -16,7 +17,7 @@ from usb_provider.osc.model.audit import (
     findings,
 )
 from usb_provider.osc.model.flavor import extra_specs_for
-from usb_provider.osc.model.fleet import Amount, Device
+from usb_provider.osc.model.fleet import Device
 
 KEY = Device("key", "host1_usb_key", "host1", "root1", frozenset({MANAGED}), {"CUSTOM_USB_KEY": Amount(1, 1)})
 MOVES = {status: Migration(status, "vm", status) for status in ("finished", "error", "confirmed", "failed")}

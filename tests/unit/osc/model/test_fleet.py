@@ -12,9 +12,8 @@ from tests.fixtures.applier import applied
 from tests.fixtures.builders import KEY, a_consumer, a_desired, a_tree, an_observed, held_by
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.model.reporting.plan import diff
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider
+from usb_provider.model.reporting.tree import Amount, Inventory, ObservedProvider
 from usb_provider.osc.model.fleet import (
-    Amount,
     Device,
     Write,
     count_by_host,

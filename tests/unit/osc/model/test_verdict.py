@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement_traits import MANAGED, STATE_DRAINED
+from usb_provider.model.reporting.tree import Amount
 from usb_provider.osc.model.flavor import Size, extra_specs_for, parse_extra_specs
-from usb_provider.osc.model.fleet import Amount, Device
+from usb_provider.osc.model.fleet import Device
 from usb_provider.osc.model.pitfalls import Known
 from usb_provider.osc.model.verdict import shortage, steps
 
