@@ -148,6 +148,7 @@ def _guest_side(
     from usb_provider.agent.admission import Admission
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.operations import GuestThreads
+    from usb_provider.agent.present import PresentGuests
     from usb_provider.agent.process import GuestSide
     from usb_provider.placement.client import connect
     from usb_provider.virt.listener import Listener, ListenOptions
@@ -184,6 +185,7 @@ def _guest_side(
         started,
         askers=askers,
         seconds=in_time,
+        present=PresentGuests(lambda: virt.latest, virt.look_up),
         look_now=lambda: agent().hurry(),
         meter=meter,
     )
