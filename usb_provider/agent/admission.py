@@ -58,7 +58,8 @@ _READING_SECONDS = 2.0
 _LEAST_READING_SECONDS = 0.3
 """How long libvirt may take to say which devices the other guests have now: a listing of a busy host takes less."""
 
-_NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
+NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
+"""Why a guest that needs a device cannot start yet, and why the agent cannot say which guests hold one."""
 
 
 class Admission:
@@ -190,7 +191,7 @@ class Admission:
             return Allowed()
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
+            return self._refuse(guest, [NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
         ours = held_by(guest.uuid, held, view)
         if any(each.device is not None for each in ours):
             seconds = max(_LEAST_READING_SECONDS, min(_READING_SECONDS, ends - time.monotonic()))
@@ -220,7 +221,7 @@ class Admission:
             self._await_view(until)
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
+            return self._refuse(guest, [NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
             held, *traits = self._asked(
                 lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)

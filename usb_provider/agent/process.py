@@ -25,14 +25,16 @@ import tenacity
 from oslo_config import cfg
 from oslo_service import service
 
-from usb_provider.agent.admission import Admission
+from usb_provider.agent.admission import NOT_READ_YET, Admission
+from usb_provider.agent.awaited import AwaitedNeighbours
 from usb_provider.agent.binder import Binder
+from usb_provider.agent.hook_socket import HookSocket, Listening
 from usb_provider.agent.loop import LONGEST_WAIT, Failing, Loop, Pace
 from usb_provider.agent.meter import NO_METER, LoopName, Meter
 from usb_provider.agent.notices import Notices, bug
 from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
-from usb_provider.model.binding.status import GuestStatus, guest_statuses
+from usb_provider.model.binding.status import AwaitedNeighbour, GuestStatus, guest_statuses
 from usb_provider.model.reporting.census import census
 from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
@@ -43,6 +45,8 @@ _HANGS_AFTER = 120.0
 """Seconds without a sign of life after which a loop's pass counts as hanging, where systemd does not say."""
 
 _LONGEST_LIBVIRT_WAIT = 15.0
+_LISTEN_AGAIN_SECONDS = 15.0
+_PLACEMENT, _LIBVIRT = "Placement", "libvirt"
 _CONFLICTS_TO_BEAR = 3
 _STOP_SECONDS = 5.0
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2})
@@ -64,7 +68,7 @@ class GuestSide:
 
     binder: Binder
     admission: Admission
-    listen: Callable[[], Stoppable]
+    listen: Callable[[], Listening]
 
     def status(self) -> tuple[GuestStatus, ...]:
         """Every guest that should have a device or was refused, with its state. Safe in any thread."""
@@ -116,7 +120,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._write_report = report
         self._last: Pass | None = None
         self._last_at: float | None = None
-        self._failure: tuple[str, float] | None = None
+        unread = {_PLACEMENT: NOT_READ_YET.text}
+        if guests is not None:
+            unread[_LIBVIRT] = "The agent has not read the guests from libvirt yet."
+        self._awaited = AwaitedNeighbours(unread)
         self._viewed: HostView | None = None
         self._hang_up = threading.Event()
         # Signal handlers only call its put(), which may interrupt itself; an Event's set() must not.
@@ -125,7 +132,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._ended = threading.Event()
         self.hangs = False
         self._watcher: Stoppable | None = None
-        self._listener: Stoppable | None = None
+        self._socket = None if guests is None else HookSocket(guests.listen)
         self._tells: socket.socket | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._report_notices = Notices()
@@ -150,7 +157,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             Failing(
                 (Unavailable,),
                 tenacity.wait_exponential(multiplier=1, max=_LONGEST_LIBVIRT_WAIT),
-                lambda error, attempt: self._bind_notices.replace([*self._listening(), Note("libvirt", str(error))]),
+                self._bind_failed,
                 lambda error: self._tell_bug(self._bind_notices, "A binding pass", error),
             ),
             meter=meter,
@@ -180,7 +187,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             if not loop.ended(max(0.0, latest - time.monotonic())):
                 self.hangs = True
                 LOG.warning("A pass still waits for an answer; the agent ends without waiting for it.")
-        for each in (self._watcher, self._listener):
+        for each in (self._watcher, self._socket):
             if each is not None:
                 each.stop()
         LOG.info("Ended. Placement is left as it is.")
@@ -232,8 +239,8 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """What was read from Placement has changed there; safe in any thread."""
         self._report_loop.look(urgent=True)
 
-    def operation_ended(self) -> None:
-        """An operation on a guest has ended, so there may be another one to do; safe in any thread."""
+    def bind_again(self) -> None:
+        """An operation on a guest has ended, or the hook's socket is gone; safe in any thread."""
         self._bind_loop.look(urgent=True)
 
     def hurry(self) -> None:
@@ -252,7 +259,11 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """What is known now. Safe in any thread."""
         guests = None if self._guests is None else self._guests.status()
-        return Snapshot(self._last, self._last_at, self._failure, guests)
+        return Snapshot(self._last, self._last_at, self._awaited.failure(_PLACEMENT), guests)
+
+    def awaited(self) -> tuple[AwaitedNeighbour, ...]:
+        """The neighbours without which the agent does not know what guests hold and have. Safe in any thread."""
+        return self._awaited.now()
 
     def _write_reports(self) -> None:
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
@@ -279,7 +290,8 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._bind_loop.look(urgent=True)
         self._report_notices.replace(done.notes)
         self._meter.counted(census(done.tree, done.devices))
-        self._last, self._last_at, self._failure = done, time.time(), None
+        self._last, self._last_at = done, time.time()
+        self._awaited.answered(_PLACEMENT)
         offered = sum(each.offered for each in done.devices)
         LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
         self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
@@ -288,29 +300,26 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         if isinstance(error, Conflict) and attempt < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
-        self._failure = str(error), self._failure[1] if self._failure else time.time()
+        self._awaited.failed(_PLACEMENT, str(error))
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
         self._report_notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
         self._tell(f"STATUS=Waiting: {error}")
 
+    def _bind_failed(self, error: Exception, attempt: int) -> None:
+        assert self._socket is not None
+        self._awaited.failed(_LIBVIRT, str(error))
+        self._bind_notices.replace([*self._socket.ensure(), Note("libvirt", str(error))])
+
     def _bind(self) -> float | None:
         """One binding pass, and a look at the hook's socket."""
-        assert self._guests is not None
-        notes = self._listening()
+        assert self._guests is not None and self._socket is not None
+        notes = self._socket.ensure()
         binder = self._guests.binder
         again = binder.run()
+        self._awaited.answered(_LIBVIRT)
         self._meter.bound(Counter(binding.state.value for binding in binder.last.bindings))
         self._bind_notices.replace([*notes, *binder.last.notes])
-        return again
-
-    def _listening(self) -> list[Note]:
-        """What is wrong with the hook's socket; opens it if it is not open."""
-        if self._listener is None and self._guests is not None:
-            try:
-                self._listener = self._guests.listen()
-            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread can be started
-                return [Note("hook", f"The agent does not check the starts of guests: {error}")]
-        return []
+        return again if self._socket.is_open else min(_LISTEN_AGAIN_SECONDS, again or _LISTEN_AGAIN_SECONDS)
 
     def _tell_bug(self, notices: Notices, what: str, error: Exception) -> None:
         notices.add(bug(what, error), logging.ERROR, exc_info=error)

@@ -168,7 +168,7 @@ def _guest_side(
             in_time,
             _CONFIRM_PASSES * options.agent.resync_interval,
         ),
-        operations=GuestThreads(lambda: agent().operation_ended()),
+        operations=GuestThreads(lambda: agent().bind_again()),
         askers=askers,
         meter=meter,
     )
@@ -193,13 +193,14 @@ def _guest_side(
     def answer(question: Question) -> Answer:
         agent().hurry()
         if isinstance(question, StatusQuestion):
-            return StatusAnswer(side.status(), admission.called_at)
+            seen = agent().snapshot()
+            return StatusAnswer(tuple(seen.guests or ()), admission.called_at, agent().awaited(), seen.last_at)
         return admission.answer(question)
 
     listen = ListenOptions(
         options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group
     )
-    side = GuestSide(binder, admission, lambda: Listener(listen, answer))
+    side = GuestSide(binder, admission, lambda: Listener(listen, answer, lambda: agent().bind_again()))
     return side
 
 

@@ -1,4 +1,4 @@
-"""A start whose device another guest has got or given back a moment before, and a libvirt that answers late or never."""
+"""A start whose device another guest has got or given back a moment before, and a libvirt that answers too late."""
 
 import logging
 import threading
