@@ -80,13 +80,15 @@ class GuestSide:
 class Snapshot:
     """What the agent knows now, for a report. Times are in seconds since 1970.
 
-    *failure* is what it waits for and since when; *guests* is None when it serves no guests.
+    *failure* is what it waits for and since when; *guests* is None when it serves no guests. Without the *awaited*
+    neighbours, the agent does not know what guests hold and have.
     """
 
     last: Pass | None
     last_at: float | None
     failure: tuple[str, float] | None
     guests: Sequence[GuestStatus] | None
+    awaited: tuple[AwaitedNeighbour, ...] = ()
 
 
 class Agent(service.ServiceBase):  # type: ignore[misc]
@@ -145,7 +147,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 (Unavailable, Conflict, Incompatible, ConfigError),
                 tenacity.wait_random_exponential(multiplier=1, max=LONGEST_WAIT),
                 self._report_failed,
-                lambda error: self._tell_bug(self._report_notices, "A pass", error),
+                lambda error: _tell_bug(self._report_notices, "A pass", error),
             ),
             meter=meter,
             bound=hangs_after,
@@ -158,7 +160,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 (Unavailable,),
                 tenacity.wait_exponential(multiplier=1, max=_LONGEST_LIBVIRT_WAIT),
                 self._bind_failed,
-                lambda error: self._tell_bug(self._bind_notices, "A binding pass", error),
+                lambda error: _tell_bug(self._bind_notices, "A binding pass", error),
             ),
             meter=meter,
             bound=hangs_after,
@@ -259,11 +261,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """What is known now. Safe in any thread."""
         guests = None if self._guests is None else self._guests.status()
-        return Snapshot(self._last, self._last_at, self._awaited.failure(_PLACEMENT), guests)
-
-    def awaited(self) -> tuple[AwaitedNeighbour, ...]:
-        """The neighbours without which the agent does not know what guests hold and have. Safe in any thread."""
-        return self._awaited.now()
+        return Snapshot(self._last, self._last_at, self._awaited.failure(_PLACEMENT), guests, self._awaited.now())
 
     def _write_reports(self) -> None:
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
@@ -321,9 +319,6 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._bind_notices.replace([*notes, *binder.last.notes])
         return again if self._socket.is_open else min(_LISTEN_AGAIN_SECONDS, again or _LISTEN_AGAIN_SECONDS)
 
-    def _tell_bug(self, notices: Notices, what: str, error: Exception) -> None:
-        notices.add(bug(what, error), logging.ERROR, exc_info=error)
-
     def _read_again(self) -> None:
         self._hang_up.clear()
         problems: tuple[str, ...] = ()
@@ -344,6 +339,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def _tell(self, *lines: str) -> None:
         text = "\n".join(line.replace("\n", " ") for line in lines)
         self._systemd.notify(text.encode("ascii", "replace").decode("ascii"))
+
+
+def _tell_bug(notices: Notices, what: str, error: Exception) -> None:
+    notices.add(bug(what, error), logging.ERROR, exc_info=error)
 
 
 def watchdog_seconds(environment: Mapping[str, str]) -> float | None:

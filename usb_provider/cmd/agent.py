@@ -194,7 +194,7 @@ def _guest_side(
         agent().hurry()
         if isinstance(question, StatusQuestion):
             seen = agent().snapshot()
-            return StatusAnswer(tuple(seen.guests or ()), admission.called_at, agent().awaited(), seen.last_at)
+            return StatusAnswer(tuple(seen.guests or ()), admission.called_at, seen.awaited, seen.last_at)
         return admission.answer(question)
 
     listen = ListenOptions(

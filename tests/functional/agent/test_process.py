@@ -249,21 +249,21 @@ def test_what_the_agent_waits_for_is_said_with_its_first_moment_and_its_last_sen
     monkeypatch.setattr(host.stub, "run", fail)
     host.libvirt_is_away = True
     began = time.time()
-    assert [(each.name, each.said) for each in host.agent.awaited()] == [
+    assert [(each.name, each.said) for each in host.agent._awaited.now()] == [
         ("Placement", "The agent has not read this host's devices from Placement yet."),
         ("libvirt", "The agent has not read the guests from libvirt yet."),
     ]
     host.begin()
-    eventually(lambda: host.agent.awaited()[0].said.endswith(": 0."))
-    first = host.agent.awaited()[0].since
+    eventually(lambda: host.agent._awaited.now()[0].said.endswith(": 0."))
+    first = host.agent._awaited.now()[0].since
     assert began <= first <= time.time()
     host.agent.hurry()
-    eventually(lambda: host.agent.awaited()[0].said.endswith(": 1."))
-    assert host.agent.awaited()[0].since == first
-    assert host.agent.awaited()[1].said == "libvirt does not answer."
+    eventually(lambda: host.agent._awaited.now()[0].said.endswith(": 1."))
+    assert host.agent._awaited.now()[0].since == first
+    assert host.agent._awaited.now()[1].said == "libvirt does not answer."
     assert host.agent._last_at is None
     host.libvirt_is_away = False
     monkeypatch.setattr(host.stub, "run", succeed)
     host.agent.look_again(urgent=True)
-    eventually(lambda: not host.agent.awaited())
+    eventually(lambda: not host.agent._awaited.now())
     assert host.agent._last_at is not None
