@@ -6,17 +6,21 @@ Only takes note, for "usb-provider status" and the report; the loops ask the nei
 import time
 from collections.abc import Mapping
 
+from usb_provider.agent.admission import NOT_READ_YET
 from usb_provider.model.binding.status import AwaitedNeighbour
+
+PLACEMENT, LIBVIRT = "Placement", "libvirt"
 
 
 class AwaitedNeighbours:
-    """The neighbours that have not answered. Each value is replaced whole, so it is safe in any thread.
+    """The neighbours that have not answered. Each value is replaced whole, so it is safe in any thread."""
 
-    :param unread: by neighbour, the sentence that holds until it has answered or failed for the first time.
-    """
-
-    def __init__(self, unread: Mapping[str, str]) -> None:
+    def __init__(self, *, serves_guests: bool) -> None:
+        """Nothing has answered yet."""
         now = time.time()
+        unread = {PLACEMENT: NOT_READ_YET.text}
+        if serves_guests:
+            unread[LIBVIRT] = "The agent has not read the guests from libvirt yet."
         self._awaited: Mapping[str, AwaitedNeighbour] = {
             name: AwaitedNeighbour(name, now, said) for name, said in unread.items()
         }

@@ -25,8 +25,8 @@ import tenacity
 from oslo_config import cfg
 from oslo_service import service
 
-from usb_provider.agent.admission import NOT_READ_YET, Admission
-from usb_provider.agent.awaited import AwaitedNeighbours
+from usb_provider.agent.admission import Admission
+from usb_provider.agent.awaited import LIBVIRT, PLACEMENT, AwaitedNeighbours
 from usb_provider.agent.binder import Binder
 from usb_provider.agent.hook_socket import HookSocket, Listening
 from usb_provider.agent.loop import LONGEST_WAIT, Failing, Loop, Pace
@@ -46,7 +46,6 @@ _HANGS_AFTER = 120.0
 
 _LONGEST_LIBVIRT_WAIT = 15.0
 _LISTEN_AGAIN_SECONDS = 15.0
-_PLACEMENT, _LIBVIRT = "Placement", "libvirt"
 _CONFLICTS_TO_BEAR = 3
 _STOP_SECONDS = 5.0
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2})
@@ -122,10 +121,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._write_report = report
         self._last: Pass | None = None
         self._last_at: float | None = None
-        unread = {_PLACEMENT: NOT_READ_YET.text}
-        if guests is not None:
-            unread[_LIBVIRT] = "The agent has not read the guests from libvirt yet."
-        self._awaited = AwaitedNeighbours(unread)
+        self._awaited = AwaitedNeighbours(serves_guests=guests is not None)
         self._viewed: HostView | None = None
         self._hang_up = threading.Event()
         # Signal handlers only call its put(), which may interrupt itself; an Event's set() must not.
@@ -241,8 +237,12 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """What was read from Placement has changed there; safe in any thread."""
         self._report_loop.look(urgent=True)
 
-    def bind_again(self) -> None:
-        """An operation on a guest has ended, or the hook's socket is gone; safe in any thread."""
+    def operation_ended(self) -> None:
+        """An operation on a guest has ended, so there may be another one to do; safe in any thread."""
+        self._bind_loop.look(urgent=True)
+
+    def socket_lost(self) -> None:
+        """The hook's socket is where the hook asks no more, so it is to be made again; safe in any thread."""
         self._bind_loop.look(urgent=True)
 
     def hurry(self) -> None:
@@ -261,7 +261,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """What is known now. Safe in any thread."""
         guests = None if self._guests is None else self._guests.status()
-        return Snapshot(self._last, self._last_at, self._awaited.failure(_PLACEMENT), guests, self._awaited.now())
+        return Snapshot(self._last, self._last_at, self._awaited.failure(PLACEMENT), guests, self._awaited.now())
 
     def _write_reports(self) -> None:
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
@@ -289,7 +289,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._report_notices.replace(done.notes)
         self._meter.counted(census(done.tree, done.devices))
         self._last, self._last_at = done, time.time()
-        self._awaited.answered(_PLACEMENT)
+        self._awaited.answered(PLACEMENT)
         offered = sum(each.offered for each in done.devices)
         LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
         self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
@@ -298,14 +298,14 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         if isinstance(error, Conflict) and attempt < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
-        self._awaited.failed(_PLACEMENT, str(error))
+        self._awaited.failed(PLACEMENT, str(error))
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
         self._report_notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
         self._tell(f"STATUS=Waiting: {error}")
 
     def _bind_failed(self, error: Exception, attempt: int) -> None:
         assert self._socket is not None
-        self._awaited.failed(_LIBVIRT, str(error))
+        self._awaited.failed(LIBVIRT, str(error))
         self._bind_notices.replace([*self._socket.ensure(), Note("libvirt", str(error))])
 
     def _bind(self) -> float | None:
@@ -314,7 +314,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         notes = self._socket.ensure()
         binder = self._guests.binder
         again = binder.run()
-        self._awaited.answered(_LIBVIRT)
+        self._awaited.answered(LIBVIRT)
         self._meter.bound(Counter(binding.state.value for binding in binder.last.bindings))
         self._bind_notices.replace([*notes, *binder.last.notes])
         return again if self._socket.is_open else min(_LISTEN_AGAIN_SECONDS, again or _LISTEN_AGAIN_SECONDS)

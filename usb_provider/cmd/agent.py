@@ -168,7 +168,7 @@ def _guest_side(
             in_time,
             _CONFIRM_PASSES * options.agent.resync_interval,
         ),
-        operations=GuestThreads(lambda: agent().bind_again()),
+        operations=GuestThreads(lambda: agent().operation_ended()),
         askers=askers,
         meter=meter,
     )
@@ -200,7 +200,7 @@ def _guest_side(
     listen = ListenOptions(
         options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group
     )
-    side = GuestSide(binder, admission, lambda: Listener(listen, answer, lambda: agent().bind_again()))
+    side = GuestSide(binder, admission, lambda: Listener(listen, answer, lambda: agent().socket_lost()))
     return side
 
 

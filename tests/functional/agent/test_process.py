@@ -231,7 +231,7 @@ def test_a_socket_that_was_removed_is_made_again_at_once(host: Host) -> None:
     host.begin()
     eventually(lambda: host.stub.listened == 1)
     host.stub.is_lost = True
-    host.agent.bind_again()
+    host.agent.socket_lost()
     eventually(lambda: host.stub.listened == 2)
     assert host.stub.stopped == 1
 
