@@ -23,7 +23,16 @@ def test_a_compute_node_with_nothing_wrong_gets_a_clean_bill(cloud: Cloud) -> No
     cloud.comes_to_have("vm", "STICK-1")
     found = diagnosis(cloud)
     assert {check: row for check, row in found.items() if row["result"] == "wrong"} == {}
-    for check in ("libvirt", "hook", "hook loaded", "socket", "udev", "stale hostdevs"):
+    for check in (
+        "libvirt",
+        "hook",
+        "hook loaded",
+        "socket",
+        "udev",
+        "stale hostdevs",
+        "dead hostdevs",
+        "waiting guests",
+    ):
         assert found[check]["result"] == "ok", found[check]
 
 
@@ -50,6 +59,15 @@ def test_each_fault_is_named_with_what_to_do(cloud: Cloud, spoil: str, check: st
     finally:
         cloud.vm.ssh(mend, timeout=120)
         cloud.vm.wait_for("virsh list >/dev/null")
+
+
+def test_a_socket_that_was_deleted_is_there_again_in_seconds(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.vm.ssh("rm /run/usb-provider/hook.sock")
+    cloud.vm.wait_for("[ -S /run/usb-provider/hook.sock ]", 5)
+    assert diagnosis(cloud)["socket"]["result"] == "ok"
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", "STICK-1")
 
 
 def test_a_device_that_the_kernel_keeps_off_is_named(cloud: Cloud) -> None:

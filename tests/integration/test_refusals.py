@@ -33,6 +33,31 @@ def test_a_stick_that_another_guest_has_refuses_the_start(cloud: Cloud) -> None:
     assert "but guest thief has it." in cloud.refused("vm")
 
 
+def test_a_stick_that_another_guest_got_a_moment_before_refuses_the_start(cloud: Cloud) -> None:
+    cloud.claim("vm", cloud.stick("STICK-1"))
+    cloud.boot("thief", extra_specs={})
+    domains.define(cloud.vm, domains.domain_xml("vm", linux=False, extra_specs=ASKS))
+    domains.attach(cloud.vm, "thief", domains.host_device(cloud.vm, "STICK-1"))
+    domains.detach(cloud.vm, "thief", domains.host_device(cloud.vm, "STICK-1"))
+    cloud.vm.ssh("sleep 3")
+    said = cloud.vm.ssh("virsh attach-device thief /tmp/hostdev.xml --live && virsh start vm 2>&1 || true", timeout=180)
+    assert "but guest thief has it." in said
+    assert not domains.is_running(cloud.vm, "vm")
+
+
+def test_guests_that_start_at_once_do_not_wait_for_each_other(cloud: Cloud) -> None:
+    names = [f"vm{number}" for number in range(1, 4)]
+    for number, name in enumerate(names, start=1):
+        cloud.claim(name, cloud.stick(f"STICK-{number}"))
+        domains.define(cloud.vm, domains.domain_xml(name, linux=False, extra_specs=ASKS))
+    started = time.monotonic()
+    cloud.vm.ssh(" & ".join(f"virsh start {name}" for name in names) + " & wait", timeout=180)
+    assert time.monotonic() - started < 30
+    for number, name in enumerate(names, start=1):
+        cloud.comes_to_have(name, f"STICK-{number}")
+    assert "libvirt does not say in time which guests have a device" not in cloud.agent.log()
+
+
 def test_a_guest_without_a_usb_controller_is_refused_with_the_remedy(cloud: Cloud) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     said = cloud.refused("vm", usb_model="none")

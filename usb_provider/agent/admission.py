@@ -19,6 +19,7 @@ from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.agent.arrivals import Arrivals
 from usb_provider.agent.audit import AuditLine, record
 from usb_provider.agent.meter import NO_METER, Meter
+from usb_provider.agent.present import PresentGuests
 from usb_provider.exception import Conflict, Unavailable, UsbProviderError
 from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.model.binding.holding import held_by, holdings
@@ -53,13 +54,19 @@ _MARGIN_SHARE = 0.2
 
 _LOOK_SECONDS = 0.1
 
-_NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
+_READING_SECONDS = 2.0
+_LEAST_READING_SECONDS = 0.3
+"""How long libvirt may take to say which devices the other guests have now: a listing of a busy host takes less."""
+
+NOT_READ_YET = Refusal(Obstacle.NOT_READ_YET, "The agent has not read this host's devices from Placement yet.")
+"""Why a guest that needs a device cannot start yet, and why the agent cannot say which guests hold one."""
 
 
 class Admission:
     """Answers the hook.
 
-    :param guests: the guests as the last read of libvirt shows them; libvirt waits for this answer, so ask it nothing.
+    :param guests: the guests as the last read of libvirt shows them.
+    :param present: the guests as they are now, for a start: libvirt waits for this answer, so a listing would hang.
     :param view: the tree as last read, with the devices as they are now; None while Placement was never read.
     :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
     :param traits: the traits of any provider, also of another host's.
@@ -79,10 +86,12 @@ class Admission:
         *,
         askers: Executor,
         seconds: float,
+        present: PresentGuests,
         look_now: Callable[[], None] = lambda: None,
         meter: Meter = NO_METER,
     ) -> None:
         self._guests = guests
+        self._present = present
         self._view = view
         self._consumer = consumer
         self._traits = traits
@@ -121,8 +130,8 @@ class Admission:
     def answer(self, call: HookCall) -> Answer:
         """The answer for the hook."""
         self._called_at = time.time()
-        spare = call.seconds - min(_MARGIN_SECONDS, _MARGIN_SHARE * call.seconds) - self._seconds
-        until = time.monotonic() + spare
+        ends = time.monotonic() + call.seconds - min(_MARGIN_SECONDS, _MARGIN_SHARE * call.seconds)
+        until = ends - self._seconds
         try:
             match call.operation:
                 case Operation.STARTED:
@@ -131,14 +140,17 @@ class Admission:
                 case Operation.MIGRATE:
                     guest = parse_guest(call.xml)
                     self._arrivals.expect(guest.uuid, call.operation)
-                    return self._arrive(guest, until) or _rewritten(call.xml)
+                    with self._present.in_hook(guest.uuid):
+                        return self._arrive(guest, until) or _rewritten(call.xml)
                 case Operation.RESTORE:
                     self._arrivals.expect(parse_guest(call.xml).uuid, call.operation)
                     return _rewritten(call.xml, is_restore=True)
                 case Operation.PREPARE:
                     guest = parse_guest(call.xml)
-                    is_restored = self._arrivals.is_restored(guest.uuid, call.xml)
-                    return self._restore(guest) if is_restored else self._prepare(guest, until)
+                    if self._arrivals.is_restored(guest.uuid, call.xml):
+                        return self._restore(guest)
+                    with self._present.in_hook(guest.uuid):
+                        return self._prepare(guest, until, ends)
         except UnreadableDomain as error:
             return self._not_understood(call, error)
 
@@ -164,10 +176,10 @@ class Admission:
             )
         return self._allow(guest)
 
-    def _prepare(self, guest: Guest, until: float) -> Answer:
+    def _prepare(self, guest: Guest, until: float, ends: float) -> Answer:
         """Whether *guest* may start: it must be able to get every device that it holds on this host.
 
-        A view that is not there yet is waited for *until* then, by time.monotonic().
+        A view that is not there yet is waited for *until* then, by time.monotonic(); the answer is due when it *ends*.
         """
         if guest.asks_for:
             self._await_view(until)
@@ -179,9 +191,13 @@ class Admission:
             return Allowed()
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
+            return self._refuse(guest, [NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
         ours = held_by(guest.uuid, held, view)
-        said = start_refusals(guest, ours, self._guests().running)
+        if any(each.device is not None for each in ours):
+            seconds = max(_LEAST_READING_SECONDS, min(_READING_SECONDS, ends - time.monotonic()))
+            said = start_refusals(guest, ours, self._present.running(guest.uuid, seconds))
+        else:
+            said = start_refusals(guest, ours, ())
         if said:
             return self._refuse(guest, said, Operation.PREPARE)
         LOG.debug("Guest %s may start; it holds %d devices of this host.", guest.name, len(ours))
@@ -205,7 +221,7 @@ class Admission:
             self._await_view(until)
         view = self._view()
         if view is None:
-            return self._refuse(guest, [_NOT_READ_YET], Operation.MIGRATE) if brings else None
+            return self._refuse(guest, [NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
             held, *traits = self._asked(
                 lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)

@@ -5,9 +5,10 @@ The caller says what happened; this module only writes it, to the logger ``usb_p
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
+from usb_provider.model.binding.decision import Why
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 
@@ -53,6 +54,8 @@ def plug_changes(
     devices: Mapping[str, UsbDevice],
     held: Sequence[Holding],
     guests: Mapping[str, str],
+    *,
+    gone_buses: Collection[int] = (),
 ) -> tuple[tuple[AuditLine, ...], Plugged]:
     """What people plugged and unplugged since the last look, and what to compare the next look with.
 
@@ -60,6 +63,7 @@ def plug_changes(
     :param devices: the devices that are plugged in, by provider.
     :param held: every provider of ours.
     :param guests: names of running guests, by UUID.
+    :param gone_buses: USB buses that were there before and are not now.
     """
     # A device without a provider may get one later, by a rule or after an operator deleted it: that is no plug event.
     stayed = {
@@ -74,7 +78,8 @@ def plug_changes(
         if device is not None and _is_where_it_was(was, device):
             continue
         if was is not None:
-            lines.append(_hand("unplug", was, holding, guests))
+            reason = Why.CONTROLLER.value if was.busnum in gone_buses else None
+            lines.append(replace(_hand("unplug", was, holding, guests), reason=reason))
         if device is not None:
             event = "replug" if holding.provider_uuid in before else "plug"
             lines.append(_hand(event, device, holding, guests))

@@ -20,6 +20,7 @@ from usb_provider.agent.claims import Claims, ConfirmedClaims
 from usb_provider.agent.meter import NO_METER, Meter, Outcome
 from usb_provider.agent.operations import Operations
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+from usb_provider.model.binding.causes import buses, with_causes
 from usb_provider.model.binding.decision import Attach, Binding, Detach, Why, decide
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
@@ -102,6 +103,7 @@ class Binder:
         self._starting: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._started: dict[str, float] = {}
         self._plugged: Plugged | None = None
+        self._buses: frozenset[int] = frozenset()
         self._memory = Memory()
         self.last = BinderPass()
 
@@ -131,11 +133,14 @@ class Binder:
         held = holdings(view)
         names = {each.guest.uuid: each.guest.name for each in guests.running}
         devices = {each.provider_uuid: each.device for each in view.devices if each.provider_uuid is not None}
-        lines, self._plugged = plug_changes(self._plugged, devices, held, names)
+        there = buses(each.device for each in view.devices)
+        self._buses |= there
+        lines, self._plugged = plug_changes(self._plugged, devices, held, names, gone_buses=self._buses - there)
         record(*lines)
         decision = decide(guests.running, held, known_consumers=guests.known, dead=self._dead(guests, view, under_way))
         self._remember(guests, decision.bindings, under_way)
-        actions: tuple[GuestAction, ...] = (*decision.detaches, *decision.attaches)
+        detaches = with_causes(decision.detaches, gone_buses=self._buses - there, arrived=guests.arrived)
+        actions: tuple[GuestAction, ...] = (*detaches, *decision.attaches)
         self._forget_failures(guests, actions)
         now = time.monotonic()
         retries = self._memory.retries

@@ -26,13 +26,15 @@ from oslo_config import cfg
 from oslo_service import service
 
 from usb_provider.agent.admission import Admission
+from usb_provider.agent.awaited import LIBVIRT, PLACEMENT, AwaitedNeighbours
 from usb_provider.agent.binder import Binder
+from usb_provider.agent.hook_socket import HookSocket, Listening
 from usb_provider.agent.loop import LONGEST_WAIT, Failing, Loop, Pace
 from usb_provider.agent.meter import NO_METER, LoopName, Meter
 from usb_provider.agent.notices import Notices, bug
 from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
-from usb_provider.model.binding.status import GuestStatus, guest_statuses
+from usb_provider.model.binding.status import AwaitedNeighbour, GuestStatus, guest_statuses
 from usb_provider.model.reporting.census import census
 from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
@@ -43,6 +45,7 @@ _HANGS_AFTER = 120.0
 """Seconds without a sign of life after which a loop's pass counts as hanging, where systemd does not say."""
 
 _LONGEST_LIBVIRT_WAIT = 15.0
+_LISTEN_AGAIN_SECONDS = 15.0
 _CONFLICTS_TO_BEAR = 3
 _STOP_SECONDS = 5.0
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2})
@@ -64,7 +67,7 @@ class GuestSide:
 
     binder: Binder
     admission: Admission
-    listen: Callable[[], Stoppable]
+    listen: Callable[[], Listening]
 
     def status(self) -> tuple[GuestStatus, ...]:
         """Every guest that should have a device or was refused, with its state. Safe in any thread."""
@@ -76,13 +79,15 @@ class GuestSide:
 class Snapshot:
     """What the agent knows now, for a report. Times are in seconds since 1970.
 
-    *failure* is what it waits for and since when; *guests* is None when it serves no guests.
+    *failure* is what it waits for and since when; *guests* is None when it serves no guests. Without the *awaited*
+    neighbours, the agent does not know what guests hold and have.
     """
 
     last: Pass | None
     last_at: float | None
     failure: tuple[str, float] | None
     guests: Sequence[GuestStatus] | None
+    awaited: tuple[AwaitedNeighbour, ...] = ()
 
 
 class Agent(service.ServiceBase):  # type: ignore[misc]
@@ -116,7 +121,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._write_report = report
         self._last: Pass | None = None
         self._last_at: float | None = None
-        self._failure: tuple[str, float] | None = None
+        self._awaited = AwaitedNeighbours(serves_guests=guests is not None)
         self._viewed: HostView | None = None
         self._hang_up = threading.Event()
         # Signal handlers only call its put(), which may interrupt itself; an Event's set() must not.
@@ -125,7 +130,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._ended = threading.Event()
         self.hangs = False
         self._watcher: Stoppable | None = None
-        self._listener: Stoppable | None = None
+        self._socket = None if guests is None else HookSocket(guests.listen)
         self._tells: socket.socket | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._report_notices = Notices()
@@ -138,7 +143,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 (Unavailable, Conflict, Incompatible, ConfigError),
                 tenacity.wait_random_exponential(multiplier=1, max=LONGEST_WAIT),
                 self._report_failed,
-                lambda error: self._tell_bug(self._report_notices, "A pass", error),
+                lambda error: _tell_bug(self._report_notices, "A pass", error),
             ),
             meter=meter,
             bound=hangs_after,
@@ -150,8 +155,8 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             Failing(
                 (Unavailable,),
                 tenacity.wait_exponential(multiplier=1, max=_LONGEST_LIBVIRT_WAIT),
-                lambda error, attempt: self._bind_notices.replace([*self._listening(), Note("libvirt", str(error))]),
-                lambda error: self._tell_bug(self._bind_notices, "A binding pass", error),
+                self._bind_failed,
+                lambda error: _tell_bug(self._bind_notices, "A binding pass", error),
             ),
             meter=meter,
             bound=hangs_after,
@@ -180,7 +185,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             if not loop.ended(max(0.0, latest - time.monotonic())):
                 self.hangs = True
                 LOG.warning("A pass still waits for an answer; the agent ends without waiting for it.")
-        for each in (self._watcher, self._listener):
+        for each in (self._watcher, self._socket):
             if each is not None:
                 each.stop()
         LOG.info("Ended. Placement is left as it is.")
@@ -236,6 +241,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         """An operation on a guest has ended, so there may be another one to do; safe in any thread."""
         self._bind_loop.look(urgent=True)
 
+    def socket_lost(self) -> None:
+        """The hook's socket is where the hook asks no more, so it is to be made again; safe in any thread."""
+        self._bind_loop.look(urgent=True)
+
     def hurry(self) -> None:
         """The hook or a command asks, so a reporting pass that failed is tried again soon; safe in any thread."""
         self._report_loop.hurry()
@@ -252,7 +261,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """What is known now. Safe in any thread."""
         guests = None if self._guests is None else self._guests.status()
-        return Snapshot(self._last, self._last_at, self._failure, guests)
+        return Snapshot(self._last, self._last_at, self._awaited.failure(PLACEMENT), guests, self._awaited.now())
 
     def _write_reports(self) -> None:
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
@@ -279,7 +288,8 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._bind_loop.look(urgent=True)
         self._report_notices.replace(done.notes)
         self._meter.counted(census(done.tree, done.devices))
-        self._last, self._last_at, self._failure = done, time.time(), None
+        self._last, self._last_at = done, time.time()
+        self._awaited.answered(PLACEMENT)
         offered = sum(each.offered for each in done.devices)
         LOG.debug("Pass: %d actions, %d requests, %.3f s.", len(done.actions), done.requests, done.seconds)
         self._tell(f"STATUS=Reporting {offered} of {len(done.devices)} USB devices below {done.root.name}")
@@ -288,32 +298,26 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         if isinstance(error, Conflict) and attempt < _CONFLICTS_TO_BEAR:
             LOG.debug("%s", error)
             return
-        self._failure = str(error), self._failure[1] if self._failure else time.time()
+        self._awaited.failed(PLACEMENT, str(error))
         level = logging.ERROR if isinstance(error, (AccessRefused, Incompatible, ConfigError)) else logging.WARNING
         self._report_notices.add(Note(f"pass:{type(error).__name__}", str(error)), level)
         self._tell(f"STATUS=Waiting: {error}")
 
+    def _bind_failed(self, error: Exception, attempt: int) -> None:
+        assert self._socket is not None
+        self._awaited.failed(LIBVIRT, str(error))
+        self._bind_notices.replace([*self._socket.ensure(), Note("libvirt", str(error))])
+
     def _bind(self) -> float | None:
         """One binding pass, and a look at the hook's socket."""
-        assert self._guests is not None
-        notes = self._listening()
+        assert self._guests is not None and self._socket is not None
+        notes = self._socket.ensure()
         binder = self._guests.binder
         again = binder.run()
+        self._awaited.answered(LIBVIRT)
         self._meter.bound(Counter(binding.state.value for binding in binder.last.bindings))
         self._bind_notices.replace([*notes, *binder.last.notes])
-        return again
-
-    def _listening(self) -> list[Note]:
-        """What is wrong with the hook's socket; opens it if it is not open."""
-        if self._listener is None and self._guests is not None:
-            try:
-                self._listener = self._guests.listen()
-            except (ConfigError, OSError, RuntimeError) as error:  # the latter: no thread can be started
-                return [Note("hook", f"The agent does not check the starts of guests: {error}")]
-        return []
-
-    def _tell_bug(self, notices: Notices, what: str, error: Exception) -> None:
-        notices.add(bug(what, error), logging.ERROR, exc_info=error)
+        return again if self._socket.is_open else min(_LISTEN_AGAIN_SECONDS, again or _LISTEN_AGAIN_SECONDS)
 
     def _read_again(self) -> None:
         self._hang_up.clear()
@@ -335,6 +339,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
     def _tell(self, *lines: str) -> None:
         text = "\n".join(line.replace("\n", " ") for line in lines)
         self._systemd.notify(text.encode("ascii", "replace").decode("ascii"))
+
+
+def _tell_bug(notices: Notices, what: str, error: Exception) -> None:
+    notices.add(bug(what, error), logging.ERROR, exc_info=error)
 
 
 def watchdog_seconds(environment: Mapping[str, str]) -> float | None:

@@ -148,6 +148,7 @@ def _guest_side(
     from usb_provider.agent.admission import Admission
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.operations import GuestThreads
+    from usb_provider.agent.present import PresentGuests
     from usb_provider.agent.process import GuestSide
     from usb_provider.placement.client import connect
     from usb_provider.virt.listener import Listener, ListenOptions
@@ -184,6 +185,7 @@ def _guest_side(
         started,
         askers=askers,
         seconds=in_time,
+        present=PresentGuests(lambda: virt.latest, virt.look_up),
         look_now=lambda: agent().hurry(),
         meter=meter,
     )
@@ -191,13 +193,14 @@ def _guest_side(
     def answer(question: Question) -> Answer:
         agent().hurry()
         if isinstance(question, StatusQuestion):
-            return StatusAnswer(side.status(), admission.called_at)
+            seen = agent().snapshot()
+            return StatusAnswer(tuple(seen.guests or ()), admission.called_at, seen.awaited, seen.last_at)
         return admission.answer(question)
 
     listen = ListenOptions(
         options.hook.socket, options.hook.timeout, options.hook.socket_owner, options.hook.socket_group
     )
-    side = GuestSide(binder, admission, lambda: Listener(listen, answer))
+    side = GuestSide(binder, admission, lambda: Listener(listen, answer, lambda: agent().socket_lost()))
     return side
 
 

@@ -17,7 +17,7 @@ from usb_provider.cmd import install_hook, output
 from usb_provider.cmd.configuration import log_to_standard_error
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.cmd.setup import reporter, root_hints
-from usb_provider.conf import load
+from usb_provider.conf import effect, load
 from usb_provider.conf.load import Options
 from usb_provider.diagnosis.check import Finding, Verdict, diagnose
 from usb_provider.diagnosis.checks import CHECKS
@@ -32,10 +32,10 @@ from usb_provider.placement.client import PlacementClient, connect
 from usb_provider.placement.root import RootFinder
 
 TEXT = """\
-Say what is wrong on this compute node, and what to do about it: configuration, Placement, credentials, role and
-microversion, the compute node and its name, udev, libvirt, its hook and whether libvirt has loaded it, the agent's
-socket, SELinux and AppArmor, authorisation of devices, USB controllers of guests, hostdevs that a guest should not
-have.
+Say what is wrong on this compute node, and what to do about it: configuration, options without effect, Placement,
+credentials, role and microversion, the compute node and its name, udev, libvirt, its hook and whether libvirt has
+loaded it, the agent's socket, SELinux and AppArmor, authorisation of devices, USB controllers of guests, hostdevs that
+a guest should not have or has lost, guests that wait for a device, starts that were refused.
 
 Changes nothing, and takes less than a minute, whatever does not answer. Run it as root: some of it is for root alone.
 Exits with 0 when nothing is wrong (a warning is not), else with 1."""
@@ -113,6 +113,7 @@ def make_context(
 ) -> Context:
     """What the checks may use: the configuration that *words* name, as far as it can be read, and the neighbours."""
     files: tuple[str, ...] = ()
+    useless: tuple[str, ...] = ()
     try:
         conf = load.open_files(words)
     except ConfigError as error:
@@ -125,6 +126,7 @@ def make_context(
             connect(conf)
         except ConfigError as error:
             problems += error.problems
+        useless = effect.without_effect(conf, options)
     return Context(
         options,
         files,
@@ -138,6 +140,7 @@ def make_context(
         ),
         places,
         Threads(seconds),
+        useless,
     )
 
 

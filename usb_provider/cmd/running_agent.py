@@ -20,7 +20,7 @@ def ask_agent(path: Path, timeout: float = ANSWER_SECONDS) -> StatusAnswer:
         data = _asked(path, encode_question(StatusQuestion()), time.monotonic() + timeout)
     except OSError as error:
         raise Unavailable(
-            f"No agent answers at {path} ({error}); start it with systemctl start usb-provider-agent, or run this as "
+            f"No agent answers at {path} ({error}); systemctl restart usb-provider-agent starts it, or run this as "
             f"root."
         ) from error
     if not data:

@@ -46,3 +46,11 @@ def listed() -> list[cfg.Opt]:
         for opt in loading.get_auth_plugin_conf_options(plugin):
             opts.setdefault(opt.name, opt)
     return [opts[name] for name in sorted(opts)]
+
+
+def of_any_plugin() -> list[cfg.Opt]:
+    """The options of every plugin that auth_type may name, which may stand in the section that auth_section names."""
+    opts = list(loading.get_auth_common_conf_options())
+    for plugin in loading.get_available_plugin_names():
+        opts += loading.get_auth_plugin_conf_options(plugin)
+    return opts

@@ -69,7 +69,8 @@ class SocketCheck(Check[SocketFacts]):
 
     def judge(self, facts: SocketFacts) -> Finding:
         """Not there, no socket, no agent, or with another mode."""
-        start = "systemctl start usb-provider-agent; systemctl status usb-provider-agent says why it does not run."
+        # Not "start", which does nothing where the unit is active: the agent may hang, or its directory may be gone.
+        start = "systemctl restart usb-provider-agent; systemctl status usb-provider-agent says why it does not run."
         if facts.denied:
             return self.not_checked(f"This user may not use {facts.path}: run this as root or as the agent's user.")
         if not facts.exists:

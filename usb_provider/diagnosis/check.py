@@ -118,6 +118,11 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def sentences(said: Sequence[str]) -> str:
+    """*said* one after the other, cut short where they are many."""
+    return " ".join(said[:SHOWN]) + (f" And {len(said) - SHOWN} more." if len(said) > SHOWN else "")
+
+
 def count(number: int, what: str) -> str:
     """*number* and *what*, in the plural where it is one."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -4,16 +4,19 @@ from usb_provider.diagnosis.agent_socket import SocketCheck
 from usb_provider.diagnosis.authorization import AuthorizationCheck
 from usb_provider.diagnosis.check import AnyCheck
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck
-from usb_provider.diagnosis.configuration import ConfigurationCheck
-from usb_provider.diagnosis.guests import ControllersCheck, RefusedStartsCheck, StaleHostdevsCheck
+from usb_provider.diagnosis.configuration import ConfigurationCheck, OptionsCheck
+from usb_provider.diagnosis.dead_hostdevs import DeadHostdevsCheck
+from usb_provider.diagnosis.guests import ControllersCheck, StaleHostdevsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookLoadedCheck
 from usb_provider.diagnosis.libvirt import LibvirtCheck
 from usb_provider.diagnosis.placement import CredentialsCheck, MicroversionCheck, PlacementCheck, RoleCheck
 from usb_provider.diagnosis.security import SecurityCheck
+from usb_provider.diagnosis.served import RefusedStartsCheck, WaitingGuestsCheck
 from usb_provider.diagnosis.udev import UdevCheck
 
 CHECKS: tuple[AnyCheck, ...] = (
     ConfigurationCheck(),
+    OptionsCheck(),
     PlacementCheck(),
     CredentialsCheck(),
     RoleCheck(),
@@ -29,6 +32,8 @@ CHECKS: tuple[AnyCheck, ...] = (
     SecurityCheck(),
     ControllersCheck(),
     StaleHostdevsCheck(),
+    DeadHostdevsCheck(),
+    WaitingGuestsCheck(),
     RefusedStartsCheck(),
 )
 """In the order in which an operator would repair things."""

@@ -1,8 +1,8 @@
-"""The check of the configuration: files, every mistake in them, and whether there is a rule."""
+"""The checks of the configuration: files, every mistake in them, whether there is a rule, and what has no effect."""
 
 from dataclasses import dataclass
 
-from usb_provider.diagnosis.check import Check, Finding, count
+from usb_provider.diagnosis.check import Check, Finding, count, sentences
 from usb_provider.diagnosis.context import Context
 
 
@@ -40,3 +40,19 @@ class ConfigurationCheck(Check[ConfigurationFacts]):
                 'Write rules; "usb-provider devices --suggest" prints them.',
             )
         return self.ok(f"{files} can be used, and has {count(facts.rules, 'rule')}.")
+
+
+class OptionsCheck(Check[tuple[str, ...]]):
+    """Whether every entry of the configuration has an effect."""
+
+    name = "options"
+
+    def read(self, context: Context) -> tuple[str, ...]:
+        """What was found when the files were read."""
+        return context.without_effect
+
+    def judge(self, facts: tuple[str, ...]) -> Finding:
+        """A misspelt name leaves the default in force, and only this tells."""
+        if not facts:
+            return self.ok("Every option in the configuration files has an effect.")
+        return self.warning(sentences(facts), "Correct each name, or delete the line.")

@@ -74,7 +74,8 @@ class Reading(Generic[_T_co]):
 class Context:
     """One run on one compute node.
 
-    *options* have defaults in the place of values that are wrong; *problems* are all mistakes in *files*. The file at
+    *options* have defaults in the place of values that are wrong; *problems* are all mistakes in *files*, and
+    *without_effect* has a sentence on each entry there that changes nothing. The file at
     *hook_path*, in libvirt's directory qemu.d, should hold *hook_text*.
     """
 
@@ -86,6 +87,7 @@ class Context:
     neighbours: Neighbours
     places: Places
     threads: Threads
+    without_effect: tuple[str, ...] = ()
     _begun: dict[Reading[object], Future[object]] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

@@ -1,10 +1,8 @@
-"""The checks of guests: which were not started, and whether each can take and has just what it holds."""
+"""The checks of guests by what libvirt, Placement and udev say: whether each can take and has just what it holds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from usb_provider.diagnosis.agent_socket import agent_says
-from usb_provider.diagnosis.check import SHOWN, Check, Finding, count
+from usb_provider.diagnosis.check import Check, Finding, count, sentences
 from usb_provider.diagnosis.context import Context, Maybe, Reading, Unknown
 from usb_provider.diagnosis.libvirt import LIBVIRT
 from usb_provider.diagnosis.trouble import Trouble
@@ -12,7 +10,6 @@ from usb_provider.model.binding.decision import decide
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.refusals import start_refusals
-from usb_provider.virt.protocol import StatusAnswer
 
 _HOLDINGS = Reading("holdings", lambda context: context.neighbours.holdings())
 
@@ -70,7 +67,7 @@ class ControllersCheck(_GuestsCheck):
             said += [f"Guest {guest.name}: {refusal}" for refusal in start_refusals(now, alone, ())]
         if said:
             return self.wrong(
-                _sentences(said),
+                sentences(said),
                 "Change flavor and image as the sentence says, then resize or rebuild the server: a controller cannot "
                 "be added to a guest that runs.",
             )
@@ -92,35 +89,8 @@ class StaleHostdevsCheck(_GuestsCheck):
         if not detaches:
             return self.ok("Every hostdev that the agent attached is where it should be.")
         return self.wrong(
-            _sentences(
+            sentences(
                 [f"Guest {each.guest_name} has {each.hostdev.alias}, and {each.why.value}." for each in detaches]
             ),
             "A running agent detaches it within moments; if it stays, usb-provider status says why.",
         )
-
-
-class RefusedStartsCheck(Check[StatusAnswer]):
-    """Whether a server was not started only because something was not there yet."""
-
-    name = "refused starts"
-    of_guests = True
-
-    def read(self, context: Context) -> Maybe[StatusAnswer]:
-        """What the agent says."""
-        return agent_says(context)
-
-    def judge(self, facts: StatusAnswer) -> Finding:
-        """The servers that the agent names a command for; what is wrong with the others, their refusals say."""
-        said: list[str] = []
-        commands: list[str] = []
-        for guest in facts.guests:
-            if guest.refused is not None and guest.refused.command is not None:
-                said.append(f"Server {guest.uuid} was not started: {guest.refused.reason}")
-                commands.append(guest.refused.command)
-        if not said:
-            return self.ok("No start waits for something that was not there.")
-        return self.warning(_sentences(said), f"When that is there, start them: {'; '.join(commands)}")
-
-
-def _sentences(said: Sequence[str]) -> str:
-    return " ".join(said[:SHOWN]) + (f" And {len(said) - SHOWN} more." if len(said) > SHOWN else "")

@@ -12,7 +12,7 @@ that hangs keeps its call, and libvirtd reads nothing more from a connection wit
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import libvirt
@@ -115,6 +115,26 @@ class LibvirtHost:
                         cancelled += [guest.guest.uuid] if goes_on else []
             return self._picture.read(running, [domain.UUIDString().lower() for domain in domains], cancelled, notes)
 
+    def look_up(self, uuids: Iterable[str]) -> Iterator[RunningGuest]:
+        """Read one guest after the other, by UUID; those that do not run are left out, and ``busy`` is not read.
+
+        A listing waits for each guest whose hook waits for its answer, since libvirt keeps such a guest locked. This
+        waits only if that guest is among *uuids*.
+
+        :raises Unavailable: when libvirt does not answer. :raises AttachRefused: when it answers with an error.
+        """
+        with self._for_changing() as connection:
+            for uuid in uuids:
+                try:
+                    domain = connection.lookupByUUIDString(uuid)
+                    if domain.isActive():
+                        yield RunningGuest(parse_guest(domain.XMLDesc()))
+                except UnreadableDomain:
+                    continue  # guests() notes it
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() not in _GONE:
+                        raise
+
     @property
     def latest(self) -> GuestsNow:
         """What :meth:`guests` gave last, without the guests that have ended since. Asks nothing and waits for nothing.
@@ -216,8 +236,8 @@ class LibvirtHost:
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._device_removed),
-                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._device_changed),
-                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._device_changed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._device_not_removed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._device_added),
             ):
                 connection.callbacks.append(connection.libvirt.domainEventRegisterAny(None, event, callback, None))
         except libvirt.libvirtError:
@@ -253,10 +273,16 @@ class LibvirtHost:
         self._removals.seen(domain.UUIDString().lower(), alias)
         self._changed()
 
-    def _device_changed(
+    def _device_added(
         self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
     ) -> None:
-        LOG.debug("libvirt: %s, device %s added or not removed", domain.name(), alias)
+        LOG.debug("libvirt: %s, device %s added", domain.name(), alias)
+        self._changed()
+
+    def _device_not_removed(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
+    ) -> None:
+        LOG.debug("libvirt: %s, device %s not removed", domain.name(), alias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -65,9 +65,13 @@ class _Peer:
 
 
 class Listener:
-    """Answers on the socket until it is stopped, each peer in a thread of its own."""
+    """Answers on the socket until it is stopped, each peer in a thread of its own.
 
-    def __init__(self, options: ListenOptions, answer: Answerer) -> None:
+    :param lost: called once, in the listener's thread, when the socket is at its path no more: stop this one, and make
+        another.
+    """
+
+    def __init__(self, options: ListenOptions, answer: Answerer, lost: Callable[[], None] = lambda: None) -> None:
         """Listen at once.
 
         :raises ConfigError: when the socket cannot be made where *options* say.
@@ -82,7 +86,7 @@ class Listener:
         try:
             options.path.parent.mkdir(parents=True, exist_ok=True)
             _remove_dead(options.path)
-            self._server = _Server(options, allowed, answer)
+            self._server = _Server(options, allowed, answer, lost)
             os.chmod(options.path, 0o660)
         except OSError as error:
             raise ConfigError(
@@ -111,13 +115,19 @@ class Listener:
             options.path.unlink(missing_ok=True)
             raise
 
+    def is_there(self) -> bool:
+        """Whether the socket is still at its path: peers find it only there."""
+        return self._server.is_there()
+
     def stop(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket, unless another one is at its path by now. Answers under way go on."""
         self._server.shutdown()
+        is_there = self._server.is_there()
         self._server.server_close()
         self._thread.join()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+        if is_there:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
 
 
 class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
@@ -125,7 +135,10 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
     # The kernel's queue: a call that finds it full fails at once. Accepted calls wait in our own queue.
     request_queue_size = 256
 
-    def __init__(self, options: ListenOptions, allowed: _Allowed, answer: Answerer) -> None:
+    def __init__(self, options: ListenOptions, allowed: _Allowed, answer: Answerer, lost: Callable[[], None]) -> None:
+        self._path = options.path
+        self._lost = lost
+        self._is_lost = False
         self.seconds = options.timeout
         self.answer = answer
         self._allowed = allowed
@@ -136,6 +149,18 @@ class _Server(BoundedThreadingMixIn, socketserver.UnixStreamServer):
             super().__init__(str(options.path), _Handler)
         finally:
             os.umask(old)
+        self._made = _file_at(options.path)
+
+    def is_there(self) -> bool:
+        """Whether the socket is still at its path. While it is open, no other file can have its inode."""
+        return _file_at(self._path) == self._made
+
+    def service_actions(self) -> None:
+        """Called twice a second: end what has taken too long, and see that the socket is there."""
+        super().service_actions()
+        if not self._is_lost and not self.is_there():
+            self._is_lost = True
+            self._lost()
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Whether the peer may ask; one that may not gets no turn."""
@@ -216,6 +241,14 @@ def _read(peer: socket.socket, deadline: float) -> bytes:
         text += part
         if len(text) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        there = path.lstat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _remove_dead(path: Path) -> None:

@@ -47,10 +47,10 @@ class _Seen:
                 latest = dataclasses.replace(latest, running=running, ended=latest.ended | it)
                 arrived, cancelled = arrived - it, cancelled - it
             case Happened.STARTED:
-                latest = dataclasses.replace(latest, ended=latest.ended - it)
+                latest = dataclasses.replace(latest, known=latest.known | it, ended=latest.ended - it)
                 arrived, cancelled = arrived - it, cancelled - it
             case Happened.ARRIVED:
-                latest = dataclasses.replace(latest, ended=latest.ended - it)
+                latest = dataclasses.replace(latest, known=latest.known | it, ended=latest.ended - it)
                 arrived, cancelled = arrived | it, cancelled - it
             case Happened.HANDED_OVER_OR_NOT:
                 arrived |= it - cancelled

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
 
 _STATUS = "status"
 _LATEST_MOMENT = 1e11
@@ -85,10 +85,17 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The guests of this host, and when libvirt last called the hook: in seconds since 1970, or None for never."""
+    """The guests of this host, and what they are known by. Times are in seconds since 1970, or None for never.
+
+    :ivar hook_called_at: when libvirt last called the hook.
+    :ivar awaited: the neighbours for which the agent waits. An older agent says of none.
+    :ivar read_at: when the agent last read from Placement who holds what.
+    """
 
     guests: tuple[GuestStatus, ...]
     hook_called_at: float | None = None
+    awaited: tuple[AwaitedNeighbour, ...] = ()
+    read_at: float | None = None
 
 
 Question = HookCall | StatusQuestion
@@ -135,8 +142,8 @@ def encode_answer(answer: Answer) -> bytes:
             return _encoded({"refuse": reason})
         case Rewritten(xml):
             return _encoded({"xml": xml})
-        case StatusAnswer(guests, called):
-            return _encoded({"guests": [guest_json(guest) for guest in guests], "hook_called_at": called})
+        case StatusAnswer():
+            return _encoded(status_json(answer))
 
 
 def parse_answer(data: bytes) -> Answer:
@@ -147,7 +154,12 @@ def parse_answer(data: bytes) -> Answer:
     message = _object(data)
     if "guests" in message:
         guests = tuple(_guest(each) for each in _list(message["guests"], "guests"))
-        return StatusAnswer(guests, _or_none(message.get("hook_called_at"), _moment, "hook_called_at"))
+        return StatusAnswer(
+            guests,
+            _or_none(message.get("hook_called_at"), _moment, "hook_called_at"),
+            tuple(_awaited(each) for each in _list(message.get("awaited", []), "awaited")),
+            _or_none(message.get("read_at"), _moment, "read_at"),
+        )
     if "refuse" in message:
         return Refused(_text(message["refuse"], "refuse"))
     if "xml" in message:
@@ -155,6 +167,17 @@ def parse_answer(data: bytes) -> Answer:
     if message:
         raise ValueError("it is no answer of the agent")
     return Allowed()
+
+
+def status_json(answer: StatusAnswer) -> dict[str, object]:
+    """*answer* as the agent sends it, and as ``usb-provider status --json --awaited`` prints it."""
+    awaited = [{"name": each.name, "since": each.since, "said": each.said} for each in answer.awaited]
+    return {
+        "guests": [guest_json(guest) for guest in answer.guests],
+        "hook_called_at": answer.hook_called_at,
+        "awaited": awaited,
+        "read_at": answer.read_at,
+    }
 
 
 def guest_json(guest: GuestStatus) -> dict[str, object]:
@@ -169,6 +192,7 @@ def guest_json(guest: GuestStatus) -> dict[str, object]:
                 "state": device.state.value,
                 "since": device.since,
                 "reason": device.reason,
+                **({"since_at_least": True} if device.is_older else {}),
             }
             for device in guest.devices
         ],
@@ -199,6 +223,14 @@ def _device(value: object) -> DeviceStatus:
         state=BindingState(_text(row.get("state"), "state")),
         since=_moment(row.get("since"), "since"),
         reason=_or_none(row.get("reason"), _text, "reason"),
+        is_older=row.get("since_at_least") is True,
+    )
+
+
+def _awaited(value: object) -> AwaitedNeighbour:
+    row = _mapping(value, "an awaited neighbour")
+    return AwaitedNeighbour(
+        _text(row.get("name"), "name"), _moment(row.get("since"), "since"), _text(row.get("said"), "said")
     )
 
 

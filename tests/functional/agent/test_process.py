@@ -37,6 +37,9 @@ class Stub:
         self.bind_hangs = threading.Event()
         self.goes_on = threading.Event()
         self.last = BinderPass()
+        self.is_lost = False
+        self.stopped = 0
+        self.listened = 0
         self.seen: object = object()
 
     def run(self) -> Any:
@@ -47,6 +50,10 @@ class Stub:
 
     def stop(self) -> None:
         """It has ended."""
+        self.stopped += 1
+
+    def is_there(self) -> bool:
+        return not self.is_lost
 
 
 class Reporting(Stub):
@@ -66,17 +73,25 @@ class Host:
         binder.run = self._bind
         reporter: Any = self.stub
         admission: Any = self.stub
-        side = GuestSide(binder, admission, lambda: self.stub)
+        side = GuestSide(binder, admission, self._listen)
         self.changed: Callable[[bool], None] = lambda urgent: None
         self.agent = Agent(reporter, self._watch, Pace(60.0, 0.02), lambda: reporter, guests=side)
         self.told: list[str] = []
+        self.libvirt_is_away = False
         self.agent._systemd.notify = self.told.append
 
     def _watch(self, changed: Callable[[bool], None]) -> Any:
         self.changed = changed
         return self.stub
 
+    def _listen(self) -> Any:
+        self.stub.listened += 1
+        self.stub.is_lost = False
+        return self.stub
+
     def _bind(self) -> None:
+        if self.libvirt_is_away:
+            raise Unavailable("libvirt does not answer.")
         self.stub.binds.append(time.monotonic())
         if self.stub.bind_hangs.is_set():
             self.stub.goes_on.wait(20)
@@ -210,3 +225,45 @@ def test_a_question_ends_the_pause_after_a_failure(host: Host, monkeypatch: pyte
         began = time.monotonic()
         host.agent.hurry()
         assert host.after(host.stub.reports, began)
+
+
+def test_a_socket_that_was_removed_is_made_again_at_once(host: Host) -> None:
+    host.begin()
+    eventually(lambda: host.stub.listened == 1)
+    host.stub.is_lost = True
+    host.agent.socket_lost()
+    eventually(lambda: host.stub.listened == 2)
+    assert host.stub.stopped == 1
+
+
+def test_what_the_agent_waits_for_is_said_with_its_first_moment_and_its_last_sentence(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = iter(f"Placement does not answer: {number}." for number in range(100))
+
+    def fail() -> Pass:
+        raise Unavailable(next(sentences))
+
+    succeed = host.stub.run
+    monkeypatch.setattr(loops, "SHORTEST_WAIT", 0.0)
+    monkeypatch.setattr(host.stub, "run", fail)
+    host.libvirt_is_away = True
+    began = time.time()
+    assert [(each.name, each.said) for each in host.agent._awaited.now()] == [
+        ("Placement", "The agent has not read this host's devices from Placement yet."),
+        ("libvirt", "The agent has not read the guests from libvirt yet."),
+    ]
+    host.begin()
+    eventually(lambda: host.agent._awaited.now()[0].said.endswith(": 0."))
+    first = host.agent._awaited.now()[0].since
+    assert began <= first <= time.time()
+    host.agent.hurry()
+    eventually(lambda: host.agent._awaited.now()[0].said.endswith(": 1."))
+    assert host.agent._awaited.now()[0].since == first
+    assert host.agent._awaited.now()[1].said == "libvirt does not answer."
+    assert host.agent._last_at is None
+    host.libvirt_is_away = False
+    monkeypatch.setattr(host.stub, "run", succeed)
+    host.agent.look_again(urgent=True)
+    eventually(lambda: not host.agent._awaited.now())
+    assert host.agent._last_at is not None

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.fixtures.processes import Program, program
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.exception import Unavailable
-from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.listener import Listener, ListenOptions
 from usb_provider.virt.protocol import Answer, StatusAnswer
 
@@ -114,6 +115,51 @@ def test_a_host_without_guests_is_said_to_have_none(program: Program, path: Path
     assert program.run("status").out == "No guest on this host holds a USB device.\n"
 
 
+UNREAD = AwaitedNeighbour("Placement", 1_700_000_000.0, "Keystone refuses the user name or the password.")
+
+
+def test_a_host_of_which_nothing_is_known_is_not_said_to_have_no_guest(
+    program: Program, path: Path, answer: list[Answer]
+) -> None:
+    answer[0] = StatusAnswer((), None, (UNREAD,))
+    first, second = program.run("status").out.splitlines()
+    assert first == "The agent shows no guest, since it does not know which guests hold a USB device now."
+    assert second.startswith("The agent has waited for Placement since 2023-11-1")
+    assert second.endswith(": Keystone refuses the user name or the password.")
+
+
+def test_what_was_read_a_while_ago_is_said_to_be_of_then(program: Program, path: Path, answer: list[Answer]) -> None:
+    answer[0] = StatusAnswer(GUESTS, None, (UNREAD,), 1_699_999_990.0)
+    said = program.run("status").out
+    assert "instance-1" in said
+    assert "It last read Placement at 2023-11-1" in said.splitlines()[-1]
+
+
+def test_programs_get_what_is_missing_where_they_ask_for_it_and_people_see_it_anyway(
+    program: Program, path: Path, answer: list[Answer]
+) -> None:
+    answer[0] = StatusAnswer((), None, (UNREAD,), 5.5)
+    done = program.run("status", "--json")
+    assert json.loads(done.out) == []
+    assert "The agent has waited for Placement since " in done.err
+    assert json.loads(program.run("status", "--json", "--awaited").out) == {
+        "guests": [],
+        "hook_called_at": None,
+        "awaited": [{"name": UNREAD.name, "since": UNREAD.since, "said": UNREAD.said}],
+        "read_at": 5.5,
+    }
+
+
+def test_a_state_that_an_agent_found_when_it_started_is_said_to_be_at_least_as_old(
+    program: Program, path: Path, answer: list[Answer]
+) -> None:
+    device = replace(GUESTS[0].devices[0], is_older=True)
+    answer[0] = StatusAnswer((replace(GUESTS[0], devices=(device,)),))
+    assert "at least since 2023-11-1" in program.run("status").out
+    (row,) = json.loads(program.run("status", "--json").out)
+    assert row["devices"][0]["since_at_least"] is True
+
+
 def test_without_an_agent_it_says_what_to_do(program: Program, tmp_path: Path) -> None:
     program.groups["hook"]["socket"] = str(tmp_path / "none.sock")
     done = program.run("status")
@@ -149,7 +195,9 @@ def test_an_agent_that_says_a_byte_now_and_then_is_not_waited_for_any_longer(tmp
     with listening(tmp_path / "hook.sock") as (path, server):
         threading.Thread(target=speak, args=(server, [b" "] * 200), daemon=True).start()
         began = time.monotonic()
-        with pytest.raises(Unavailable, match=r"^No agent answers at .*hook\.sock \(timed out\); start it"):
+        with pytest.raises(
+            Unavailable, match=r"^No agent answers at .*hook\.sock \(timed out\); systemctl restart usb-"
+        ):
             ask_agent(path, 0.5)
         assert time.monotonic() - began < 2.0
 

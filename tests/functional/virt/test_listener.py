@@ -265,3 +265,21 @@ def test_members_of_the_group_that_the_operator_named_are_answered_and_no_others
             words = [sys.executable, "-I", "-S", "-c", _ASK, str(path), *map(str, numbers)]
             said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     assert said == ('{"refuse": "StatusQuestion"}' if answered else "")
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_socket_that_was_removed_is_noticed_and_what_took_its_place_is_left_alone(
+    tmp_path: Path, replaced: bool
+) -> None:
+    path, lost = tmp_path / "hook.sock", threading.Event()
+    listener = Listener(ListenOptions(path), allow, lost.set)
+    time.sleep(1.2)
+    assert listener.is_there()
+    assert not lost.is_set()
+    path.unlink()
+    if replaced:
+        path.write_text("another program's")
+    assert lost.wait(2.0)
+    assert not listener.is_there()
+    listener.stop()
+    assert path.exists() == replaced

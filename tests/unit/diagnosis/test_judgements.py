@@ -9,8 +9,7 @@ from usb_provider.diagnosis.agent_socket import SocketCheck, SocketFacts
 from usb_provider.diagnosis.authorization import AuthorizationCheck, AuthorizationFacts
 from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck, NameFacts
-from usb_provider.diagnosis.configuration import ConfigurationCheck, ConfigurationFacts
-from usb_provider.diagnosis.guests import RefusedStartsCheck
+from usb_provider.diagnosis.configuration import ConfigurationCheck, ConfigurationFacts, OptionsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookFacts, HookLoadedCheck, LoadedFacts
 from usb_provider.diagnosis.libvirt import LibvirtCheck, LibvirtFacts
 from usb_provider.diagnosis.placement import (
@@ -21,10 +20,11 @@ from usb_provider.diagnosis.placement import (
     RoleCheck,
 )
 from usb_provider.diagnosis.security import SecurityCheck, SecurityFacts
+from usb_provider.diagnosis.served import RefusedStartsCheck, ServedFacts, WaitingGuestsCheck
 from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.diagnosis.udev import UdevCheck, UdevFacts
 from usb_provider.host.daemons import Daemon
-from usb_provider.model.binding.status import GuestStatus, RefusedStart
+from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.model.reporting.provider import Root
 from usb_provider.virt.protocol import StatusAnswer
 
@@ -88,6 +88,14 @@ def secured(
 def refused_start(command: str | None) -> Finding:
     refused = RefusedStart("It is not plugged in.", STARTED, command)
     return RefusedStartsCheck().judge(StatusAnswer((GuestStatus("1", None, (), refused),)))
+
+
+def waits(state: BindingState, *awaited: AwaitedNeighbour, since: float = -5, is_older: bool = False) -> Finding:
+    """What is found of a guest whose device is in *state*; *since* is in seconds before the look."""
+    reason = None if state is BindingState.ATTACHED else "it is not plugged in"
+    device = DeviceStatus("p", "host1_usb_key", state, STARTED + since, reason, is_older)
+    said = StatusAnswer((GuestStatus("1", "vm", (device,)),), None, awaited)
+    return WaitingGuestsCheck().judge(ServedFacts(said, STARTED))
 
 
 CASES: list[tuple[Finding, Verdict, str]] = [
@@ -179,9 +187,22 @@ CASES: list[tuple[Finding, Verdict, str]] = [
     (SocketCheck().judge(SocketFacts(SOCKET, True, True, 0o660, "Connection refused")), WRONG, "Connection refused"),
     (SocketCheck().judge(SocketFacts(SOCKET, True, True, 0o660, "no", denied=True)), NOT_CHECKED, "as root"),
     # Guests that were refused
-    (RefusedStartsCheck().judge(StatusAnswer(())), OK, "No start waits"),
-    (refused_start(None), OK, "No start waits"),
+    (RefusedStartsCheck().judge(StatusAnswer(())), OK, "No start was refused"),
+    (refused_start(None), WARNING, "Server 1 was not started: It is not plugged in."),
     (refused_start("openstack server reboot --hard 1"), WARNING, "Server 1 was not started: It is not plugged in."),
+    # Guests that wait
+    (waits(BindingState.ATTACHED), OK, "No guest waits for a device; 1 device of guests."),
+    (waits(BindingState.WAITING), OK, "No guest waits"),
+    (waits(BindingState.WAITING, since=-60), WARNING, "Guest vm does not have host1_usb_key: it is not plugged in."),
+    (waits(BindingState.PENDING, is_older=True), WARNING, "Guest vm does not have host1_usb_key"),
+    (
+        waits(BindingState.ATTACHED, AwaitedNeighbour("Placement", STARTED, "Keystone refuses the password.")),
+        WARNING,
+        "it waits for Placement: Keystone refuses the password.",
+    ),
+    # Options
+    (OptionsCheck().judge(()), OK, "has an effect"),
+    (OptionsCheck().judge(("[hook]a is no option of usb-provider.",) * 5), WARNING, "usb-provider. And 2 more."),
     # Security modules
     (secured("enforcing", daemons=(QEMUD,)), WARNING, "virtqemud_t"),
     (secured("enforcing", daemons=(QEMUD,), called=-1), WARNING, "virtqemud_t"),
@@ -194,6 +215,14 @@ CASES: list[tuple[Finding, Verdict, str]] = [
     (secured(None, apparmor=True, daemons=(DAEMON,)), OK, "does not confine"),
     (secured(None, daemons=(DAEMON,)), OK, "Neither SELinux nor AppArmor"),
 ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [SocketCheck().judge(facts) for facts in (SocketFacts(SOCKET, False), SocketFacts(SOCKET, True, True, 0o660, "x"))],
+)
+def test_a_restart_is_advised_where_a_start_of_an_active_unit_does_nothing(row: Finding) -> None:
+    assert "systemctl restart usb-provider-agent;" in (row.advice or "")
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def fine(context: Context) -> Maybe[str]:
 def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
     assert [each.name for each in CHECKS] == [
         "configuration",
+        "options",
         "placement",
         "credentials",
         "role",
@@ -91,6 +92,8 @@ def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
         "AppArmor, SELinux",
         "controller models",
         "stale hostdevs",
+        "dead hostdevs",
+        "waiting guests",
         "refused starts",
     ]
 
@@ -164,6 +167,8 @@ def test_the_checks_of_guests_are_these() -> None:
         "AppArmor, SELinux",
         "controller models",
         "stale hostdevs",
+        "dead hostdevs",
+        "waiting guests",
         "refused starts",
     ]
 

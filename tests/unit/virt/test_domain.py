@@ -256,11 +256,31 @@ def test_every_event_is_cause_to_look_again(host: "LibvirtHost", libvirtd: Libvi
     for tell in (
         lambda: libvirtd.tell(guest, *BOOTED),
         lambda: libvirtd.tell_removed(guest, OURS),
+        lambda: libvirtd.tell_added(guest, "hostdev0"),
         libvirtd.restart,
     ):
         changed.clear()
         tell()
         assert changed.is_set()
+
+
+def test_a_guest_is_looked_up_while_the_hook_of_another_waits(host: "LibvirtHost", libvirtd: Libvirtd) -> None:
+    thief, off = libvirtd.start("thief"), libvirtd.start("off", running=False)
+    strange = libvirtd.start("strange", xml="<not-closed>")
+    host.guests()
+    libvirtd.start("starts", running=False, in_hook=threading.Event())
+    reads = in_background(host.guests)
+    assert not reads.ends(0.05), "a listing waits for the guest that starts"
+    thief.aliases.append("hostdev0")
+    asked = [thief.uuid, off.uuid, strange.uuid, "00000000-0000-4000-8000-00000000ffff"]
+    assert [[each.alias for each in found.guest.hostdevs] for found in host.look_up(asked)] == [["hostdev0"]]
+
+
+def test_a_guest_that_was_started_since_the_last_read_is_known(host: "LibvirtHost", libvirtd: Libvirtd) -> None:
+    host.guests()
+    guest = libvirtd.start("vm")
+    libvirtd.tell(guest, *BOOTED)
+    assert host.latest.known == {guest.uuid}
 
 
 # Attach and detach

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.virt.protocol import (
     Allowed,
     Answer,
@@ -119,13 +119,21 @@ def test_what_is_no_question_is_an_error(data: bytes) -> None:
         (Allowed(), b"{}"),
         (Refused("No port."), b'{"refuse": "No port."}'),
         (Rewritten("<d/>"), b'{"xml": "<d/>"}'),
-        (StatusAnswer((), None), b'{"guests": [], "hook_called_at": null}'),
-        (StatusAnswer((), 5.5), b'{"guests": [], "hook_called_at": 5.5}'),
+        (StatusAnswer((), None), b'{"guests": [], "hook_called_at": null, "awaited": [], "read_at": null}'),
+        (
+            StatusAnswer((), 5.5, (AwaitedNeighbour("libvirt", 1.5, "It is away."),), 2.5),
+            b'{"guests": [], "hook_called_at": 5.5, "awaited": [{"name": "libvirt", "since": 1.5, "said": "It is '
+            b'away."}], "read_at": 2.5}',
+        ),
     ],
 )
 def test_a_hook_that_was_installed_long_ago_understands_the_answer(answer: Answer, data: bytes) -> None:
     assert encode_answer(answer) == data
     assert parse_answer(data) == answer
+
+
+def test_an_agent_of_an_older_version_says_nothing_of_what_it_waits_for() -> None:
+    assert parse_answer(b'{"guests": [], "hook_called_at": 5.5}') == StatusAnswer((), 5.5)
 
 
 @pytest.mark.parametrize("made", [Refused, Rewritten])

@@ -26,6 +26,8 @@ class Why(enum.StrEnum):
     UNAUTHORIZED = "the host does not authorise the device any more"
     HOST_USE = "the host uses the device"
     MOVED = "the device has another address now"
+    CONTROLLER = "the device's USB controller is gone: it was reset, unbound or removed"
+    HOST_DRIVER = "a driver of the host has taken the device"
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
     DUPLICATE = "it is there twice"

@@ -78,13 +78,21 @@ class Suspects:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of each device of each guest, and since when."""
+    """The state of each device of each guest, and since when.
+
+    ``found`` are those whose state the first look of this process found: they may have been in it for longer. It is
+    None before that look.
+    """
 
     since: Mapping[Key, tuple[BindingState, float]] = field(default_factory=dict)
+    found: frozenset[Key] | None = None
 
     def now(self, bindings: Iterable[Binding], now: float) -> "Standing":
         """The states of *bindings* at *now* (seconds since 1970); a state that has not changed keeps its time."""
-        return Standing({_key(each): self._since(each, now) for each in bindings})
+        after = {_key(each): self._since(each, now) for each in bindings}
+        if self.found is None:
+            return Standing(after, frozenset(after))
+        return Standing(after, frozenset(key for key in self.found if after.get(key) == self.since.get(key)))
 
     def changed(self, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
         """The *bindings* whose state differs from the one before."""
@@ -93,6 +101,10 @@ class Standing:
     def of(self, binding: Binding) -> float:
         """Since when *binding* is in its state, in seconds since 1970; 0 when it has not been looked at yet."""
         return self.since.get(_key(binding), (binding.state, 0.0))[1]
+
+    def is_older(self, binding: Binding) -> bool:
+        """Whether *binding* may have been in its state since before the time that :meth:`of` gives."""
+        return self.found is not None and _key(binding) in self.found
 
     def _since(self, binding: Binding, now: float) -> tuple[BindingState, float]:
         known = self.since.get(_key(binding))

@@ -31,6 +31,7 @@ class DeviceStatus:
 
     :ivar since: when it came to be in ``state``, in seconds since 1970.
     :ivar reason: why the guest does not have it; None when it does, or when the agent is about to attach it.
+    :ivar is_older: the agent's first look found it in ``state``, so it may have been in it since before ``since``.
     """
 
     provider_uuid: str
@@ -38,6 +39,7 @@ class DeviceStatus:
     state: BindingState
     since: float
     reason: str | None
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,20 @@ class GuestStatus:
     refused: RefusedStart | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitedNeighbour:
+    """A neighbouring service without which the agent does not know all that it is asked for.
+
+    :ivar name: Placement or libvirt.
+    :ivar since: since when the agent waits for it, in seconds since 1970.
+    :ivar said: the sentence on the last attempt: what is wrong, and what to do.
+    """
+
+    name: str
+    since: float
+    said: str
+
+
 def guest_statuses(
     bindings: Iterable[Binding],
     memory: Memory,
@@ -83,6 +99,7 @@ def guest_statuses(
                 binding.state,
                 memory.standing.of(binding),
                 failure.reason if failure and binding.state is not BindingState.ATTACHED else binding.reason,
+                memory.standing.is_older(binding),
             )
         )
         names[binding.guest_uuid] = binding.guest_name

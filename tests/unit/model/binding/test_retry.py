@@ -41,6 +41,11 @@ def test_a_device_keeps_the_time_since_when_it_is_as_it_is() -> None:
     standing = Standing().now([attached], 100.0)
     assert standing.now([attached], 200.0).of(attached) == 100.0
     assert standing.now([waiting], 200.0).of(waiting) == 200.0
+    assert standing.is_older(attached), "the first look found it so"
+    assert standing.now([attached], 200.0).is_older(attached)
+    assert not standing.now([waiting], 200.0).is_older(waiting)
+    assert not standing.now([waiting], 200.0).now([attached], 300.0).is_older(attached)
+    assert not Standing().now([], 100.0).now([attached], 200.0).is_older(attached), "the agent saw it come"
     assert standing.changed([attached]) == ()
     assert standing.changed([waiting]) == (waiting,)
     assert Standing().of(waiting) == 0.0
