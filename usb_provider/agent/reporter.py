@@ -104,7 +104,7 @@ class Reporter:
         self._root: Root | None = None
         self._sightings = Sightings()
         self._has_looked = False
-        self._explained = LastSaid()
+        self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
         self._viewed: tuple[HostState, Sequence[UsbDevice], HostView] | None = None
@@ -233,7 +233,7 @@ class Reporter:
                 break
             tree = confirmed
         self._sightings = state.sightings_after(assessed)
-        self._explain(assessed)
+        self._explained.tell(assessed)
         return _Look(tree, assessed, plan)
 
     def _usual_class(self, root: Root, devices: Sequence[UsbDevice]) -> str | None:
@@ -311,20 +311,27 @@ class Reporter:
             raise applied.failure
         return applied.refused
 
-    def _explain(self, assessed: Sequence[Assessment]) -> None:
-        """Log at DEBUG why each device is offered or not, when that changes."""
-        for each in assessed:
-            key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
-            text = f"{each.device.usb_id}, key {key}: {reason}"
-            if self._explained.is_news(each.device.sys_name, text):
-                LOG.debug("Device %s, %s", each.device.sys_name, text)
-        for sys_name in self._explained.keep({each.device.sys_name for each in assessed}):
-            LOG.debug("Device %s was unplugged.", sys_name)
-
     def _forget_unused_traits(self, look: _Look) -> None:
         """Forget traits that no rule gives and no provider has now, so that an operator may set them by hand."""
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
         self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
+
+
+class _Explained:
+    """Logs at DEBUG why each device is offered or not, when that changes."""
+
+    def __init__(self) -> None:
+        self._said = LastSaid()
+
+    def tell(self, assessed: Sequence[Assessment]) -> None:
+        """Log what is new of *assessed*, and which devices are no longer among them."""
+        for each in assessed:
+            key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
+            text = f"{each.device.usb_id}, key {key}: {reason}"
+            if self._said.is_news(each.device.sys_name, text):
+                LOG.debug("Device %s, %s", each.device.sys_name, text)
+        for sys_name in self._said.keep({each.device.sys_name for each in assessed}):
+            LOG.debug("Device %s was unplugged.", sys_name)
 
 
 def _refused(error: PlacementConflict) -> Note:
