@@ -276,6 +276,7 @@ class Reporter:
                 tree,
                 [each.desired for each in assessed if each.desired is not None],
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
+                kept={each.provider_uuid or "" for each in assessed if not each.device.configured},
                 retired_traits=once_given | self.settings.rule_traits,
                 known_names=known,
                 expired=expired,
