@@ -263,13 +263,9 @@ class Reporter:
         return self._root
 
     def _plan(
-        self,
-        tree: ObservedTree,
-        assessed: Sequence[Assessment],
-        expired: Collection[str],
-        set_aside: Mapping[str, str],
+        self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str], set_aside: Mapping[str, str]
     ) -> Plan:
-        once_given = self._store.rule_traits()
+        retired = self._store.rule_traits() | self.settings.rule_traits
 
         def make(known: Collection[str]) -> Plan:
             return diff(
@@ -277,7 +273,7 @@ class Reporter:
                 [each.desired for each in assessed if each.desired is not None],
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
                 kept={each.provider_uuid or "" for each in assessed if not each.device.configured},
-                retired_traits=once_given | self.settings.rule_traits,
+                retired_traits=retired,
                 known_names=known,
                 expired=expired,
                 set_aside=set_aside,
@@ -315,9 +311,7 @@ class Reporter:
     def _explain(self, assessed: Sequence[Assessment]) -> None:
         """Log at DEBUG why each device is offered or not, when that changes."""
         for each in assessed:
-            key, reason = printable(each.identity.key, 200), printable(each.reason, 300)
-            text = f"{each.device.usb_id}, key {key}: {reason}"
-            if self._explained.is_news(each.device.sys_name, text):
+            if self._explained.is_news(each.device.sys_name, text := _explanation(each)):
                 LOG.debug("Device %s, %s", each.device.sys_name, text)
         for sys_name in self._explained.keep({each.device.sys_name for each in assessed}):
             LOG.debug("Device %s was unplugged.", sys_name)
@@ -326,6 +320,10 @@ class Reporter:
         """Forget traits that no rule gives and no provider has now, so that an operator may set them by hand."""
         in_use = {name for provider in look.tree.providers.values() if provider.managed for name in provider.traits}
         self._store.forget_rule_traits(but=self.settings.rule_traits | in_use)
+
+
+def _explanation(each: Assessment) -> str:
+    return f"{each.device.usb_id}, key {printable(each.identity.key, 200)}: {printable(each.reason, 300)}"
 
 
 def _refused(error: PlacementConflict) -> Note:

@@ -588,24 +588,3 @@ def test_only_held_providers_that_are_there_stay_as_they_are_and_the_others_are_
         stays = uuid in kept and before[uuid].allocated and not before[uuid].traits & MARKS
         assert left == (before if stays else as_ever)[uuid]
     assert reached.keys() == as_ever.keys()
-
-
-@pytest.mark.parametrize("desired", [(), (a_desired(traits={"CUSTOM_USB_OTHER"}),)])
-def test_what_a_guest_that_unsets_its_devices_configuration_holds_stays_as_it_is(
-    desired: tuple[DesiredProvider, ...],
-) -> None:
-    held = an_observed(held=[KEY])
-    plan = diff(a_tree(held), list(desired), plugged={held.uuid}, kept={held.uuid})
-    assert (plan.actions, plan.held) == ((), {held.uuid})
-
-
-def test_a_free_device_without_configuration_is_withdrawn() -> None:
-    free = an_observed()
-    left = after(free, plugged={free.uuid}, kept={free.uuid})
-    assert left.inventories == {}
-
-
-def test_a_held_device_that_was_absent_and_is_back_without_configuration_is_absent_no_more() -> None:
-    absent = an_observed(held=[KEY], traits={MANAGED, STATE_ABSENT}, inventories={KEY: Inventory(reserved=1)})
-    left = after(absent, desired=[a_desired()], plugged={absent.uuid}, kept={absent.uuid})
-    assert STATE_ABSENT not in left.traits
