@@ -122,6 +122,43 @@ def test_a_saved_guest_whose_stick_has_another_number_by_then_is_restored_with_i
     cloud.comes_to_have("vm", "STICK-1")
 
 
+@pytest.mark.parametrize("agent", ["sleeps", "is restarted"])
+def test_a_stick_without_a_driver_is_back_at_its_old_number_and_works_in_the_guest(cloud: Cloud, agent: str) -> None:
+    """The controller is reset while the agent does not look; the host has no driver that would show what is dead."""
+    vm = cloud.vm
+    xhci = "/sys/bus/pci/drivers/xhci_hcd"
+    reset = f"echo 0000:00:04.0 > {xhci}/unbind && echo 0000:00:04.0 > {xhci}/bind"
+    vm.ssh(
+        "mkdir -p /run/modprobe.d; printf 'install %s /bin/false\\n' usb_storage uas >/run/modprobe.d/no-storage.conf; "
+        "modprobe -qr uas; modprobe -qr usb_storage; true"
+    )
+    try:
+        provider = cloud.stick("STICK-1", port="2")
+        # The bus counts from the beginning again, so the stick has from now on the same number after each reset.
+        vm.ssh(reset)
+        before = domains.host_device(vm, "STICK-1")
+        assert set(domains.interface_drivers(vm, before).values()) == {""}
+        eventually(lambda: cloud.schedulable("STICK-1"), True)
+        cloud.claim("vm", provider)
+        cloud.boot("vm")
+        cloud.comes_to_have("vm", "STICK-1")
+        if agent == "sleeps":
+            vm.ssh("systemctl kill --signal=STOP usb-provider-agent")
+        else:
+            cloud.agent.stop()
+        vm.ssh(reset)
+        assert domains.host_device(vm, "STICK-1") == before
+        eventually(lambda: cloud.has("vm"), [])
+        if agent == "sleeps":
+            vm.ssh("systemctl kill --signal=CONT usb-provider-agent")
+        else:
+            cloud.agent.start()
+        cloud.comes_to_have("vm", "STICK-1")
+        assert cloud.audit("detach")[-1]["reason"] == "the device was plugged in again, or its controller was reset"
+    finally:
+        vm.ssh("systemctl kill --signal=CONT usb-provider-agent; rm -f /run/modprobe.d/no-storage.conf", check=False)
+
+
 def test_a_linux_guest_can_use_its_stick_after_a_restore(cloud: Cloud) -> None:
     cloud.claim("linux", cloud.stick("STICK-1"))
     cloud.boot("linux", linux=True)

@@ -107,7 +107,7 @@ class ActionRunner:
         )
         self._meter.attached(seconds)
         now = self._device_of(action.provider_uuid)
-        if now is None or (now.busnum, now.devnum) != (device.busnum, device.devnum):
+        if now is None or not now.is_same_plug_as(device):
             self._take_back(action)
 
     def _take_back(self, action: Attach) -> None:

@@ -102,9 +102,4 @@ def _hand(event: str, device: UsbDevice, holding: Holding, guests: Mapping[str, 
 
 
 def _is_where_it_was(was: UsbDevice | None, device: UsbDevice) -> bool:
-    return was is not None and (was.sys_name, was.usb_id, was.busnum, was.devnum) == (
-        device.sys_name,
-        device.usb_id,
-        device.busnum,
-        device.devnum,
-    )
+    return was is not None and was.is_same_plug_as(device)

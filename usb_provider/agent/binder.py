@@ -20,6 +20,7 @@ from usb_provider.agent.claims import Claims, ConfirmedClaims
 from usb_provider.agent.meter import NO_METER, Meter, Outcome
 from usb_provider.agent.operations import Operations
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.causes import buses, with_causes
 from usb_provider.model.binding.decision import Attach, Binding, Detach, Why, decide
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
@@ -41,6 +42,19 @@ class Virt(GuestDoor, Protocol):
 
     def guests(self) -> GuestsNow:
         """Every guest now."""
+
+
+class KeptAttachments(Protocol):
+    """Keeps what the binder knows of its attachments for the next process; agent/attachment_store.py has it."""
+
+    def load(self) -> Attachments:
+        """What was kept last."""
+
+    def save(self, attachments: Attachments) -> None:
+        """Keep this."""
+
+    def notes(self) -> tuple[Note, ...]:
+        """What hinders that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,7 @@ class Binder:
     One thread makes passes; :attr:`last` and :meth:`started` are safe in any.
 
     :param operations: runs the work on guests.
+    :param kept: where the attachments are kept over a restart.
     :param askers: runs requests to Placement, in parallel and with a time limit.
     """
 
@@ -86,6 +101,7 @@ class Binder:
         *,
         options: BindOptions,
         operations: Operations,
+        kept: KeptAttachments,
         askers: Executor,
         meter: Meter = NO_METER,
     ) -> None:
@@ -95,6 +111,8 @@ class Binder:
         )
         self._options = options
         self._operations = operations
+        self._kept = kept
+        self._attachments = kept.load()
         self._meter = meter
         self._runner = ActionRunner(
             virt, self._claims.device_of, self._seconds_since_start, detach_timeout=options.detach_timeout, meter=meter
@@ -137,7 +155,15 @@ class Binder:
         self._buses |= there
         lines, self._plugged = plug_changes(self._plugged, devices, held, names, gone_buses=self._buses - there)
         record(*lines)
-        decision = decide(guests.running, held, known_consumers=guests.known, dead=self._dead(guests, view, under_way))
+        decision = decide(
+            guests.running,
+            held,
+            known_consumers=guests.known,
+            dead=self._dead(guests, view, under_way),
+            attachments=self._attachments,
+        )
+        leaving = {(each.guest_uuid, each.provider_uuid) for each in decision.detaches}
+        self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
         self._remember(guests, decision.bindings, under_way)
         detaches = with_causes(decision.detaches, gone_buses=self._buses - there, arrived=guests.arrived)
         actions: tuple[GuestAction, ...] = (*detaches, *decision.attaches)
@@ -193,12 +219,19 @@ class Binder:
         work: dict[str, list[GuestAction]] = {}
         for action in due:
             work.setdefault(action.guest_uuid, []).append(action)
+        # Before the first attach, so that neither a crash nor another plug meanwhile makes it an attach to that plug.
+        attaches = [each for each in due if isinstance(each, Attach)]
+        self._keep(self._attachments.begun((each.guest_uuid, each.provider_uuid, each.device) for each in attaches))
         for uuid, actions in work.items():
             try:
                 self._operations.start(uuid, functools.partial(self._runner.run, tuple(actions), self._done.put))
             except RuntimeError as error:
                 self._done.put(Done(actions[0], Unavailable(f"The agent cannot start a thread for it ({error}).")))
         self._collect()
+
+    def _keep(self, attachments: Attachments) -> None:
+        self._attachments = attachments
+        self._kept.save(attachments)
 
     def _seconds_since_start(self, guest_uuid: str) -> float | None:
         started = self._started.get(guest_uuid)
@@ -259,7 +292,7 @@ class Binder:
             for uuid, when in self._started.items()
             if uuid in waiting or uuid in under_way or (uuid not in running and now - when < _START_SECONDS)
         }
-        self.last = BinderPass(bindings, self._memory, guests.running, guests.notes)
+        self.last = BinderPass(bindings, self._memory, guests.running, (*guests.notes, *self._kept.notes()))
 
     def _next_look(self) -> float | None:
         self.last = dataclasses.replace(self.last, memory=self._memory)

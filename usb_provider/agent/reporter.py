@@ -263,20 +263,17 @@ class Reporter:
         return self._root
 
     def _plan(
-        self,
-        tree: ObservedTree,
-        assessed: Sequence[Assessment],
-        expired: Collection[str],
-        set_aside: Mapping[str, str],
+        self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str], set_aside: Mapping[str, str]
     ) -> Plan:
-        once_given = self._store.rule_traits()
+        retired = self._store.rule_traits() | self.settings.rule_traits
 
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
                 [each.desired for each in assessed if each.desired is not None],
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
-                retired_traits=once_given | self.settings.rule_traits,
+                kept={each.provider_uuid or "" for each in assessed if not each.device.configured},
+                retired_traits=retired,
                 known_names=known,
                 expired=expired,
                 set_aside=set_aside,

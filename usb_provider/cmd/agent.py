@@ -146,6 +146,7 @@ def _guest_side(
         )
         return None
     from usb_provider.agent.admission import Admission
+    from usb_provider.agent.attachment_store import AttachmentStore
     from usb_provider.agent.binder import Binder, BindOptions
     from usb_provider.agent.operations import GuestThreads
     from usb_provider.agent.present import PresentGuests
@@ -169,6 +170,7 @@ def _guest_side(
             _CONFIRM_PASSES * options.agent.resync_interval,
         ),
         operations=GuestThreads(lambda: agent().operation_ended()),
+        kept=AttachmentStore(options.agent.state_dir),
         askers=askers,
         meter=meter,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from oslo_config import cfg
 from rich.text import Text
 
+from usb_provider.agent.attachment_store import AttachmentStore
 from usb_provider.cmd import install_hook, output
 from usb_provider.cmd.configuration import log_to_standard_error
 from usb_provider.cmd.running_agent import ask_agent
@@ -137,6 +138,7 @@ def make_context(
             placement=partial(_placement, conf, options),
             holdings=partial(_holdings, conf, options),
             agent=partial(ask_agent, options.hook.socket),
+            attachments=AttachmentStore(options.agent.state_dir).load,
         ),
         places,
         Threads(seconds),

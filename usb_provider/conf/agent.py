@@ -110,8 +110,9 @@ Possible values:
         "state_dir",
         default="/var/lib/usb-provider",
         help="""
-Directory for the agent's own state, two small files: the names of traits that device_spec rules have given, and which
-device the agent last saw in which port. If the agent cannot read or write it, it reports devices all the same.
+Directory for the agent's own state, three small files: the names of traits that device_spec rules have given, which
+device the agent last saw in which port, and to which plug of its device each hostdev is attached. If the agent cannot
+read or write it, it reports and attaches devices all the same.
 
 Possible values:
 

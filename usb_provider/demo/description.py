@@ -23,6 +23,7 @@ def usb_device(
     speed: str = "480",
     interfaces: Sequence[tuple[str, str, str]] = (("ff", "00", "00"),),
     device_class: str = "00",
+    configuration: str = "1",
     bcd_device: str = "0100",
     controller: str = "0000:00:14.0",
     block: str | None = None,
@@ -38,6 +39,7 @@ def usb_device(
         is added.
     :param devnum: by default a number made of *port*.
     :param interfaces: class, subclass and protocol of each, two hexadecimal digits each.
+    :param configuration: its bConfigurationValue; one without any has an empty one, and no interfaces.
     :param block: a disk, ``sdx``, or a disk with a partition, ``sdx1``; as all child nodes it is
         below the first interface of its class, or else below the first one.
     :param filesystem: ID_FS_TYPE of that disk or partition, such as ``ext4`` or ``LVM2_member``.
@@ -76,7 +78,7 @@ def usb_device(
         },
         {
             "authorized": "1",
-            "bConfigurationValue": "1",
+            "bConfigurationValue": configuration,
             "bDeviceClass": device_class,
             "bDeviceProtocol": "00",
             "bDeviceSubClass": "00",

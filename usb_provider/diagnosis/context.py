@@ -14,6 +14,7 @@ from typing import Generic, TypeAlias, TypeVar, cast
 from usb_provider.conf.load import Options
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import UsbProviderError
+from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
@@ -50,12 +51,13 @@ class Neighbours:
 
     *placement* raises ConfigError when [placement] is incomplete; *holdings* are what consumers hold, by Placement and
     udev; *agent* is what the running agent says of its guests and of the hook, and raises Unavailable when no agent
-    answers.
+    answers; *attachments* is what the agent keeps of the hostdevs that it attached.
     """
 
     placement: Callable[[], tuple[PlacementClient, RootFinder]]
     holdings: Callable[[], tuple[Holding, ...]]
     agent: Callable[[], StatusAnswer]
+    attachments: Callable[[], Attachments] = Attachments
 
 
 @dataclass(frozen=True, slots=True, eq=False)

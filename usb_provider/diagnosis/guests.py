@@ -1,12 +1,13 @@
 """The checks of guests by what libvirt, Placement and udev say: whether each can take and has just what it holds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from usb_provider.diagnosis.check import Check, Finding, count, sentences
 from usb_provider.diagnosis.context import Context, Maybe, Reading, Unknown
 from usb_provider.diagnosis.libvirt import LIBVIRT
 from usb_provider.diagnosis.trouble import Trouble
-from usb_provider.model.binding.decision import decide
+from usb_provider.model.binding.attachments import Attachments
+from usb_provider.model.binding.decision import Detach, decide
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.refusals import start_refusals
@@ -16,11 +17,17 @@ _HOLDINGS = Reading("holdings", lambda context: context.neighbours.holdings())
 
 @dataclass(frozen=True, slots=True)
 class GuestFacts:
-    """Guests as libvirt has them, and what consumers hold, as Placement and udev have it."""
+    """Guests as libvirt has them, what consumers hold, as Placement and udev have it, and what the agent attached."""
 
     guests: tuple[RunningGuest, ...]
     holdings: tuple[Holding, ...]
     known: frozenset[str]
+    attachments: Attachments = field(default_factory=Attachments)
+
+    def detaches(self) -> tuple[Detach, ...]:
+        """What the agent would detach."""
+        found = decide(self.guests, self.holdings, known_consumers=self.known, attachments=self.attachments)
+        return found.detaches
 
 
 class _GuestsCheck(Check[GuestFacts]):
@@ -36,7 +43,7 @@ class _GuestsCheck(Check[GuestFacts]):
             return Unknown("libvirt could not be asked for its guests.")
         if isinstance(holdings, Unknown):
             return Unknown(f"The allocations could not be read: {holdings.why}")
-        return GuestFacts(hypervisor.running, holdings, hypervisor.known)
+        return GuestFacts(hypervisor.running, holdings, hypervisor.known, context.neighbours.attachments())
 
 
 class ControllersCheck(_GuestsCheck):
@@ -48,8 +55,7 @@ class ControllersCheck(_GuestsCheck):
         """By the rules by which the agent refuses a start; the ports that our hostdevs keep count as taken."""
         said: list[str] = []
         holders = 0
-        detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
-        leaving = {(each.guest_uuid, each.hostdev) for each in detaches}
+        leaving = {(each.guest_uuid, each.hostdev) for each in facts.detaches()}
         for running in facts.guests:
             guest = running.guest
             held = [holding for holding in facts.holdings if guest.uuid in holding.consumers]
@@ -85,7 +91,7 @@ class StaleHostdevsCheck(_GuestsCheck):
 
     def judge(self, facts: GuestFacts) -> Finding:
         """What the agent would detach."""
-        detaches = decide(facts.guests, facts.holdings, known_consumers=facts.known).detaches
+        detaches = facts.detaches()
         if not detaches:
             return self.ok("Every hostdev that the agent attached is where it should be.")
         return self.wrong(

@@ -27,6 +27,7 @@ LOG = logging.getLogger(__name__)
 
 _ATTRIBUTES = (
     "authorized",
+    "bConfigurationValue",
     "bDeviceClass",
     "busnum",
     "devnum",
@@ -37,6 +38,9 @@ _ATTRIBUTES = (
     "serial",
     "speed",
 )
+# A device that goes away loses these before its strings (device_del in drivers/base/core.c): while they are there and
+# the same, what was read before is of one device, and complete.
+_PROOF = ("idVendor", "idProduct", "speed", "bConfigurationValue")
 # What is read of a USB device's own properties; it has many more, and a host may have a hundred devices.
 _PROPERTIES = ("BUSNUM", "DEVNUM", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
 _BELOW_USB = ("block", "hidraw", "input", "net")
@@ -46,6 +50,9 @@ _STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
 # How long after udev has processed a storage device its disk may still be on its way (the SCSI scan is
 # asynchronous, and delay_use is 1 s by default).
 _DISK_SECONDS = 5.0
+
+_LOOKS = 2
+"""How often devices are looked up where one is another one after it was read; then the next call looks again."""
 
 _BUFFER_BYTES = 8 * 1024 * 1024
 
@@ -59,9 +66,12 @@ class UdevHost:
         self._news = _News()
         self._found: tuple[UsbDevice, ...] = ()
         self._found_at: _Heard | None = None
+        self._has_changed = False
 
     def devices(self, *, fresh: bool = False) -> tuple[UsbDevice, ...]:
         """All USB devices now, hubs included; one that goes away while it is read is left out.
+
+        One that is another device after it was read is looked up again, at the next call at the latest.
 
         It enumerates when udev has reported a change since the last enumeration began, while udev is still processing a
         device, while no watcher listens, and with *fresh*: udev reports no mount, for example. Otherwise this gives the
@@ -72,15 +82,19 @@ class UdevHost:
             now = self._news.count()
             is_known = now is not None and now == self._found_at and all(device.settled for device in self._found)
             if now is not None and now != self._found_at and self._found_at is not None:
-                left = tuple(device for device in self._found if os.path.isdir(device.sys_path))
+                left = tuple(device for device in self._found if _plug_number(device.sys_path) == device.plug_number)
                 if now.others == self._found_at.others and len(left) < len(self._found):
                     self._found = left
                     return left
             if fresh or not is_known:
-                found = self._enumerate()
+                for _ in range(_LOOKS):
+                    self._has_changed = False
+                    found = self._enumerate()
+                    if not self._has_changed:
+                        break
                 if found != self._found:
                     self._found = found
-                self._found_at = now
+                self._found_at = None if self._has_changed else now
             return self._found
 
     def _enumerate(self) -> tuple[UsbDevice, ...]:
@@ -99,8 +113,29 @@ class UdevHost:
                 owner = _owner(entry.sys_path, devices)
                 if owner is not None:
                     below[owner].append(entry)
-        found = (_read(entry, interfaces[path], below[path], usage) for path, entry in devices.items())
-        return tuple(device for device in found if device is not None)
+        known = {device.sys_path: device for device in self._found}
+        found = []
+        for path, entry in devices.items():
+            device = _read(entry, interfaces[path], below[path], usage)
+            # What was read is complete where it says what an earlier look found.
+            if device is not None and (device == known.get(path) or self._is_proven(device, entry)):
+                found.append(device)
+        return tuple(found)
+
+    def _is_proven(self, device: UsbDevice, entry: pyudev.Device) -> bool:
+        """Whether *device* is still there and the same as when it was read from *entry*."""
+        try:
+            now = [Path(device.sys_path, name).read_bytes() for name in _PROOF]
+        except OSError:
+            LOG.debug("%s went away while it was being read.", device.sys_path)
+            return False
+        before = [_attribute(entry, name) or b"" for name in _PROOF]
+        is_same = [each.strip() for each in now] == [each.strip() for each in before]
+        if is_same and _plug_number(device.sys_path) == device.plug_number:
+            return True
+        LOG.debug("%s was another device after it was read; looking again.", device.sys_path)
+        self._has_changed = True
+        return False
 
     def watch(self, changed: Callable[[bool], None]) -> "Watcher":
         """Start listening; *changed* is called, from a thread of its own, whenever it is time to look again.
@@ -268,12 +303,17 @@ def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:
 def _read(
     entry: pyudev.Device, interfaces: list[pyudev.Device], below: list[pyudev.Device], usage: HostUsage
 ) -> UsbDevice | None:
+    plug_number = _plug_number(entry.sys_path)
     properties = _properties(entry, _PROPERTIES)
     attributes = {name: value for name in _ATTRIBUTES if (value := _attribute(entry, name)) is not None}
     by_interface = [(_triplet(each), each.properties.get("DRIVER")) for each in interfaces]
     drivers = {triplet: driver for triplet, driver in by_interface if triplet is not None}
     bound = [driver for _, driver in by_interface if driver]
     triplets = list(drivers)
+    if not attributes.keys() >= set(_PROOF):
+        # Then udev's ids may be there still, or those of an earlier device.
+        LOG.debug("%s has lost its ids, speed or configuration: it is on its way out.", entry.sys_path)
+        return None
     try:
         bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
         uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
@@ -284,11 +324,20 @@ def _read(
             attributes,
             triplets,
             settled=settled,
+            plug_number=plug_number,
             uses=uses,
             drivers=bound,
         )
     except UnreadableDevice:
         LOG.debug("%s went away while it was being read.", entry.sys_path)
+        return None
+
+
+def _plug_number(sys_path: str) -> int | None:
+    """The inode of the device's directory; None when it is not there, or cannot be read."""
+    try:
+        return os.stat(sys_path).st_ino
+    except OSError:
         return None
 
 

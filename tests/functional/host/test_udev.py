@@ -1,5 +1,6 @@
 """What is read of each device by the real libudev, on a replayed host: run it with ``umockdev-wrapper pytest``."""
 
+import os
 import re
 import threading
 import time
@@ -56,6 +57,7 @@ def test_a_device_is_read_with_all_its_facts(testbed: Testbed) -> None:
         speed=Speed.FULL,
         port_path="2.4",
         controller="0000:03:00.0",
+        plug_number=os.stat(path).st_ino,
     )
 
 

@@ -36,6 +36,15 @@ class OneHostMachine(BinderMachine):
         if port in self.host.devices:
             self.host.unplug(port)
 
+    @rule()
+    def reset_the_controller(self) -> None:
+        """Whatever has no driver of the host comes back at its old address, and libvirt shows nothing."""
+        self.host.reset_controller()
+
+    @rule()
+    def reset_the_controller_during_the_next_attach(self) -> None:
+        self.host.before_attach.append(self.host.reset_controller)
+
     @rule(name=st.sampled_from(NAMES))
     def start(self, name: str) -> None:
         if name not in self.host.domains or not self.host.domains[name].running:

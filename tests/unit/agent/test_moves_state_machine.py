@@ -103,6 +103,10 @@ class MovesMachine(BinderMachine):
         host, port = self._port(data, plugged=True)
         host.unplug(port)
 
+    @rule(side=sides)
+    def reset_the_controller(self, side: int) -> None:
+        self.hosts[side].reset_controller()
+
     @precondition(lambda self: self.ports(plugged=True))
     @rule(data=st.data())
     def keep_from_live_migration(self, data: Any) -> None:

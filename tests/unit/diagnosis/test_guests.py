@@ -7,6 +7,7 @@ from tests.fixtures.builders import a_device, a_spec
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.guests import ControllersCheck, GuestFacts, StaleHostdevsCheck
+from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev, UsbController, hostdev_xml, parse_guest
@@ -136,6 +137,17 @@ def test_a_hostdev_at_an_address_that_the_device_has_no_more_is_stale() -> None:
     assert row.verdict is Verdict.WRONG
     assert row.found == f"Guest vm has ua-usb-{PROVIDER}, and the device has another address now."
     assert row.advice
+
+
+def test_a_hostdev_is_stale_when_its_device_has_left_the_bus_since_and_is_back_at_its_address() -> None:
+    back = dataclasses.replace(DEVICE, plug_number=8)
+    held = dataclasses.replace(HELD, assessment=assess([back], [a_spec()])[0])
+    for plug_number, verdict in ((8, Verdict.OK), (7, Verdict.WRONG)):
+        attached_to = dataclasses.replace(DEVICE, plug_number=plug_number)
+        known = Attachments().begun([(VM, PROVIDER, attached_to)])
+        row = STALE.judge(GuestFacts((a_guest(the_hostdev()),), (held,), frozenset({VM}), known))
+        assert row.verdict is verdict
+    assert row.found.endswith(", and the device was plugged in again, or its controller was reset.")
 
 
 def test_a_hostdev_of_a_device_that_the_guest_does_not_hold_is_stale() -> None:

@@ -1,7 +1,8 @@
 """What to attach to which guest, and what to detach: allocations, devices and hostdevs compared. Pure.
 
 The rules: a device is attached to a guest only while that guest holds its allocation. The agent detaches a device that
-it attached when the guest no longer holds it, when it is unplugged or no longer offered, and when its hostdev is dead.
+it attached when the guest no longer holds it, when it is unplugged or no longer offered, and when its hostdev is dead,
+as it is when the device has left the bus since and is back at the same address.
 Two guests never have the same device. That udev processes a device again is no reason to detach it. The agent's other
 modules apply the decision.
 """
@@ -10,12 +11,15 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
+
+_NOT_KNOWN = Attachments()
 
 
 class Why(enum.StrEnum):
@@ -28,6 +32,7 @@ class Why(enum.StrEnum):
     MOVED = "the device has another address now"
     CONTROLLER = "the device's USB controller is gone: it was reset, unbound or removed"
     HOST_DRIVER = "a driver of the host has taken the device"
+    REPLUGGED = "the device was plugged in again, or its controller was reset"
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
     DUPLICATE = "it is there twice"
@@ -82,6 +87,7 @@ def decide(
     *,
     known_consumers: Collection[str] = (),
     dead: Collection[tuple[str, str]] = (),
+    attachments: Attachments = _NOT_KNOWN,
 ) -> Decision:
     """What to do about *guests*, given what consumers hold.
 
@@ -90,13 +96,14 @@ def decide(
     :param known_consumers: UUIDs of all guests that this host knows, running or not. Any other consumer may
         be a migration (Nova moves the source's allocation to the migration's UUID), so the guest keeps its device.
     :param dead: (guest UUID, alias) of hostdevs that QEMU has released.
+    :param attachments: to which plug of its device each hostdev was attached, as far as that is known.
     """
     by_provider = {holding.provider_uuid: holding for holding in holdings}
     known = frozenset(known_consumers)
     detaches: list[Detach] = []
     for running in guests:
         if not running.busy:
-            detaches += _detaches(running.guest, by_provider, known, frozenset(dead))
+            detaches += _detaches(running.guest, by_provider, known, frozenset(dead), attachments)
     leaving = {(detach.guest_uuid, detach.hostdev) for detach in detaches}
     attaches: list[Attach] = []
     bindings: list[Binding] = []
@@ -113,7 +120,11 @@ def decide(
 
 
 def _detaches(
-    guest: Guest, holdings: Mapping[str, Holding], known: frozenset[str], dead: frozenset[tuple[str, str]]
+    guest: Guest,
+    holdings: Mapping[str, Holding],
+    known: frozenset[str],
+    dead: frozenset[tuple[str, str]],
+    attachments: Attachments,
 ) -> list[Detach]:
     found: list[Detach] = []
     seen: set[str] = set()
@@ -129,6 +140,9 @@ def _detaches(
             why = Why.RELEASED
         else:
             why = _lost(hostdev, holding)
+            if why is None and holding.present is not None:
+                is_earlier = attachments.is_to_earlier_plug(guest.uuid, hostdev, holding.present)
+                why = Why.REPLUGGED if is_earlier else None
         seen.add(provider)
         if why is not None:
             found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
@@ -142,8 +156,9 @@ def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
     if not hostdev.is_at(holding.present):
         return Why.MOVED
     match holding.offer:
-        case None | OfferReason.OFFERED | OfferReason.UNSETTLED:
-            # While udev processes a device again, its data may be incomplete, but the device is still there.
+        case None | OfferReason.OFFERED | OfferReason.UNSETTLED | OfferReason.UNCONFIGURED:
+            # While udev processes a device again, its data may be incomplete, but the device is still there. A guest
+            # may itself unset the configuration of a device that it has.
             return None
         case OfferReason.UNAUTHORIZED:
             return Why.UNAUTHORIZED

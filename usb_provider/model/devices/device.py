@@ -77,7 +77,13 @@ class UsbDevice:
 
     ``busnum`` and ``devnum`` are decimal, change at every plug and serve for attaching only. ``controller`` is the
     device above the bus: a PCI address where there is one. ``settled`` is False while udev is still
-    processing the device: until then its interfaces may be incomplete.
+    processing the device: until then its interfaces may be incomplete. ``configured`` is False while sysfs'
+    ``bConfigurationValue`` is empty: the device then has no interface.
+
+    ``plug_number`` is another one at each plug, also where the device comes back with the same ``busnum`` and
+    ``devnum``, as after a reset of its controller. It is the inode of the device's directory in sysfs: the kernel makes
+    a new directory at each plug, and gives it a number that it has not given before (__kernfs_new_node in
+    fs/kernfs/dir.c). None where it could not be read; a reboot begins anew.
     """
 
     sys_path: str
@@ -96,6 +102,8 @@ class UsbDevice:
     controller: str | None = None
     authorized: bool = True
     settled: bool = True
+    configured: bool = True
+    plug_number: int | None = None
     uses: tuple[HostUse, ...] = ()
     drivers: tuple[str, ...] = ()
     """Drivers bound to its interfaces, those known, sorted."""
@@ -126,6 +134,19 @@ class UsbDevice:
         ports = tuple(int(part) for part in self.port_path.split(".") if part.isdigit())
         return (self.controller or "", self.busnum or 0, ports, self.sys_path)
 
+    def is_same_plug_as(self, other: "UsbDevice") -> bool:
+        """Whether this and *other* are one device that stayed plugged in between; where a number of the plug is not
+        known, place, ids and address tell.
+        """
+        if None not in (self.plug_number, other.plug_number) and self.plug_number != other.plug_number:
+            return False
+        return (self.sys_name, self.usb_id, self.busnum, self.devnum) == (
+            other.sys_name,
+            other.usb_id,
+            other.busnum,
+            other.devnum,
+        )
+
     @property
     def usb_id(self) -> str:
         """``vid:pid``, four lower-case hex digits each."""
@@ -146,6 +167,7 @@ class UsbDevice:
         interfaces: Iterable[Triplet] = (),
         *,
         settled: bool = True,
+        plug_number: int | None = None,
         uses: Iterable[HostUse] = (),
         drivers: Iterable[str] = (),
     ) -> Self:
@@ -185,6 +207,8 @@ class UsbDevice:
             controller=controller(sys_path),
             authorized=attribute("authorized") != "0",
             settled=settled,
+            configured="bConfigurationValue" not in attributes or attribute("bConfigurationValue") is not None,
+            plug_number=plug_number,
             uses=tuple(sorted(uses, key=lambda use: (not use.certain, use.what))),
             drivers=tuple(sorted(set(drivers))),
         )

@@ -19,6 +19,7 @@ class OfferReason(enum.Enum):
     HUB = "it is a hub, or a controller's root hub"
     UNAUTHORIZED = "the host has not authorised it"
     UNSETTLED = "udev is still processing it"
+    UNCONFIGURED = "it has no configuration"
     HOST_USE = "the host uses it"
     NO_RULE = "no rule matches it"
     EXCLUDED = "a rule excludes it"
@@ -60,14 +61,15 @@ def _offer(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
 
 def guard(device: UsbDevice) -> tuple[OfferReason, str] | None:
     """Why no rule may offer *device*, for programs and as a sentence; None when no guard forbids it."""
-    if device.is_root_hub:
-        return OfferReason.HUB, "Never offered: it is a controller's root hub."
     if device.is_hub:
-        return OfferReason.HUB, "Never offered: it is a hub."
+        said = "Never offered: it is a controller's root hub." if device.is_root_hub else "Never offered: it is a hub."
+        return OfferReason.HUB, said
     if not device.authorized:
         return OfferReason.UNAUTHORIZED, "Not offered: the host has not authorised it (sysfs authorized is 0)."
     if not device.settled:
         return OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."
+    if not device.configured:
+        return OfferReason.UNCONFIGURED, "Not offered: it has no configuration (sysfs bConfigurationValue is empty)."
     if device.uses:
         return OfferReason.HOST_USE, f"Never offered while the host uses it: {device.uses[0].what}."
     return None

@@ -192,6 +192,7 @@ def diff(
     known_names: Collection[str] = (),
     expired: Collection[str] = (),
     set_aside: Mapping[str, str] = MappingProxyType({}),
+    kept: Collection[str] = (),
 ) -> Plan:
     """The plan that brings *tree* to *desired*; empty when there is nothing to do.
 
@@ -201,6 +202,8 @@ def diff(
     :param known_names: resource classes and traits that are known to exist; others are created first.
     :param expired: UUIDs of providers that may be set aside if they are absent and free.
     :param set_aside: names by UUID of providers that a purge took out of the tree and that may be deleted.
+    :param kept: UUIDs of providers that stay as they are while they are held: an instance has unset the configuration
+        of their device, and with it the interfaces that classes and traits are made from.
     """
     retired = frozenset(retired_traits)
     leaving: list[tuple[ProviderAction, ...]] = []
@@ -212,8 +215,11 @@ def diff(
         if have is not None and not (have.managed or have.blank):
             notes.append(_foreign(have))
             continue
-        if have is not None and (kept := _kept_classes(want, have)):
-            notes.append(_class_is_kept(want, have, kept))
+        if have is not None and want.uuid in kept and _may_stay(have):
+            held.add(want.uuid)
+            continue
+        if have is not None and (classes := _kept_classes(want, have)):
+            notes.append(_class_is_kept(want, have, classes))
             held.add(want.uuid)
         sequences.append(_reach_offered(want, have, tree.root, retired))
     wanted = {want.uuid for want in desired}
@@ -221,6 +227,9 @@ def diff(
         if uuid in expired and have.half_purged and uuid not in wanted:
             sequences.append((SetAsideProvider(uuid, have.name),))
         if uuid in wanted or not have.managed:
+            continue
+        if uuid in kept and _may_stay(have):
+            held.add(uuid)
             continue
         state = _state(Presence.WITHDRAWN if uuid in plugged else Presence.ABSENT, have)
         if uuid in expired and uuid not in plugged and have.purgeable:
@@ -254,6 +263,11 @@ class _Target:
 
 def _state(presence: Presence, have: ObservedProvider) -> ProviderState:
     return TABLE[Circumstances(presence, have.intention, have.allocated)]
+
+
+def _may_stay(have: ObservedProvider) -> bool:
+    """Whether a provider shows a held device that is there, so that it may stay as it is."""
+    return have.allocated and not have.traits & MARKS
 
 
 def _reach_offered(

@@ -136,11 +136,16 @@ def assess(
 
 
 def _unless_held(made: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
-    """*made*, but a held device stays offered despite a signature on its medium: the instance may have written it."""
+    """*made*, but a held device stays offered despite what the instance itself may have done to it: written a
+    signature on its medium, or unset its configuration.
+    """
     device = made.device
-    if not held.allocated or not device.uses or any(use.certain for use in device.uses):
+    if not held.allocated or (device.configured and not device.uses) or any(use.certain for use in device.uses):
         return made
-    return offer.offers([dataclasses.replace(device, uses=())], specs)[0]
+    again = offer.offers([dataclasses.replace(device, configured=True, uses=())], specs)[0]
+    if again.verdict is OfferReason.NO_RULE and not device.configured:
+        return made  # its rule may be about an interface, and it has none now
+    return dataclasses.replace(again, device=dataclasses.replace(device, uses=()))
 
 
 def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:

@@ -463,3 +463,21 @@ def test_what_has_come_back_when_it_was_to_be_purged_is_kept(placement, host, ro
     host.plug(yubikey())
     host.run()
     assert_usb_view(placement, root, FREE)
+
+
+def test_an_instance_that_unsets_the_configuration_of_its_device_keeps_it_offered_as_it_was(
+    placement, host, root, instance
+):
+    host.unplug()
+    host.plug(yubikey(configured=False, interfaces=()))
+    done = host.run()
+    assert_usb_view(placement, ROOT_UUID, HELD)
+    assert (done.notes, host.writes()) == ((), [])
+    assert [each.offered for each in done.devices] == [True]
+    placement.release(instance)
+    host.run()
+    assert_usb_view(placement, ROOT_UUID, FREE_WITHDRAWN)
+    host.unplug()
+    host.plug(yubikey())
+    host.run()
+    assert_usb_view(placement, ROOT_UUID, FREE)

@@ -80,6 +80,10 @@ def test_a_device_that_its_rule_wants_told_apart_by_a_serial_that_has_a_twin_is_
     assert reasons(decision) == [Why.WITHDRAWN]
 
 
+def test_a_device_that_has_no_configuration_stays_with_its_guest() -> None:
+    assert reasons(look(replace(DEVICE, configured=False))) == []
+
+
 @given(
     settled=st.booleans(),
     authorized=st.booleans(),

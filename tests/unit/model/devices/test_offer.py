@@ -76,6 +76,11 @@ def test_an_excluding_rule_keeps_a_device_back_from_later_ones() -> None:
         ),
         (a_device(settled=False), OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."),
         (
+            a_device(configured=False),
+            OfferReason.UNCONFIGURED,
+            "Not offered: it has no configuration (sysfs bConfigurationValue is empty).",
+        ),
+        (
             a_device(uses=(MOUNTED,)),
             OfferReason.HOST_USE,
             "Never offered while the host uses it: sdb1 is mounted on /mnt.",

@@ -573,3 +573,18 @@ def test_the_plan_is_json_for_programs() -> None:
         },
     ]
     assert action_json(DeleteProvider("u", "n")) == {"action": "delete_provider", "provider_uuid": "u", "name": "n"}
+
+
+@given(situations())
+def test_only_held_providers_that_are_there_stay_as_they_are_and_the_others_are_as_ever(
+    situation: tuple[ObservedTree, list[DesiredProvider], dict[str, Any]],
+) -> None:
+    tree, desired, more = situation
+    as_ever = without_generations(applied(diff(tree, desired, **more), tree))
+    kept = {uuid for uuid in tree.providers if tree.providers[uuid].managed}
+    reached = without_generations(applied(diff(tree, desired, **more, kept=kept), tree))
+    before = without_generations(tree)
+    for uuid, left in reached.items():
+        stays = uuid in kept and before[uuid].allocated and not before[uuid].traits & MARKS
+        assert left == (before if stays else as_ever)[uuid]
+    assert reached.keys() == as_ever.keys()
