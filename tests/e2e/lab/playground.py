@@ -33,7 +33,7 @@ DEVICES: Mapping[str, Mapping[str, Any]] = {
 _PROVIDERS = ("46f4:0001", "08e6:4433")
 _FIRST_CHANGE = "\n## A server with a device\n"
 """Where the walk-through begins to change something."""
-_SETTLES_SECONDS = 60
+_SETTLES_SECONDS = 240
 _HANDS = """\
 #!{python}
 # What hands do to the compute node: "hands plug stick", "hands unplug stick", "hands look".

@@ -66,7 +66,7 @@ class Running:
 
     def end(self) -> tuple[int, str]:
         """Give its exit code and what it said on standard error, once it has ended; no program of its may be left."""
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=120)
         assert left(self.mark) == []
         return self.process.returncode, errors
 
