@@ -10,8 +10,10 @@ PYTEST := $(UNDER_UMOCKDEV) $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n logical --maxprocesses=4 --dist=worksteal
 # Errors are shown, warnings are not: pip warns of each place that does not have a package, and of being root.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
+# $(call step,WHAT,COMMAND) says what is being done, and in the end how long it took.
+step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
-.PHONY: run venv test unit functional test-integration test-e2e cloud lint typing docs format genconfig generate bench check clean help
+.PHONY: run venv test unit functional test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
@@ -55,13 +57,19 @@ test-integration: $(VENV)/.dev
 	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
 	$(BIN)/python -m pytest tests/integration -o faulthandler_timeout=0 $(ARGS)
 
-test-e2e: $(VENV)/.cloud
+test-e2e: $(VENV)/.dev $(VENV)/.cloud
 	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
 	$(BIN)/python -m pytest tests/e2e -o faulthandler_timeout=0 $(ARGS)
 
-cloud: $(VENV)/.cloud
-	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
-	@$(BIN)/python -m tests.e2e.lab.cloud
+# Side by side: the venv, and Debian's part of the virtual machine's image, which take a minute or two each at first.
+# All system packages come before: apt does one thing at a time.
+cloud:
+	@tools/install-system-packages.sh run integration cloud
+	@$(MAKE) --silent -j2 $(VENV)/.cloud lab-debian
+	@exec $(BIN)/python -m tests.e2e.lab.playground
+
+lab-debian:
+	@tests/integration/lab/build.sh debian >/dev/null
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -101,20 +109,19 @@ $(VENV)/.run: pyproject.toml bindep.txt tools/install-system-packages.sh
 	@tools/install-system-packages.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing Python packages into $(VENV) (a minute or so the first time)"
-	@$(PIP_INSTALL) --upgrade "pip>=25.1"
-	@$(PIP_INSTALL) --editable ".[demo]"
+	$(call step,Installing Python packages into $(VENV) (a minute or so the first time),\
+	    $(PIP_INSTALL) --upgrade "pip>=25.1" && $(PIP_INSTALL) --editable ".[demo]")
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@tools/install-system-packages.sh run test
 	@[ -z "$$CI" ] || tools/install-system-packages.sh promtool
-	@echo "Installing what the tests need into $(VENV) (nova among it: another minute or two)"
-	@$(PIP_INSTALL) --group test --group nova --group lint --group docs --group kolla
+	$(call step,Installing what the tests need into $(VENV) (nova among it: another minute or two),\
+	    $(PIP_INSTALL) --group test --group nova --group lint --group docs --group kolla)
 	@touch $@
 
-$(VENV)/.cloud: $(VENV)/.dev
+$(VENV)/.cloud: $(VENV)/.run
 	@tools/install-system-packages.sh run integration cloud
-	@echo "Installing keystone and glance into $(VENV)"
-	@$(PIP_INSTALL) --group cloud
+	$(call step,Installing Nova and Keystone and Glance into $(VENV) (another minute or so the first time),\
+	    $(PIP_INSTALL) --group test --group nova --group cloud)
 	@touch $@

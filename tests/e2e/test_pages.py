@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lab.cloud import DEVICES, Cloud
+from tests.e2e.lab.cloud import Cloud
+from tests.e2e.lab.playground import Playground
 from tests.fixtures.pages import Shell, differs, rewritten, steps
 
 TOP = Path(__file__).parents[2]
@@ -17,16 +18,11 @@ PAGES = ("docs/walkthrough.md", "docs/api.md")
 @pytest.fixture
 def shell(cloud: Cloud) -> Iterator[Shell]:
     """A terminal beside "make cloud"."""
-    cloud.write_commands()
-    hands = cloud.serve_hands()
-    for name in DEVICES:
-        cloud.plug(name)
-    for part in ("46f4:0001", "08e6:4433"):
-        cloud.offered(part)
+    playground = Playground(cloud)
     shell = Shell(HOME=str(cloud.directory))
     yield shell
     shell.close()
-    hands.shutdown()
+    playground.close()
 
 
 @pytest.mark.core

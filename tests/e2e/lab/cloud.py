@@ -1,18 +1,13 @@
 """The whole cloud, and what its users do: create servers, look at them, plug and unplug devices.
 
-``python -m tests.e2e.lab.cloud`` ("make cloud") leaves it running to play with. What there is to see is read from Nova,
-Placement, libvirt, QEMU and the guests' consoles, never from the product.
+What there is to see is read from Nova, Placement, libvirt, QEMU and the guests' consoles, never from the product.
 """
 
 import contextlib
-import shlex
-import socketserver
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,8 @@ from tests.e2e.lab.service import POOL
 from tests.integration.lab import domains
 from tests.integration.lab import report as lab_report
 from tests.integration.lab.agent import build_wheel
-from tests.integration.lab.vm import LabError, Vm
+from tests.integration.lab.progress import QUIET, Progress
+from tests.integration.lab.vm import Vm
 
 CLASS = "CUSTOM_USB_KEY"
 USB: Mapping[str, str] = {f"resources:{CLASS}": "1", "hw:usb_model": "qemu-xhci"}
@@ -32,25 +28,6 @@ USB: Mapping[str, str] = {f"resources:{CLASS}": "1", "hw:usb_model": "qemu-xhci"
 _COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests"
 )
-_HANDS = """\
-#!{python}
-# What hands do to the compute node: "hands plug stick", "hands unplug stick", "hands look".
-import socket, sys
-with socket.socket(socket.AF_UNIX) as hands:
-    hands.connect("{socket}")
-    hands.sendall(" ".join(sys.argv[1:]).encode() + b"\\n")
-    sys.stdout.write(hands.makefile().read())
-"""
-_COMPUTE = """\
-#!/bin/sh
-# A command on the compute node, as root: "compute virsh list".
-exec ssh {options} root@testhost "$@"
-"""
-DEVICES: Mapping[str, Mapping[str, Any]] = {
-    "stick": {"serial": "STICK-1"},
-    "reader": {"driver": "usb-ccid"},
-}
-"""What "make cloud" has plugged in."""
 
 
 def eventually(look: Callable[[], object], wanted: object, seconds: float = 120) -> None:
@@ -74,24 +51,39 @@ class Cloud:
         self.admin = controller.connect()
 
     @classmethod
-    def start(cls, directory: Path) -> "Cloud":
-        """Give a cloud whose scheduler knows its compute node, with images in it. *directory*'s path must be short."""
-        controller = Controller(directory / "controller")
-        vm = POOL.submit(Vm.start, directory / "vm")
+    def start(cls, directory: Path, progress: Progress = QUIET) -> "Cloud":
+        """Give a cloud whose scheduler knows its compute node, with images in it. *directory*'s path must be short.
+
+        The compute node is prepared while the control plane starts; both take all of two processors for a while.
+        """
+        controller = Controller(directory / "controller", progress)
+        vm = POOL.submit(Vm.start, directory / "vm", progress=progress)
         wheel = POOL.submit(build_wheel, directory / "wheel")
+        prepared = POOL.submit(cls._prepare, vm, wheel, progress)
         try:
-            controller.start()
-            compute = Compute(vm.result())
-            compute.install(wheel.result())
-            cloud = cls(directory, controller, compute, wheel.result())
-            cloud.upload_images()
-            cloud.wait_for_host(HOST)
+            controller.start_core()
+            others = POOL.submit(controller.start_others)
+            cloud = cls(directory, controller, prepared.result(), wheel.result())
+            services = POOL.submit(cloud.compute.start_services)
+            others.result()
+            with progress.step("Images are uploaded"):
+                cloud.upload_images()
+            with progress.step("nova-compute starts, and the scheduler comes to know it"):
+                services.result()
+                cloud.wait_for_host(HOST)
         except BaseException:
             with contextlib.suppress(Exception):
                 vm.result().stop()
             controller.stop()
             raise
         return cloud
+
+    @staticmethod
+    def _prepare(vm: "Future[Vm]", wheel: "Future[Path]", progress: Progress) -> Compute:
+        compute = Compute(vm.result())
+        with progress.step("The agent and nova-compute are set up in the virtual machine"):
+            compute.prepare(wheel.result())
+        return compute
 
     def stop(self) -> None:
         """Stop everything."""
@@ -103,7 +95,8 @@ class Cloud:
         """Give a second compute node, which the scheduler knows, with nothing plugged into it."""
         compute = Compute(Vm.start(self.directory / "vm2", number=2))
         self.computes.append(compute)
-        compute.install(self.wheel)
+        compute.prepare(self.wheel)
+        compute.start_services()
         self.wait_for_host(compute.name)
         return compute
 
@@ -162,10 +155,6 @@ class Cloud:
             )
 
     # Hands
-
-    def plug(self, name: str) -> str:
-        """Plug in one of DEVICES; gives the port."""
-        return self.vm.plug(name, **DEVICES[name])
 
     def stick(self, serial: str, *, on: Compute | None = None, **where: Any) -> str:
         """Plug a stick in, and give its provider's name, once it can be scheduled."""
@@ -307,70 +296,3 @@ class Cloud:
         """The last warnings and errors of nova-compute."""
         # A panic of the kernel leaves zeros in it, and without -a grep prints nothing of what it takes for binary.
         return self.vm.ssh("grep -aE ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
-
-    # For a person
-
-    def write_commands(self) -> None:
-        """Put "compute" and "hands" where openrc's PATH finds them."""
-        commands = self.controller.directory / "bin"
-        ssh = shlex.join(self.vm.ssh_options())
-        for name, text in (
-            ("compute", _COMPUTE.format(options=ssh)),
-            ("hands", _HANDS.format(python=sys.executable, socket=self.directory / "hands.sock")),
-        ):
-            (commands / name).write_text(text)
-            (commands / name).chmod(0o755)
-
-    def serve_hands(self) -> socketserver.BaseServer:
-        """Do what the command "hands" says, until the server that is given is shut down."""
-        cloud = self
-        where = self.directory / "hands.sock"
-        where.unlink(missing_ok=True)
-
-        class Handler(socketserver.StreamRequestHandler):
-            """One command."""
-
-            def handle(self) -> None:
-                words = self.rfile.readline().decode().split()
-                self.wfile.write(cloud.do(*words).encode())
-
-        server = socketserver.UnixStreamServer(str(where), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
-
-    def do(self, verb: str = "look", name: str = "", *_: str) -> str:
-        """Plug or unplug one of DEVICES, or say what is plugged in."""
-        try:
-            if verb == "plug":
-                self.plug(name)
-            elif verb == "unplug":
-                self.vm.unplug(name)
-            elif verb != "look":
-                return f"hands can plug, unplug and look, not {verb}\n"
-        except (LabError, KeyError, StopIteration) as error:
-            return f"{verb} {name}: {error}\n"
-        return "".join(f"{each}: {'plugged in' if each in self.vm.plugged else 'not plugged in'}\n" for each in DEVICES)
-
-
-def main() -> None:
-    """Start a cloud with some devices, say how to use it, and stop it when Enter is pressed."""
-    with tempfile.TemporaryDirectory(prefix="usb-cloud-") as name:
-        directory = Path(name)
-        print("Starting a cloud; the first time takes some minutes.", flush=True)
-        cloud = Cloud.start(directory)
-        try:
-            for each in DEVICES:
-                cloud.plug(each)
-            cloud.write_commands()
-            cloud.serve_hands()
-            print(f"The cloud is there. In another terminal:\n\n    source {cloud.controller.openrc}\n")
-            print("docs/walkthrough.md says what to try. Logs are in", cloud.controller.log, flush=True)
-            print("Enter ends it. ", end="", flush=True)
-            with contextlib.suppress(EOFError, KeyboardInterrupt):
-                input()
-        finally:
-            cloud.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -73,19 +73,19 @@ class Compute:
         """What nova calls it."""
         return self.vm.name
 
-    def install(self, wheel: Path) -> None:
-        """Install the agent, its hook and nova's configuration, and start all of it, in no particular order."""
-        self.vm.join_lan()
+    def prepare(self, wheel: Path) -> None:
+        """Install the agent, its hook and nova's configuration; the control plane need not be there yet."""
         Agent.install(self.vm, wheel)
         self.configure()
+        self.vm.ssh("usb-provider install-hook")
+        self.vm.join_lan()  # libvirtd restarts, and finds the hook
         self.vm.put(config_text(self.nova_config()), "/etc/nova/nova.conf", 0o640)
         self._trust_each_other()
-        self.vm.ssh(
-            "chgrp nova /etc/nova/nova.conf && "
-            "systemctl enable --quiet nova-compute && systemctl start nova-compute && "
-            "systemctl start usb-provider-agent && usb-provider install-hook && systemctl restart libvirtd && sync",
-            timeout=300,
-        )
+        self.vm.ssh("chgrp nova /etc/nova/nova.conf && systemctl enable --quiet nova-compute && sync", timeout=300)
+
+    def start_services(self) -> None:
+        """Start nova-compute and the agent, in no particular order."""
+        self.vm.ssh("systemctl start nova-compute && systemctl start usb-provider-agent && sync", timeout=300)
 
     def configure(self, rules: str = RULES) -> None:
         """Write the agent's configuration; a running agent has it when it is reloaded."""

@@ -5,7 +5,6 @@ endpoints are on 127.0.0.1, internal ones on the address at which the compute no
 """
 
 import configparser
-import contextlib
 import functools
 import io
 import os
@@ -21,10 +20,13 @@ import openstack
 from openstack.connection import Connection
 
 from tests.e2e.lab.service import POOL, Service, answers, run
+from tests.integration.lab.progress import QUIET, Progress
 from tests.integration.lab.vm import LOOPBACK, LabError
 
-KEYSTONE, PLACEMENT, GLANCE, NEUTRON, NOVA = 5000, 8778, 9292, 9696, 8774
-RABBIT, MARIADB, EPMD = 5673, 3307, 4370
+_SHIFT = int(os.environ.get("USB_PROVIDER_LAB_PORTS", "0"))
+"""What is added to each port, so that a second cloud can run on a machine that has one."""
+KEYSTONE, PLACEMENT, GLANCE, NEUTRON, NOVA = (_SHIFT + port for port in (5000, 8778, 9292, 9696, 8774))
+RABBIT, RABBIT_PEERS, MARIADB, EPMD = (_SHIFT + port for port in (5673, 25673, 3307, 4370))
 PASSWORD = "secret"
 REGION = "RegionOne"
 TOKEN_SECONDS = 240
@@ -77,8 +79,9 @@ class Controller:
     :ivar services: its programs by name; a test may stop and start each.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, progress: Progress = QUIET) -> None:
         self.directory = directory
+        self._progress = progress
         self.log = directory / "log"
         self.services: dict[str, Service] = {}
         self.openrc = directory / "openrc"
@@ -88,29 +91,43 @@ class Controller:
 
     # Its life
 
-    def start(self) -> None:
-        """Make the databases and start everything but the second cell's; return when all of it answers.
+    def start_core(self) -> None:
+        """Make the databases and start what nova-compute needs to begin: RabbitMQ, Keystone and Placement.
 
         :raises LabError: when a port is taken or something does not start.
         """
-        names = {KEYSTONE: "Keystone", PLACEMENT: "Placement", GLANCE: "Glance", NEUTRON: "Neutron", NOVA: "nova-api"}
-        taken = [port for port in (*names, RABBIT, MARIADB) if answers(port)]
+        ports = (KEYSTONE, PLACEMENT, GLANCE, NEUTRON, NOVA, RABBIT, RABBIT_PEERS, MARIADB, EPMD)
+        taken = [port for port in ports if answers(port)]
         if taken:
-            raise LabError(f"ports {taken} of 127.0.0.1 are in use; stop what listens there")
+            raise LabError(
+                f"ports {taken} of 127.0.0.1 are in use: end what listens there (another cloud?), "
+                "or set USB_PROVIDER_LAB_PORTS to a number that is to be added to each port"
+            )
+        step = self._progress.step
         rabbit = POOL.submit(self._start_rabbit)
-        self._start_mariadb()
+        with step("MariaDB starts"):
+            self._start_mariadb()
         nova = POOL.submit(self._sync_nova)
         glance = POOL.submit(self._manage, "glance-manage", "glance-api.conf", "db_sync")
-        self._start_keystone()
-        self._fill_catalogue()
-        self.services["placement"].start()
+        with step("Keystone starts"):
+            self._start_keystone()
+            self._fill_catalogue()
+        with step("Placement starts"):
+            self.services["placement"].start()
         for each in (glance, rabbit, nova):
             each.result()
+
+    def start_others(self) -> None:
+        """Start everything else but the second cell's; return when all of it answers.
+
+        :raises LabError: when something does not start.
+        """
         starting = ("neutron", "glance", "nova-api", "nova-scheduler", "nova-conductor")
-        for name in starting:
-            self.services[name].start(wait=False)
-        for name in starting:
-            self.services[name].wait()
+        with self._progress.step("Glance and nova's control plane start"):
+            for name in starting:
+                self.services[name].start(wait=False)
+            for name in starting:
+                self.services[name].wait()
 
     def start_cell2(self) -> None:
         """Start the second cell, once: a conductor, and a compute service whose hypervisor is made up."""
@@ -129,8 +146,6 @@ class Controller:
         """Stop everything."""
         # Nova's graceful stop takes half a minute, and nobody needs it here.
         list(POOL.map(lambda service: service.stop(timeout=1), self.services.values()))
-        with contextlib.suppress(OSError):
-            subprocess.run(["epmd", "-port", str(EPMD), "-kill"], capture_output=True, check=False)
 
     def discover_hosts(self) -> None:
         """Map compute hosts to their cells."""
@@ -217,6 +232,8 @@ class Controller:
         (etc / "rabbit-plugins").write_text("[].\n")
         self._write_openrc()
 
+        # Erlang would start one that outlives it, and us.
+        self._service("epmd", ["epmd", "-port", str(EPMD), "-address", "127.0.0.1"], port=EPMD)
         self._service("rabbit", [f"{_RABBIT}/rabbitmq-server"], port=RABBIT, environment=self._rabbit_environment())
         self._service(
             "mariadb",
@@ -324,7 +341,7 @@ class Controller:
             "RABBITMQ_NODENAME": "usb-cloud@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(RABBIT),
-            "RABBITMQ_DIST_PORT": str(RABBIT + 20000),
+            "RABBITMQ_DIST_PORT": str(RABBIT_PEERS),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
             "RABBITMQ_LOG_BASE": str(self.log),
             "RABBITMQ_MNESIA_BASE": str(data),
@@ -338,7 +355,9 @@ class Controller:
         run([f"{_RABBIT}/rabbitmqctl", *words], self.log / "rabbitmqctl.log", **self._rabbit_environment())
 
     def _start_rabbit(self) -> None:
-        self.services["rabbit"].start()
+        with self._progress.step("RabbitMQ starts"):
+            self.services["epmd"].start()
+            self.services["rabbit"].start()
 
     def _mariadb(self, statement: str) -> bool:
         command = ["mariadb", "--no-defaults", f"--socket={self.directory}/mysql.sock", "--user=root", "-e", statement]
@@ -367,10 +386,11 @@ class Controller:
         run([str(_BIN / program), "--config-file", str(config), *words], self.log / f"{program}.log")
 
     def _sync_nova(self) -> None:
-        self.manage("api_db", "sync")
-        self.manage("cell_v2", "map_cell0", "--database_connection", _database("nova_cell0"))
-        self.manage("db", "sync")
-        self._create_cell("cell1", "nova_cell1", "")
+        with self._progress.step("Nova's databases are made"):
+            self.manage("api_db", "sync")
+            self.manage("cell_v2", "map_cell0", "--database_connection", _database("nova_cell0"))
+            self.manage("db", "sync")
+            self._create_cell("cell1", "nova_cell1", "")
 
     def _create_cell(self, name: str, database: str, vhost: str) -> None:
         where = ("--database_connection", _database(database), "--transport-url", transport(vhost))

@@ -5,25 +5,66 @@
 #
 # The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, has a directory for the state of this
 # recipe and of the project's dependencies. Needs root: packages are unpacked and configured in a chroot.
+#
+# "build.sh debian" makes only Debian's part, which needs no Python: "make cloud" does it while the venv is made.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../../.." && pwd)
 cache=${USB_PROVIDER_LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/usb-provider-lab}
-python=$(realpath -s "$(command -v "${PYTHON:-python3}")")
 suite=bookworm # libvirt 9.0, QEMU 7.2, Python 3.11
 image_python=3.11
 
+mkdir -p "$cache"
+exec 9> "$cache/lock"
+flock 9
+say() { echo "The virtual machine's image, after $SECONDS s: $*" >&2; }
+
+# Debian's part takes longest and changes least, so it is kept by itself: root.tar and the kernel's package.
+packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,openssh-server
+packages=$packages,python3,python3-venv,python3-libvirt
+packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
+packages=$packages,qemu-utils,sudo
+debian=$cache/debian-$(echo "$suite $packages" | sha256sum | cut -c 1-16)
+make_debian() {
+    local part=$debian.part mirror
+    "$top/tools/install-system-packages.sh" run integration >&2
+    say "Debian's packages are fetched and unpacked"
+    # From the mirror that this machine uses.
+    mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' \
+        /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null | head -n 1 || true)
+    rm -rf "$cache"/debian-*
+    mkdir "$part"
+    cat > "$part/fetch-kernel" << 'HOOK'
+#!/bin/sh
+# The kernel's package is only fetched: installing it would build an initramfs.
+set -eu
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+package=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+cd "$(dirname "$0")"
+apt-get download -qq -o APT::Sandbox::User=root "$package"
+HOOK
+    chmod +x "$part/fetch-kernel"
+    mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --include="$packages" \
+        --customize-hook="$part/fetch-kernel" "$suite" "$part/root.tar" ${mirror:+"$mirror"} >&2
+    mv "$part" "$debian"
+    say "Debian's packages are unpacked"
+}
+if [ "${1:-}" = debian ]; then
+    # Without root the image may be there all the same; if not, building it says so.
+    [ -d "$debian" ] || [ "$(id -u)" != 0 ] || make_debian
+    exit
+fi
+
+python=$(realpath -s "$(command -v "${PYTHON:-python3}")")
 mapfile -t dependencies < <("$python" -c '
 import sys, tomllib
 print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")' "$top/pyproject.toml")
 # nova-compute, of the version that the other tests have.
 nova=nova==$("$python" -c 'import importlib.metadata; print(importlib.metadata.version("nova"))')
 key=$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}" "$nova"; } | sha256sum | cut -c 1-16)
-
-mkdir -p "$cache"
-exec 9> "$cache/lock"
-flock 9
 if [ -d "$cache/$key" ]; then
     echo "$cache/$key"
     exit
@@ -33,7 +74,6 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
-say() { echo "[$SECONDS s] $*" >&2; }
 work=$cache/$key.part
 root=$work/root
 rm -rf --one-file-system "$work"
@@ -42,39 +82,10 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 cd "$work"
 
 "$top/tools/install-system-packages.sh" run integration >&2
-say "Building the test host's image in $cache/$key"
-
-# Debian's part takes longest and changes least, so it is kept by itself: root.tar and the kernel's package.
-packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,openssh-server
-packages=$packages,python3,python3-venv,python3-libvirt
-packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
-packages=$packages,qemu-utils,sudo
-debian=$cache/debian-$(echo "$suite $packages" | sha256sum | cut -c 1-16)
-if [ ! -d "$debian" ]; then
-    # From the mirror that this machine uses.
-    mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' \
-        /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null | head -n 1 || true)
-    mkdir debian
-    cat > debian/fetch-kernel << 'HOOK'
-#!/bin/sh
-# The kernel's package is only fetched: installing it would build an initramfs.
-set -eu
-export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-package=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-cd "$(dirname "$0")"
-apt-get download -qq -o APT::Sandbox::User=root "$package"
-HOOK
-    chmod +x debian/fetch-kernel
-    mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --include="$packages" \
-        --customize-hook="$work/debian/fetch-kernel" "$suite" debian/root.tar ${mirror:+"$mirror"} >&2
-    rm -rf "$cache"/debian-*
-    mv debian "$debian"
-fi
+say "it is built in $cache/$key"
+[ -d "$debian" ] || make_debian
 mkdir "$root"
 tar -x -f "$debian/root.tar" -C "$root" --numeric-owner --xattrs --xattrs-include='*'
-say "Debian packages are in place"
 
 # The kernel, as an ELF file that QEMU boots without the guest having to decompress it.
 dpkg-deb -x "$debian"/linux-image-*.deb kernel
@@ -122,7 +133,7 @@ initramfs "$root/opt/guest/initrd" guest-init xhci_pci ehci_pci uhci_hcd usbhid 
     button evdev
 cp vmlinux "$root/opt/guest/vmlinux"
 cp "$root/opt/guest/initrd" guest-initrd
-say "Kernel $release and the guest are in place"
+say "kernel $release and the guest are in place"
 
 # What the wheel and nova-compute need, so that a test run installs nothing but the wheel itself.
 # async-timeout: redis, which nova brings, wants it below Python 3.11.3, so in the image only.
@@ -148,7 +159,7 @@ venv /opt/usb-provider "${dependencies[@]}"
 venv /opt/nova "$nova"
 rm -rf "$root/opt/wheels"
 ln -s /opt/usb-provider/bin/usb-provider "$root/usr/bin/usb-provider"
-say "The wheel's dependencies and nova-compute are in place"
+say "the wheel's dependencies and nova-compute are in place"
 
 echo 0123456789abcdef0123456789abcdef > "$root/etc/machine-id"
 echo testhost > "$root/etc/hostname"
@@ -185,5 +196,5 @@ for old in "$cache"/*/in-use; do
     flock -n "$old" rm -rf "$(dirname "$old")" || true
 done
 mv done "$cache/$key"
-say "The image is ready"
+say "it is ready"
 echo "$cache/$key"

@@ -24,6 +24,7 @@ from typing import IO, Any, Self
 from tests.integration.lab import child
 from tests.integration.lab.errors import CommandFailed, HostPanicked, LabError, QmpError
 from tests.integration.lab.machine import JOIN_LAN, LAN, MACHINE, MAKE_READY, PORTS, Image, host_name
+from tests.integration.lab.progress import QUIET, Progress
 from tests.integration.lab.qmp import Qmp
 
 LOOPBACK = "10.0.2.2"
@@ -64,7 +65,7 @@ class Vm:
     # Its life
 
     @classmethod
-    def start(cls, directory: Path, *, snapshot: bool = True, number: int = 1) -> Self:
+    def start(cls, directory: Path, *, snapshot: bool = True, number: int = 1, progress: Progress = QUIET) -> Self:
         """Give a host that answers ssh and whose libvirt does.
 
         :param number: 1, or 2 for a second one, whose directory must be beside the first one's.
@@ -72,13 +73,15 @@ class Vm:
         :param snapshot: go on from the saved host, which is made when there is none yet; otherwise boot.
         :raises LabError: when it cannot be built or does not come up; the caller should give up.
         """
-        image = Image.build()
+        with progress.step("The virtual machine's image is looked for, and built if there is none"):
+            image = Image.build()
         saved = image.saved()
         if snapshot:
             with (image.directory / "saving").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not saved.exists():
-                    cls(image, directory)._boot_and_save(saved)
+                    with progress.step("The virtual machine boots for the first time, and is saved"):
+                        cls(image, directory)._boot_and_save(saved)
         vm = cls(image, directory, number)
         try:
             if snapshot:
