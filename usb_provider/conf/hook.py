@@ -27,9 +27,12 @@ Seconds that one call of the hook may take. It delays the start of a guest by th
 guest needs the agent's word: while the agent restarts, or until it has read Placement for the first time, as after a
 power cut. "usb-provider install-hook" writes it into the hook, so run that again after a change.
 
-libvirt waits for a hook without an end, and Nova for libvirt; but libvirtd closes the connection of a client, as
-nova-compute is one, which has had five calls under way for 30 seconds (``max_client_requests``, ``keepalive_interval``
-and ``keepalive_count`` in libvirtd.conf). At its start, nova-compute resumes its servers one after the other.
+libvirt waits for a hook without a limit, and Nova waits for libvirt without one. Two limits remain. libvirtd reads
+nothing from a client that has ``max_client_requests`` (5) calls under way, and it closes a connection from which it has
+read nothing for ``keepalive_interval`` times ``keepalive_count`` + 1 seconds (5 times 6 = 30); nova-compute is one
+client. Where five servers with devices may start at once on a host, raise ``max_client_requests`` in libvirtd.conf (or
+virtqemud.conf), or lower this option. And when nova-compute starts, it resumes its servers one after the other, and it
+takes no requests until it has tried all of them.
 
 Possible values:
 
