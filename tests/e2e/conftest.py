@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab.cloud import Cloud
+from tests.fixtures.healed import healed, write_table
 from tests.integration.lab.agent import UNIT
 from tests.integration.lab.report import give_time, show, try_again_with_another_host
 from tests.integration.lab.vm import Vm
 
+__all__ = ["healed"]
+
 RUNNING = pytest.StashKey[Cloud]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    write_table(terminalreporter)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.e2e.lab.cloud import Cloud, eventually
+from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
 
 
@@ -71,13 +72,15 @@ def test_a_resize_takes_another_stick_and_gives_back_the_one_that_is_not_wanted_
 
 
 def test_an_unplugged_stick_is_back_in_the_running_server_when_it_is_plugged_in_again(
-    cloud: Cloud, server: str
+    cloud: Cloud, server: str, healed: Healed
 ) -> None:
-    cloud.vm.unplug("A1")
-    eventually(lambda: domains.hostdevs(cloud.vm, server), [])
+    with healed.within("a device is unplugged: the server runs on without it"):
+        cloud.vm.unplug("A1")
+        eventually(lambda: domains.hostdevs(cloud.vm, server), [])
     assert cloud.server(server).status == "ACTIVE"
-    cloud.vm.plug("A1", serial="A1", port="5")
-    cloud.has(server, "A1")
+    with healed.within("… and plugged in again, in another port"):
+        cloud.vm.plug("A1", serial="A1", port="5")
+        cloud.has(server, "A1")
     assert cloud.server(server).status == "ACTIVE"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.lab.cloud import HOST, Cloud, eventually
+from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
 from tests.integration.lab.vm import CommandFailed
 
@@ -73,7 +74,9 @@ def test_an_outage_in_the_middle_of_a_boot_leaves_nothing_behind(cloud: Cloud, o
     still_works(cloud, "A1", "A2")
 
 
-def test_a_guest_keeps_its_stick_while_placement_is_away_and_gets_it_back_after_a_replug(cloud: Cloud) -> None:
+def test_a_guest_keeps_its_stick_while_placement_is_away_and_gets_it_back_after_a_replug(
+    cloud: Cloud, healed: Healed
+) -> None:
     cloud.stick("A1")
     server = cloud.create("alice", flavor=cloud.flavor("usb"))
     cloud.becomes(server, "ACTIVE")
@@ -83,8 +86,9 @@ def test_a_guest_keeps_its_stick_while_placement_is_away_and_gets_it_back_after_
     try:
         cloud.vm.unplug("A1")
         eventually(lambda: domains.hostdevs(cloud.vm, server), [])
-        cloud.vm.plug("A1", serial="A1", port="6")
-        eventually(lambda: cloud.compute.serials(server), ["A1"])
+        with healed.within("a device is plugged in again, in another port, while Placement is away"):
+            cloud.vm.plug("A1", serial="A1", port="6")
+            eventually(lambda: cloud.compute.serials(server), ["A1"])
     finally:
         placement.start()
     cloud.has(server, "A1")
@@ -101,7 +105,9 @@ def test_an_agent_whose_token_keystone_has_withdrawn_gets_another(cloud: Cloud) 
     cloud.becomes(server, "ACTIVE")
 
 
-def test_after_a_reboot_of_the_compute_node_its_servers_run_again_and_have_their_sticks(cloud: Cloud) -> None:
+def test_after_a_reboot_of_the_compute_node_its_servers_run_again_and_have_their_sticks(
+    cloud: Cloud, healed: Healed
+) -> None:
     cloud.stick("A1")
     server = cloud.create("alice", flavor=cloud.flavor("usb"))
     cloud.becomes(server, "ACTIVE")
@@ -114,6 +120,7 @@ def test_after_a_reboot_of_the_compute_node_its_servers_run_again_and_have_their
         except CommandFailed:
             return False
 
-    eventually(is_back, True, 300)
-    cloud.has(server, "A1")
+    with healed.within("power cut of a compute node, while Placement stays: from the host's boot on"):
+        eventually(is_back, True, 300)
+        cloud.has(server, "A1")
     eventually(lambda: cloud.settled(server), "ACTIVE")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.report import eventually
@@ -10,7 +11,7 @@ STEPS = ["before attach", "during attach", "after attach", "before detach", "dur
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_killed_agent_leaves_one_hostdev_the_right_one(cloud: Cloud, step: str) -> None:
+def test_a_killed_agent_leaves_one_hostdev_the_right_one(cloud: Cloud, healed: Healed, step: str) -> None:
     """The agent kills itself with SIGKILL at one step; its successor finds what is there."""
     when, what = step.split()
     cloud.claim("vm", cloud.stick("STICK-1", port="2"))
@@ -34,12 +35,13 @@ def test_a_killed_agent_leaves_one_hostdev_the_right_one(cloud: Cloud, step: str
         cloud.vm.unplug("STICK-1")
         cloud.vm.plug("STICK-1", serial="STICK-1", port="2")
     cloud.vm.wait_for("! systemctl is-active --quiet usb-provider-try", 60)
-    cloud.agent.start()
-    cloud.comes_to_have("vm", "STICK-1")
+    with healed.within(f"the agent is killed {step}, and started again"):
+        cloud.agent.start()
+        cloud.comes_to_have("vm", "STICK-1")
 
 
 @pytest.mark.core
-def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud) -> None:
+def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud, healed: Healed) -> None:
     cloud.claim("vm", cloud.stick("STICK-1", port="2"))
     cloud.boot("vm")
     cloud.comes_to_have("vm", "STICK-1")
@@ -48,8 +50,9 @@ def test_libvirtd_restarts_and_everything_goes_on(cloud: Cloud) -> None:
     assert domains.is_running(cloud.vm, "vm")
     cloud.comes_to_have("vm", "STICK-1")
     cloud.vm.unplug("STICK-1")
-    cloud.vm.plug("STICK-1", serial="STICK-1", port="2")
-    cloud.comes_to_have("vm", "STICK-1")
+    with healed.within("libvirtd is restarted; then a device is plugged in again"):
+        cloud.vm.plug("STICK-1", serial="STICK-1", port="2")
+        cloud.comes_to_have("vm", "STICK-1")
     # Events of the new connection work, too: a start is noticed without a resync.
     cloud.claim("late", cloud.stick("STICK-2", port="3"))
     cloud.boot("late")
@@ -69,14 +72,15 @@ def test_libvirtd_restarts_while_the_agent_is_down_and_no_guest_is_lost(cloud: C
 
 
 @pytest.mark.parametrize("deed", ["reset", "destroy and start", "managedsave and start", "suspend and resume"])
-def test_a_guest_has_its_stick_again_and_alive(cloud: Cloud, deed: str) -> None:
+def test_a_guest_has_its_stick_again_and_alive(cloud: Cloud, healed: Healed, deed: str) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.boot("vm")
     cloud.comes_to_have("vm", "STICK-1")
     for verb in deed.split(" and "):
         domains.virsh(cloud.vm, verb, "vm", timeout=300)
     eventually(lambda: domains.is_running(cloud.vm, "vm"), True)
-    cloud.comes_to_have("vm", "STICK-1")
+    with healed.within(f"{deed} of a guest: it has its device again"):
+        cloud.comes_to_have("vm", "STICK-1")
     cloud.vm.ssh("sleep 5")
     cloud.comes_to_have("vm", "STICK-1", seconds=10)
 

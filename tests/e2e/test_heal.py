@@ -1,0 +1,204 @@
+"""What went badly for a server with a device is right again, by itself or by one command that the product names."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.lab.cloud import Cloud, eventually
+from tests.e2e.lab.service import POOL
+from tests.fixtures.healed import Healed
+from tests.integration.lab import domains
+from tests.integration.lab.agent import UNIT
+from tests.integration.lab.guest_clock import ticks
+from tests.integration.lab.vm import CommandFailed
+
+OUTAGE_SECONDS = 180
+"""How much later than its hosts Placement is back after a power cut."""
+RESTARTS = 10
+START = re.compile(r"openstack (server reboot --hard [0-9a-f-]{36})")
+"""The command that status and doctor name for a server whose start was refused."""
+HOOK_WAITS = "pgrep -f 'python3.*[h]ooks/qemu.d/usb-provider .* prepare'"
+
+
+@pytest.fixture
+def servers(cloud: Cloud) -> dict[str, str]:
+    """Three servers with a stick each: the serials by the servers' UUIDs."""
+    found = {}
+    for serial in ("A1", "A2", "A3"):
+        cloud.stick(serial)
+    for name in ("alice", "bob", "carol"):
+        server = cloud.create(name, flavor=cloud.flavor("usb"))
+        cloud.becomes(server, "ACTIVE")
+        (held,) = cloud.holds(server)
+        found[server] = held.rpartition(":")[2]
+    for server, serial in found.items():
+        cloud.has(server, serial)
+    return found
+
+
+@pytest.fixture
+def placement(cloud: Cloud) -> Iterator[None]:
+    """Placement is there again after the test."""
+    yield
+    cloud.controller.services["placement"].start()
+
+
+def cut_power(cloud: Cloud) -> None:
+    """Cut the power of the compute node while Placement is away, too; return when the node answers again."""
+    cloud.controller.services["placement"].stop()
+    cloud.vm.reboot(cleanly=False)
+
+
+def all_run(cloud: Cloud, servers: dict[str, str], seconds: float = 300) -> None:
+    """Pass when each of the servers is ACTIVE, and runs with its own stick."""
+
+    def running() -> list[bool]:
+        try:
+            return [domains.is_running(cloud.vm, server) for server in servers]
+        except CommandFailed:
+            return []
+
+    eventually(running, [True] * len(servers), seconds)
+    for server, serial in servers.items():
+        cloud.has(server, serial)
+        eventually(lambda server=server: cloud.settled(server), "ACTIVE")
+
+
+@pytest.mark.usefixtures("placement")
+def test_servers_whose_start_waits_for_placement_after_a_power_cut_run_without_a_hand(
+    cloud: Cloud, servers: dict[str, str], healed: Healed
+) -> None:
+    cut_power(cloud)
+    cloud.vm.wait_for(HOOK_WAITS, 300)
+    with healed.within("power cut of a compute node; Placement is back while Nova starts the first server"):
+        cloud.controller.services["placement"].start()
+        all_run(cloud, servers)
+
+
+@pytest.mark.usefixtures("placement")
+def test_servers_that_nova_gave_up_after_a_power_cut_run_with_the_commands_that_doctor_names(
+    cloud: Cloud, servers: dict[str, str], healed: Healed
+) -> None:
+    cut_power(cloud)
+    time.sleep(OUTAGE_SECONDS)
+    eventually(lambda: [cloud.server(server).status for server in servers], ["ERROR"] * len(servers), 600)
+    command = "`openstack server reboot --hard`, as `usb-provider doctor` says"
+    with healed.within("power cut of a compute node; Placement is back three minutes later", by=command):
+        cloud.controller.services["placement"].start()
+        cloud.wait_for_host(cloud.vm.name)
+        said = cloud.vm.ssh("usb-provider doctor", check=False)
+        commands = START.findall(said)
+        assert {each.split()[-1] for each in commands} == set(servers), said
+        assert set(START.findall(cloud.vm.ssh("usb-provider status"))) == set(commands)
+        for each in commands:
+            cloud.openstack(each)
+        all_run(cloud, servers)
+    assert START.findall(cloud.vm.ssh("usb-provider doctor", check=False)) == []
+
+
+def test_a_suspended_server_resumes_without_its_stick_and_gets_it_when_it_is_plugged_in_again(
+    cloud: Cloud, healed: Healed
+) -> None:
+    cloud.stick("A1")
+    server = cloud.create("linux", flavor=cloud.flavor("usb"), image="linux")
+    cloud.becomes(server, "ACTIVE")
+    cloud.has(server, "A1")
+    eventually(lambda: "USB+ 46f4:0001 A1" in cloud.console(server).splitlines(), True, 300)
+    clock = ticks(cloud.vm, server)
+    cloud.act(server, "suspend", "SUSPENDED")
+    cloud.vm.unplug("A1")
+    cloud.vm.wait_for("! usb-provider devices | grep -q 46f4:0001")
+    with healed.within("resume of a suspended server whose device was unplugged: it runs, with its memory"):
+        cloud.act(server, "resume", "ACTIVE")
+    assert domains.is_running(cloud.vm, server)
+    # A guest that had booted again would have counted fewer.
+    assert ticks(cloud.vm, server) >= clock
+    # The placeholder of the stick is gone again.
+    eventually(lambda: domains.hostdevs(cloud.vm, server), [])
+    with healed.within("… and its device is plugged in again"):
+        cloud.vm.plug("A1", serial="A1", port="5")
+        cloud.has(server, "A1")
+    # The guest's own driver gives the stick an address.
+    eventually(lambda: "Device 0.0" in domains.info_usb(cloud.vm, server), False, 60)
+
+
+def test_ten_restarts_of_the_agent_refuse_no_start_that_is_under_way(
+    cloud: Cloud, servers: dict[str, str], healed: Healed
+) -> None:
+    over = threading.Event()
+
+    def reboot_again_and_again(server: str) -> list[float]:
+        seconds = []
+        while not over.is_set():
+            began = time.monotonic()
+            cloud.act(server, "reboot", "ACTIVE", type="HARD")
+            seconds.append(time.monotonic() - began)
+        return seconds
+
+    refused = refusals(cloud)
+    under_way = [POOL.submit(reboot_again_and_again, server) for server in servers]
+    try:
+        for _ in range(RESTARTS):
+            cloud.vm.ssh(f"systemctl restart {UNIT}", timeout=180)
+            time.sleep(2)
+    finally:
+        over.set()
+    starts = [seconds for each in under_way for seconds in each.result(600)]
+    assert refusals(cloud) == refused
+    for server, serial in servers.items():
+        cloud.has(server, serial)
+    print(f"{len(starts)} hard reboots during {RESTARTS} restarts of the agent; no start was refused.")
+    healed.took("restarts of the agent, as for an upgrade: the slowest hard reboot under way", max(starts))
+
+
+def refusals(cloud: Cloud) -> int:
+    """How often the hook has refused a start, by nova-compute's log."""
+    return int(cloud.vm.ssh("grep -ac 'Hook script execution failed' /var/log/nova/nova-compute.log || true"))
+
+
+def test_a_rebuild_with_an_image_that_requires_traits_waits_until_the_conductor_knows_a_new_device(
+    cloud: Cloud, healed: Healed
+) -> None:
+    images = [
+        cloud.admin.image.create_image(
+            f"requires-{number}",
+            filename=str(cloud.directory / "disk.raw"),
+            disk_format="raw",
+            container_format="bare",
+            visibility="public",
+            wait=True,
+            hw_input_bus="virtio",
+            **{"trait:CUSTOM_USB_VENDOR_46F4": "required"},
+        ).id
+        for number in range(2)
+    ]
+    cloud.stick("A1")
+    alice = cloud.create("alice", flavor=cloud.flavor("usb"))
+    cloud.becomes(alice, "ACTIVE")
+    # Nova looks for traits only where a rebuild changes the image. From now on the conductor has the tree in its cache.
+    cloud.act(alice, "rebuild", "ACTIVE", imageRef=images[0])
+    cloud.stick("A2")
+    bob = cloud.create("bob", flavor=cloud.flavor("usb"))
+    cloud.becomes(bob, "ACTIVE")
+    cloud.has(bob, "A2")
+    cloud.act(bob, "rebuild", "ERROR", imageRef=images[0])
+    print("The server's fault:", cloud.fault(bob))
+    cloud.has(bob, "A2")
+    with healed.within(
+        "rebuild with an image that requires traits, soon after a device was plugged in", by="a repetition"
+    ):
+        eventually(lambda: rebuilt(cloud, bob, images[1]), "ACTIVE", 600)
+    cloud.has(bob, "A2")
+
+
+def rebuilt(cloud: Cloud, server: str, image: str) -> str:
+    """Rebuild the server, ten seconds after the last time, and give its status."""
+    time.sleep(10)
+    answer = cloud.admin.compute.post(
+        f"/servers/{server}/action", json={"rebuild": {"imageRef": image}}, microversion="2.96"
+    )
+    assert answer.ok, answer.text
+    return cloud.settled(server)
