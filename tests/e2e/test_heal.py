@@ -202,3 +202,24 @@ def rebuilt(cloud: Cloud, server: str, image: str) -> str:
     )
     assert answer.ok, answer.text
     return cloud.settled(server)
+
+
+def test_an_unshelve_without_a_free_stick_leaves_the_server_shelved_and_says_so_in_its_events(cloud: Cloud) -> None:
+    cloud.stick("A1")
+    server = cloud.create("alice", flavor=cloud.flavor("usb"))
+    cloud.becomes(server, "ACTIVE")
+    cloud.act(server, "shelve", "SHELVED_OFFLOADED")
+    other = cloud.create("bob", flavor=cloud.flavor("usb"))
+    cloud.becomes(other, "ACTIVE")
+    cloud.act(server, "unshelve", "SHELVED_OFFLOADED")
+    assert cloud.server(server).fault is None
+    compute = cloud.admin.compute
+    (request,) = [each.request_id for each in compute.server_actions(server) if each.action == "unshelve"]
+
+    def said() -> list[str]:
+        return [str(each["details"]) for each in compute.get_server_action(request, server).events if each["details"]]
+
+    eventually(lambda: [each.strip() for each in said()], ["No valid host was found."])
+    cloud.delete(other)
+    cloud.act(server, "unshelve", "ACTIVE")
+    cloud.has(server, "A1")

@@ -58,7 +58,7 @@ def command_to_start(guest_uuid: str, why: Collection[Refusal]) -> str | None:
 def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence[RunningGuest]) -> tuple[Refusal, ...]:
     """Why *guest*, which is about to start, cannot have the devices that it holds: a refusal for each; none if it can.
 
-    Each says what to change in flavor or image, since Nova shows the sentence in the fault of the server.
+    Each says what to change in flavor or image: the operator reads it in nova-compute's log, without the documents.
     """
     held = [holding for holding in sorted(holdings, key=lambda each: each.name) if guest.uuid in holding.consumers]
     said: list[Refusal] = []
