@@ -168,8 +168,8 @@ class Host(RuleBasedStateMachine):
             assert decisions(planned.devices) == decisions(last.devices), (
                 "a command beside the agent decides otherwise than the agent"
             )
-        for _ in range(8):
-            if last is not None and not last.actions and not self._has_read_in_full():
+        for _ in range(12):
+            if last is not None and not last.actions and not self._has_yet_to_read():
                 break
             last = self._pass()
         assert last is not None
@@ -214,9 +214,9 @@ class Host(RuleBasedStateMachine):
         sequences = [each for each in full.plan.sequences if each[0].provider_uuid not in unlike]
         assert list(short.plan.sequences) == sequences
 
-    def _has_read_in_full(self) -> bool:
-        """Whether the last pass read fields that no summary showed to the agent when it started."""
-        return any(request.path.endswith("/inventories") for request in self.server.requests)
+    def _has_yet_to_read(self) -> bool:
+        """Whether the agent, since it started, has read of some provider only what a summary shows."""
+        return bool(self.reporter._observer._summarised)
 
     def _start_agent(self) -> None:
         self.reporter = self._new(_Watched)
