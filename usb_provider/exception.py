@@ -30,6 +30,10 @@ class Unavailable(UsbProviderError):
     """A neighbouring service does not answer, or cannot do it now; the caller should back off and try again."""
 
 
+class NoEndpoint(Unavailable):
+    """The cloud's catalogue has no such service; the caller should do without it, or say so and try again later."""
+
+
 class AccessRefused(Unavailable):
     """A neighbouring service does not accept our credentials or role.
 

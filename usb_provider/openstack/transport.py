@@ -197,7 +197,7 @@ class Transport:
                 f"and its project."
             ) from error
         except ksa_exceptions.EndpointNotFound as error:
-            raise exception.Unavailable(
+            raise exception.NoEndpoint(
                 f"Keystone's catalogue has no {self.service.name} endpoint for {self.settings.endpoint}."
             ) from error
         except ksa_exceptions.ClientException as error:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from osc_lib.cli import format_columns
 
 import placement_traits
-from usb_provider.exception import UnknownArgument, UsbProviderError
+from usb_provider.exception import Incompatible, NoEndpoint, UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
 from usb_provider.osc.fleet import device_of
@@ -249,7 +249,8 @@ class PurgeDevice(base.Lister):
 
     cost = (
         f"{COST}; 1 or 2 more for what an interrupted purge has left; and where devices are absent and free, 1 more, 1 "
-        f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}."
+        f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}. Without --wait, also 1 to Nova for each "
+        f"1000 compute nodes."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -261,11 +262,10 @@ class PurgeDevice(base.Lister):
             "--wait",
             metavar="<seconds>",
             type=seconds,
-            default=WAIT,
             help="How long to wait before the providers are deleted: longer than "
             "[compute]resource_provider_association_refresh of nova-compute, which is 300 by default. Where that is "
-            "0, restart nova-compute on the host during the wait. 0 is right only where no nova-compute runs. "
-            f"Default: {WAIT}",
+            f"0, restart nova-compute on the host during the wait. Default: {WAIT} if Nova has any of these compute "
+            "nodes, or does not say; else 0",
         )
         return parser
 
@@ -277,7 +277,8 @@ class PurgeDevice(base.Lister):
             would = [device.purgeable or device.set_aside for device in found]
             results = ["would be deleted" if yes else kept(device) for device, yes in zip(found, would, strict=True)]
         else:
-            results = Purge(self.cloud.placement, self.cloud.executor, self.warn).run(found, parsed_args.wait)
+            wait = self._wait(found) if parsed_args.wait is None else parsed_args.wait
+            results = Purge(self.cloud.placement, self.cloud.executor, self.warn).run(found, wait)
         # The other providers are deleted all the same.
         self.exit_code = int(any(result.startswith("not deleted") for result in results))
         rows = [
@@ -285,6 +286,18 @@ class PurgeDevice(base.Lister):
             for device, result in zip(found, results, strict=True)
         ]
         return ("ID", "Host", "Device", "Result"), rows
+
+    def _wait(self, found: Sequence[Device]) -> int:
+        """How long some nova-compute may have what is to be deleted of *found* in its cache, in seconds."""
+        try:
+            caching = self.cloud.nova.compute_nodes()
+        except (NoEndpoint, Incompatible):
+            # There is no Nova here: the catalogue has none, or another service answers at the endpoint that was given.
+            return 0
+        except UsbProviderError:
+            return WAIT
+        # What an interrupted purge left no longer says of which tree it was.
+        return WAIT if any((each.set_aside and caching) or each.host_uuid in caching for each in found) else 0
 
 
 def seconds(text: str) -> int:

@@ -87,6 +87,26 @@ def test_until_nova_compute_has_forgotten_a_provider_it_is_out_of_the_tree_and_t
     assert [line["Result"] for line in answer.json] == ["deleted"]
 
 
+def test_where_no_nova_compute_can_have_a_provider_in_its_cache_a_purge_does_not_wait(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = during_the_wait(monkeypatch, lambda: None)
+    absent(cloud, cloud.host("alone", in_nova=False), host="alone")
+    cloud.host("compute1")
+    assert results(cloud, *PURGE) == {"absent": "deleted"}
+    assert waits == []
+
+
+def test_where_nova_does_not_say_whether_it_has_the_compute_node_a_purge_waits(
+    cloud: Cloud, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = during_the_wait(monkeypatch, lambda: None)
+    absent(cloud, root)
+    cloud.nova.refuse["os-hypervisors"] = 403
+    assert results(cloud, *PURGE) == {"absent": "deleted"}
+    assert sum(waits) == pytest.approx(360)
+
+
 def test_a_purge_that_is_interrupted_says_so_and_the_next_one_ends_it(
     cloud: Cloud, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
