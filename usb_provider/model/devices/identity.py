@@ -350,9 +350,23 @@ class _Assignment:
             by_port.append(device)
             if why is not None and self._demand(device).mode is IdentityMode.SERIAL:
                 problems[device.sys_name] = f"its rule demands identity by serial, but {why}"
-        # USB 2 first: of two ports of one number, its device has the plain key.
-        for device in sorted(by_port, key=lambda each: (each.is_usb3, each.sys_name)):
+        for device in sorted(by_port, key=_usb_2_first):
             usb_id = self._usb_id(device)
-            keys = (port_key(device, usb_id), *longer_keys(device, usb_id))
-            self.keys[device.sys_name] = next((key for key in keys if self._is_free(key)), keys[-1])
+            longer = longer_keys(device, usb_id)
+            keys = (port_key(device, usb_id), *longer) if self._is_first_of_its_number(device) else longer
+            self.keys[device.sys_name] = next((key for key in keys if self._is_free(key)), longer[-1])
         return problems
+
+    def _is_first_of_its_number(self, device: UsbDevice) -> bool:
+        """Whether it may have the plain key, of two ports of one number that sysfs does not tell apart."""
+        plain = port_key(device, self._usb_id(device))
+        return not any(
+            _usb_2_first(each) < _usb_2_first(device)
+            and port_key(each, self._usb_id(each)) == plain
+            and self.keys.get(each.sys_name) not in longer_keys(each, self._usb_id(each))
+            for each in self.devices
+        )
+
+
+def _usb_2_first(device: UsbDevice) -> tuple[bool, str]:
+    return device.is_usb3, device.sys_name
