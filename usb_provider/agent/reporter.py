@@ -18,8 +18,8 @@ from usb_provider.agent.notices import LastSaid
 from usb_provider.agent.purge import PurgeClock
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
-from usb_provider.model.devices import identity
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.keys import possible_keys
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
@@ -207,7 +207,7 @@ class Reporter:
             self._sightings, self._has_looked = self._store.sightings(), True
         devices = tuple(self._devices(fresh=True))
         root = self._find_root()
-        plugged = {key for each in devices for key in (identity.port_key(each), identity.serial_key(each))}
+        plugged = {key for each in devices for key in possible_keys(each)}
         candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
         try:
             tree = self._observer.look(root, candidates, lambda: self._usual_class(root, devices))

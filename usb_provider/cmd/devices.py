@@ -82,6 +82,8 @@ def device_json(each: Assessment) -> dict[str, object]:
         "speed": device.speed.value,
         "port_path": device.port_path,
         "controller": device.controller,
+        "controller_address": device.controller_address,
+        "place": str(device.place),
         "key": each.identity.key,
         "identity": each.identity.kind.value,
         "offered": each.offered,

@@ -15,6 +15,7 @@ from oslo_config import cfg
 from usb_provider.conf import agent, hook, libvirt, metrics, usb
 from usb_provider.conf.opts import register_opts
 from usb_provider.exception import ConfigError
+from usb_provider.model.devices.keys import JUNK, JunkSerials, junk_entries
 from usb_provider.model.devices.spec import DeviceSpec, parse_specs
 
 PROJECT = "usb-provider"
@@ -41,7 +42,7 @@ class UsbOptions:
     """The group [usb], checked and parsed."""
 
     specs: tuple[DeviceSpec, ...]
-    junk_serials: frozenset[str]
+    junk_serials: JunkSerials
     report_serial_trait: bool
 
 
@@ -185,6 +186,11 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
         specs = parse_specs(values["usb", "device_spec"] or [])
     except ConfigError as error:
         problems += error.problems
+    junk = JUNK
+    try:
+        junk = JunkSerials(junk_entries(values["usb", "junk_serials"]))
+    except ValueError as error:
+        problems.append(f"[usb]junk_serials: {error}")
     if len(str(values["hook", "socket"]).encode()) > _SOCKET_PATH_BYTES:
         problems.append(f"[hook]socket is longer than the {_SOCKET_PATH_BYTES} bytes that unix(7) allows.")
     listen = _addresses(values["metrics", "listen"] or [], problems)
@@ -201,7 +207,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
         ),
         usb=UsbOptions(
             specs=specs,
-            junk_serials=frozenset(values["usb", "junk_serials"]),
+            junk_serials=junk,
             report_serial_trait=values["usb", "report_serial_trait"],
         ),
         libvirt=LibvirtOptions(**{opt.name: values["libvirt", opt.name] for opt in libvirt.opts}),

@@ -2,7 +2,7 @@
 
 from oslo_config import cfg
 
-from usb_provider.model.devices.identity import JUNK_SERIALS
+from usb_provider.model.devices.keys import JUNK_SERIALS
 
 group = cfg.OptGroup("usb", title="Which USB devices are offered to instances, and as what")
 
@@ -29,7 +29,8 @@ Possible values:
     ``0b``.
   * ``product``, ``manufacturer``: texts that the device gives; a glob, ``*Key*``.
   * ``speed``: ``low``, ``full``, ``high``, ``super`` or ``super-plus``.
-  * ``controller``: PCI address of the host controller, such as ``0000:00:14.0``.
+  * ``controller``: the host controller, as ``usb-provider devices --json`` shows it: its place, such as
+    ``0000:00:14.0`` or ``0000:00:1c.4/00.0``, which stays the same when a card is added; or its PCI address.
 
   Keys that say what a matching device becomes:
 
@@ -38,6 +39,9 @@ Possible values:
   * ``traits``: a list of further traits.
   * ``identity``: ``auto`` (the default: by serial number where that tells devices apart, else by port), ``serial``
     or ``port``.
+  * ``also``: a list of further ids that the same device has in other modes, such as ``["18d1:9302"]``: before and
+    after its firmware is loaded, for example. It is one device with one provider in all of them, and is told apart by
+    its port unless ``identity`` is ``serial``. It needs ``vendor_id`` and ``product_id``.
   * ``live_migratable``: ``false`` where no other device can stand in for this one, such as a licence dongle with
     a personal licence or a disk with data: the agent refuses live migrations of a guest that has it.
   * ``exclude``: ``true`` leaves the device out.
@@ -60,7 +64,9 @@ such a number from others by its port. Zeros alone, and one character four times
 
 Possible values:
 
-* A list separated by commas; case does not matter. Your list replaces the default.
+* A list separated by commas; case does not matter. ``SERIAL`` counts for every device, ``vid:pid:SERIAL`` for one
+  product, ``vid:*:SERIAL`` for one vendor. Your list replaces the default. With ``+`` before each entry, it is added
+  to the default: ``+SN-1,+10c4:ea60:0002``.
 """,
     ),
     cfg.BoolOpt(

@@ -22,6 +22,7 @@ import pyudev
 
 from usb_provider.host.usage import HostUsage
 from usb_provider.model.devices.device import HostUse, Triplet, UnreadableDevice, UsbDevice
+from usb_provider.model.devices.place import peer_port
 
 LOG = logging.getLogger(__name__)
 
@@ -327,6 +328,7 @@ def _read(
             plug_number=plug_number,
             uses=uses,
             drivers=bound,
+            peer_port=_peer_port(entry.sys_path) if bare.is_usb3 else None,
         )
     except UnreadableDevice:
         LOG.debug("%s went away while it was being read.", entry.sys_path)
@@ -337,6 +339,23 @@ def _plug_number(sys_path: str) -> int | None:
     """The inode of the device's directory; None when it is not there, or cannot be read."""
     try:
         return os.stat(sys_path).st_ino
+    except OSError:
+        return None
+
+
+def _peer_port(sys_path: str) -> str | None:
+    """The port path, on the other bus, of the socket in which the device at *sys_path* is; None where sysfs says none.
+
+    The ports of a hub are directories below its interface: ``usb2/2-0:1.0/usb2-port3`` for ``usb2/2-3``, and
+    ``usb2/2-3/2-3:1.0/2-3-port1`` for ``usb2/2-3/2-3.1`` (drivers/usb/core/port.c).
+    """
+    above, name = os.path.split(sys_path)
+    hub = os.path.basename(above)
+    bus = name.partition("-")[0]
+    port = name[len(bus) + 1 :].rpartition(".")[2]
+    interface = f"{bus}-0:1.0" if hub == f"usb{bus}" else f"{hub}:1.0"
+    try:
+        return peer_port(os.readlink(f"{above}/{interface}/{hub}-port{port}/peer"))
     except OSError:
         return None
 

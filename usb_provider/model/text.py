@@ -17,6 +17,16 @@ def decode(raw: bytes | str | None) -> str | None:
     return text or None
 
 
+def decode_exactly(raw: bytes | None) -> str | None:
+    """As :func:`decode`, but bytes that are not UTF-8 become lone surrogates, so that the text shows that it has some.
+
+    Such a text is not printable, so a serial number that has some is not used to tell devices apart.
+    """
+    if raw is None:
+        return None
+    return raw.decode("utf-8", "surrogateescape").strip(" \t\r\n\0") or None
+
+
 def printable(text: str, limit: int = 80) -> str:
     """*text* on one line without anything that a terminal or a log reader would act on.
 

@@ -57,6 +57,7 @@ def test_a_device_is_read_with_all_its_facts(testbed: Testbed) -> None:
         speed=Speed.FULL,
         port_path="2.4",
         controller="0000:03:00.0",
+        controller_address="0000:03:00.0",
         plug_number=os.stat(path).st_ino,
     )
 

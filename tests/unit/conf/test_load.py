@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from usb_provider.conf.load import Options, open_files, read, reread
 from usb_provider.exception import ConfigError
-from usb_provider.model.devices.identity import JUNK_SERIALS
+from usb_provider.model.devices.keys import JUNK_SERIALS, JunkSerials
 
 Write = Callable[[str], cfg.ConfigOpts]
 
@@ -41,7 +41,7 @@ def the_problem(*arguments: str) -> str:
 def test_an_empty_file_gives_the_defaults_and_offers_nothing(opened: Write) -> None:
     options = read(opened(""))
     assert options.usb.specs == ()
-    assert options.usb.junk_serials == frozenset(JUNK_SERIALS)
+    assert options.usb.junk_serials == JunkSerials(JUNK_SERIALS)
     assert options.usb.report_serial_trait is False
     assert options.agent.root_provider_uuid is None
     assert options.agent.root_provider_name is None
@@ -73,7 +73,7 @@ def test_a_file_as_operators_write_it_is_read(opened: Write) -> None:
     )
     assert [spec.number for spec in options.usb.specs] == [1, 2]
     assert options.usb.specs[0].traits == {"CUSTOM_A", "CUSTOM_B"}
-    assert options.usb.junk_serials == {"123", "abc"}
+    assert options.usb.junk_serials == JunkSerials(["123", "abc"])
     assert options.usb.report_serial_trait
     assert options.agent.root_provider_uuid == "4e8e5957-649f-477b-9e5b-f1f75b21c03c"
     assert (options.agent.root_provider_name, options.agent.resync_interval) == ("compute1", 5)

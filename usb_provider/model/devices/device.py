@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from usb_provider.model.text import decode, printable
+from usb_provider.model.devices.place import Place, controller, controller_address
+from usb_provider.model.text import decode, decode_exactly, printable
 
 Triplet = tuple[str, str, str]
 """Interface class, subclass and protocol, each two lower-case hex digits."""
@@ -76,9 +77,10 @@ class UsbDevice:
     """One USB device that is plugged in.
 
     ``busnum`` and ``devnum`` are decimal, change at every plug and serve for attaching only. ``controller`` is the
-    device above the bus: a PCI address where there is one. ``settled`` is False while udev is still
-    processing the device: until then its interfaces may be incomplete. ``configured`` is False while sysfs'
-    ``bConfigurationValue`` is empty: the device then has no interface.
+    controller by its topology, and ``controller_address`` its name at this boot. ``peer_port`` is the port path of the
+    same socket on the other bus, where sysfs tells it. ``settled`` is False while udev is still processing the device:
+    until then its interfaces may be incomplete. ``configured`` is False while sysfs' ``bConfigurationValue`` is empty:
+    the device then has no interface.
 
     ``plug_number`` is another one at each plug, also where the device comes back with the same ``busnum`` and
     ``devnum``, as after a reset of its controller. It is the inode of the device's directory in sysfs: the kernel makes
@@ -100,6 +102,8 @@ class UsbDevice:
     speed: Speed = Speed.UNKNOWN
     port_path: str = "0"
     controller: str | None = None
+    controller_address: str | None = None
+    peer_port: str | None = None
     authorized: bool = True
     settled: bool = True
     configured: bool = True
@@ -129,7 +133,19 @@ class UsbDevice:
         return tuple(sorted({self.device_class, *(interface[0] for interface in self.interfaces)}))
 
     @property
-    def place(self) -> tuple[str, int, tuple[int, ...], str]:
+    def is_usb3(self) -> bool:
+        """Whether it is on a USB 3 bus: a device that can do more and is on a USB 2 bus has another speed there."""
+        return self.speed in (Speed.SUPER, Speed.SUPER_PLUS)
+
+    @property
+    def place(self) -> Place:
+        """Where it is plugged in."""
+        if self.is_usb3 and self.peer_port is not None:
+            return Place(self.controller or "unknown", self.peer_port)
+        return Place(self.controller or "unknown", self.port_path, self.is_usb3)
+
+    @property
+    def order(self) -> tuple[str, int, tuple[int, ...], str]:
         """Where it is plugged in, to sort by: port 9 comes before port 10."""
         ports = tuple(int(part) for part in self.port_path.split(".") if part.isdigit())
         return (self.controller or "", self.busnum or 0, ports, self.sys_path)
@@ -170,6 +186,7 @@ class UsbDevice:
         plug_number: int | None = None,
         uses: Iterable[HostUse] = (),
         drivers: Iterable[str] = (),
+        peer_port: str | None = None,
     ) -> Self:
         """The device at *sys_path* (``/sys/devices/…/usb1/1-2``) from udev's *properties* and sysfs' *attributes*.
 
@@ -197,7 +214,7 @@ class UsbDevice:
             product_id=ids[1],
             busnum=_decimal(attribute("busnum") or properties.get("BUSNUM")),
             devnum=_decimal(attribute("devnum") or properties.get("DEVNUM")),
-            serial=attribute("serial"),
+            serial=decode_exactly(attributes.get("serial")),
             manufacturer=attribute("manufacturer"),
             product=attribute("product"),
             device_class=_hex2(attribute("bDeviceClass")) or "00",
@@ -205,6 +222,8 @@ class UsbDevice:
             speed=Speed.from_sysfs(attribute("speed")),
             port_path=port_path(sys_name),
             controller=controller(sys_path),
+            controller_address=controller_address(sys_path),
+            peer_port=peer_port,
             authorized=attribute("authorized") != "0",
             settled=settled,
             configured="bConfigurationValue" not in attributes or attribute("bConfigurationValue") is not None,
@@ -229,18 +248,6 @@ def parse_interfaces(value: str) -> tuple[Triplet, ...]:
 def port_path(sys_name: str) -> str:
     """Ports from the root hub down, ``2.4`` for ``1-2.4``; ``0`` for a root hub (as sysfs' ``devpath`` has it)."""
     return sys_name.partition("-")[2] or "0"
-
-
-def controller(sys_path: str) -> str | None:
-    """The directory above the bus: ``0000:00:14.0`` for ``/sys/devices/pci0000:00/0000:00:14.0/usb1/1-2``.
-
-    None when the path has no bus in it.
-    """
-    parts = sys_path.split("/")
-    for index, part in enumerate(parts):
-        if index and _ROOT_HUB.match(part):
-            return parts[index - 1] or None
-    return None
 
 
 def _hex4(value: str | None) -> str | None:

@@ -23,6 +23,7 @@ class OfferReason(enum.Enum):
     HOST_USE = "the host uses it"
     NO_RULE = "no rule matches it"
     EXCLUDED = "a rule excludes it"
+    WITHHELD = "it is where a device was that a consumer holds"
     NOT_IDENTIFIED = "it cannot be told apart in the way that its rule demands"
 
 

@@ -4,31 +4,17 @@ A claim in Placement names a key. When two devices have the same serial number, 
 the claim is about. identity.py decides what follows from it; agent/store.py keeps it on disk.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.identity import possible_keys
+from usb_provider.model.devices.device import UsbDevice, port_path
+from usb_provider.model.devices.held import Sighting
+from usb_provider.model.devices.keys import possible_keys
+from usb_provider.model.devices.place import Place, controller
 
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A device as it was seen: its sysfs path, its ``vid:pid``, and its serial number if it has one.
-
-    Two boots may number the buses differently. The path then names no device, or the same place, but no other place.
-    """
-
-    sys_path: str
-    usb_id: str
-    serial: str | None
-
-    @classmethod
-    def of(cls, device: UsbDevice) -> Self:
-        """*device* as it is plugged in now."""
-        return cls(device.sys_path, device.usb_id, device.serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +41,28 @@ class Sightings:
             return self
         return Sightings({key: seen for key, seen in self.by_key.items() if key not in dropped}, self.moves)
 
-    def after(self, looked: Iterable[tuple[str, UsbDevice]], is_offered: Callable[[str], bool]) -> "Sightings":
-        """These sightings after each device of *looked* was seen under its key. *is_offered* as in :meth:`moved`."""
+    def after(
+        self,
+        looked: Iterable[tuple[str, UsbDevice]],
+        is_offered: Callable[[str], bool],
+        *,
+        has_serial: Callable[[str, UsbDevice], bool] = lambda key, device: True,
+    ) -> "Sightings":
+        """These sightings after each device of *looked* was seen under its key. *is_offered* as in :meth:`moved`.
+
+        :param has_serial: whether the serial number that a device shows is to be remembered; otherwise, the one that it
+            had under this key before stays, since it tells the device from one that takes its place.
+        """
         seen = list(looked)
         taken = {key for key, _ in seen}
-        moves = tuple(Move(key, Sighting.of(device), possible_keys(device) - taken) for key, device in seen)
-        return Sightings(self.by_key, moves).moved(is_offered)
+        moves = []
+        for key, device in seen:
+            sighting = Sighting.of(device)
+            before = self.by_key.get(key)
+            if before is not None and not has_serial(key, device):
+                sighting = dataclasses.replace(sighting, serial=before.serial)
+            moves.append(Move(key, sighting, (possible_keys(device) | possible_keys(device, key[:9])) - taken))
+        return Sightings(self.by_key, tuple(moves)).moved(is_offered)
 
     def moved(self, is_offered: Callable[[str], bool]) -> "Sightings":
         """These sightings with each move done that Placement shows.
@@ -108,16 +110,29 @@ class Sightings:
         )
 
 
-def _record(seen: Sighting) -> dict[str, str | None]:
-    return {"sys_path": seen.sys_path, "usb_id": seen.usb_id, "serial": seen.serial}
+def _record(seen: Sighting) -> dict[str, object]:
+    place = {"controller": seen.place.controller, "port": seen.place.port, "is_usb3": seen.place.is_usb3}
+    return {"sys_path": seen.sys_path, "usb_id": seen.usb_id, "serial": seen.serial, "place": place}
 
 
 def _sighting(stored: object) -> Sighting:
     record = _object(stored)
     serial = record.get("serial")
+    sys_path = _text(record.get("sys_path"))
     return Sighting(
-        _text(record.get("sys_path")), _text(record.get("usb_id")), None if serial is None else _text(serial)
+        _place(record.get("place"), sys_path),
+        sys_path,
+        _text(record.get("usb_id")),
+        None if serial is None else _text(serial),
     )
+
+
+def _place(stored: object, sys_path: str) -> Place:
+    """A stored place. The first release that kept sightings had none; the path tells it, but for the kind of bus."""
+    if stored is None:
+        return Place(controller(sys_path) or "unknown", port_path(sys_path.rpartition("/")[2]))
+    record = _object(stored)
+    return Place(_text(record.get("controller")), _text(record.get("port")), record.get("is_usb3") is True)
 
 
 def _move(stored: object) -> Move:

@@ -24,10 +24,11 @@ FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
-OPTIONS = ("resource_class", "traits", "identity", "live_migratable", "exclude")
+OPTIONS = ("resource_class", "traits", "identity", "also", "live_migratable", "exclude")
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
+_USB_ID = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}\Z")
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -46,7 +47,8 @@ _Kind = TypeVar("_Kind", Speed, IdentityMode)
 class DeviceSpec:
     """One rule: matchers (None matches anything) and what a matching device becomes.
 
-    *number* is the rule's place in the configuration, from 1, for sentences. ``resource_class`` None means the class
+    *number* is the rule's place in the configuration, from 1, for sentences. ``also`` are the ids, ``vid:pid``, that
+    the device has in other modes; the rule has a vendor and a product id then. ``resource_class`` None means the class
     that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can replace
     this one, so a guest that has it must not be migrated live.
     """
@@ -64,16 +66,24 @@ class DeviceSpec:
     resource_class: str | None = None
     traits: frozenset[str] = frozenset()
     identity: IdentityMode = IdentityMode.AUTO
+    also: tuple[str, ...] = ()
     live_migratable: bool = True
     exclude: bool = False
+
+    @property
+    def usb_ids(self) -> tuple[str, ...]:
+        """The ids of the device in all its modes, its own first; empty where the rule names no product."""
+        return (f"{self.vendor_id}:{self.product_id}", *self.also) if self.vendor_id and self.product_id else ()
 
     def matches(self, device: UsbDevice) -> bool:
         """Whether every matcher that the rule has fits *device*; a fact that the device lacks fits none."""
         return (
-            _same(self.vendor_id, device.vendor_id)
-            and _same(self.product_id, device.product_id)
+            (
+                (_same(self.vendor_id, device.vendor_id) and _same(self.product_id, device.product_id))
+                or device.usb_id in self.also
+            )
             and _same(self.serial, device.serial)
-            and _same(self.controller, device.controller)
+            and (self.controller is None or self.controller in (device.controller, device.controller_address))
             and _same(self.speed, device.speed)
             and (self.usb_class is None or self.usb_class in device.classes)
             and _glob(self.port, device.port_path)
@@ -86,13 +96,21 @@ class DeviceSpec:
 
         True only when that is certain: two globs that may overlap give False.
         """
-        return all(
+        return self._has_ids_of(later) and all(
             mine is None or (theirs is not None and (mine == theirs or (name in _GLOBS and _covers(mine, theirs))))
             for name, mine, theirs in ((field, getattr(self, field), getattr(later, field)) for field in _FIELDS)
         )
 
+    def _has_ids_of(self, later: "DeviceSpec") -> bool:
+        if later.usb_ids:
+            return all(
+                each in self.also or all(map(_same, (self.vendor_id, self.product_id), each.split(":")))
+                for each in later.usb_ids
+            )
+        return _same(self.vendor_id, later.vendor_id) and _same(self.product_id, later.product_id)
 
-_FIELDS = ("vendor_id", "product_id", "serial", "port", "usb_class", "product", "manufacturer", "speed", "controller")
+
+_FIELDS = ("serial", "port", "usb_class", "product", "manufacturer", "speed", "controller")
 
 
 def _same(wanted: str | None, actual: str | None) -> bool:
@@ -172,6 +190,7 @@ class _Reader:
             resource_class=self._resource_class(entries),
             traits=self._traits(entries),
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
+            also=self._also(entries),
             live_migratable=self._flag(entries, "live_migratable", default=True),
             exclude=self._flag(entries, "exclude", default=False),
         )
@@ -228,6 +247,17 @@ class _Reader:
             )
             return None
         return value.lower()
+
+    def _also(self, entries: dict[str, object]) -> tuple[str, ...]:
+        if "also" not in entries:
+            return ()
+        if "vendor_id" not in entries or "product_id" not in entries:
+            self.wrong("also needs vendor_id and product_id: those of the mode that gives the device its key.")
+        value = entries["also"]
+        if not isinstance(value, list) or not all(isinstance(each, str) and _USB_ID.match(each) for each in value):
+            self.wrong(f'also must be a list of ids as lsusb prints them, such as ["18d1:9302"], not {_quoted(value)}.')
+            return ()
+        return tuple(each.lower() for each in value)
 
     def _usb_class(self, entries: dict[str, object]) -> str | None:
         value = self._text(entries, "class")

@@ -6,9 +6,9 @@ It gives the verdict on each device, so that both loops and the commands judge a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from usb_provider.model.devices import identity
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.identity import Held
+from usb_provider.model.devices.held import Held
+from usb_provider.model.devices.keys import JUNK, JunkSerials, possible_keys, serial_problem
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
@@ -23,7 +23,7 @@ class ReportSettings:
     """What an operator may change while the agent runs. Times are in seconds; ``purge_absent_after`` is 0 for never."""
 
     specs: tuple[DeviceSpec, ...] = ()
-    junk_serials: frozenset[str] = frozenset(identity.JUNK_SERIALS)
+    junk_serials: JunkSerials = JUNK
     serial_trait: bool = False
     purge_absent_after: int = 0
     purge_wait: int = 360
@@ -59,6 +59,7 @@ class HostState:
             junk=self.settings.junk_serials,
             serial_trait=self.settings.serial_trait,
             held=lambda key: self._held(key, let_go=let_go),
+            claimed=() if let_go else self._claimed(),
         )
 
     def kept_by_holders(self, devices: Sequence[UsbDevice], assessed: Sequence[Assessment]) -> frozenset[str]:
@@ -68,7 +69,8 @@ class HostState:
             key
             for each, other in zip(assessed, free, strict=True)
             if each != other
-            for key in (each.identity.key, identity.serial_key(each.device), identity.port_key(each.device))
+            for key in (each.identity.key, each.identity.withheld_for, *possible_keys(each.device))
+            if key is not None
         }
         providers = self.tree.providers
         uuids = (provider_uuid(self.tree.root.uuid, key) for key in keys)
@@ -80,7 +82,7 @@ class HostState:
         A device may show another serial number at each plug, so their number is bounded; those of held devices stay.
         """
         looked = [(each.identity.key, each.device) for each in assessed]
-        after = self.sightings.after(looked, self.is_offered)
+        after = self.sightings.after(looked, self.is_offered, has_serial=self._is_to_be_remembered)
         if len(after.by_key) <= SIGHTINGS_LIMIT:
             return after
         return after.without_oldest(
@@ -96,13 +98,23 @@ class HostState:
             and any(each.schedulable for each in provider.inventories.values())
         )
 
+    def _is_to_be_remembered(self, key: str, device: UsbDevice) -> bool:
+        """Whether the serial number that *device* shows now tells more than the one before, while *key* is held."""
+        usable = serial_problem(device.serial, device.usb_id, self.settings.junk_serials) is None
+        return usable or not self._held(key).allocated
+
+    def _claimed(self) -> frozenset[str]:
+        """The keys that are held and under which a device was seen."""
+        if not any(provider.allocated for provider in self.tree.providers.values()):
+            return frozenset()
+        return frozenset(key for key in self.sightings.by_key if self._held(key).allocated)
+
     def _held(self, key: str, *, let_go: bool = False) -> Held:
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
         last = self.sightings.by_key.get(key)
         return Held(
             # Also when an operator removed our mark: the consumer of that provider still holds the device.
-            allocated=not let_go and provider is not None and provider.allocated,
-            present=provider is not None and provider.managed and not provider.absent,
-            sys_path=last.sys_path if last else None,
-            serial=last.serial if last else None,
+            () if let_go or provider is None else tuple(sorted(provider.allocations)),
+            provider is not None and provider.managed and not provider.absent,
+            last,
         )

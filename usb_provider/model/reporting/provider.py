@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import placement_traits
 from usb_provider.model.devices import identity, offer
 from usb_provider.model.devices.device import Speed, UsbDevice
-from usb_provider.model.devices.identity import NOT_HELD, Held, Identity
+from usb_provider.model.devices.held import NOT_HELD, Held
+from usb_provider.model.devices.identity import NO_DEMAND, Demand, Identity
+from usb_provider.model.devices.keys import JUNK, JunkSerials
 from usb_provider.model.devices.offer import OfferReason
-from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
+from usb_provider.model.devices.spec import DeviceSpec
 
 NAME_LIMIT = 200
 """Longest provider name that Placement takes (placement/schemas/resource_provider.py)."""
@@ -112,18 +114,25 @@ def assess(
     specs: Sequence[DeviceSpec],
     *,
     root: Root | None = None,
-    junk: Collection[str] = identity.JUNK_SERIALS,
+    junk: JunkSerials = JUNK,
     serial_trait: bool = False,
     held: Callable[[str], Held] = lambda key: NOT_HELD,
+    claimed: Collection[str] = (),
 ) -> tuple[Assessment, ...]:
     """Each device's verdict, identity and provider, ordered by where it is plugged in.
 
-    *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`.
+    *held* and *claimed* tell what is allocated, by provider key; see
+    :func:`usb_provider.model.devices.identity.assign`.
     """
-    offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.place)
+    offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.order)
     # A device that a guard keeps for the host still has the identity that its rule gives it.
-    modes = {each.device.sys_name: each.rule.identity if each.rule else IdentityMode.AUTO for each in offers}
-    identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
+    demands = {
+        each.device.sys_name: Demand(each.rule.identity, each.rule.usb_ids) if each.rule else NO_DEMAND
+        for each in offers
+    }
+    identities = identity.assign(
+        [each.device for each in offers], demands=demands, junk=junk, held=held, claimed=claimed
+    )
     return tuple(
         _assess(
             _unless_held(each, specs, held(identities[each.device.sys_name].key)),
@@ -154,6 +163,8 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         verdict = OfferReason.NOT_IDENTIFIED
         reason = f"Not offered by device_spec rule {spec.number}: {who.problem}."
         spec = None
+    if spec is not None and who.withheld is not None:
+        verdict, reason, spec = OfferReason.WITHHELD, f"Not offered: {who.withheld}.", None
     uuid_ = provider_uuid(root.uuid, who.key) if root else None
     name = provider_name(root.name, who.key) if root and root.name else None
     rc = resource_class(device, spec) if spec else None

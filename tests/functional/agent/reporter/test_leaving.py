@@ -240,11 +240,49 @@ def test_moved_to_another_port_a_device_without_a_serial_is_another_device(place
     )
 
 
-def test_another_device_at_the_same_port_does_not_take_the_first_ones_place(placement, host, root, instance):
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_another_device_at_the_same_port_is_kept_from_all_until_the_claim_is_gone(
+    placement, host, root, instance, restarted
+):
     host.unplug()
+    if restarted:
+        host.restart()
+    host.plug(yubikey("Y2"))
+    done = host.run()
+    assert f"USB device 1050:0407:Y1, which consumer {instance} holds" in done.devices[0].reason
+    assert_usb_view(placement, root, HELD_GONE)
+    placement.release(instance)
+    host.run()
+    assert_usb_view(placement, root, FREE_GONE | {"host1_usb_1050:0407:Y2": row()})
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_serial_number_that_goes_and_comes_while_the_device_is_held_changes_nothing(
+    placement, host, root, instance, restarted
+):
+    for serial in (None, "Y1", "0123456789", "Y1"):
+        host.unplug()
+        host.run()
+        if restarted:
+            host.restart()
+        host.plug(yubikey(serial))
+        host.run()
+        assert_usb_view(placement, root, {KEY_NAME: row(used=1)})
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_swap_for_another_is_noticed_though_the_held_one_had_lost_its_serial_number(
+    placement, host, root, instance, restarted
+):
+    host.unplug()
+    host.plug(yubikey(None))
+    host.run()
+    host.unplug()
+    if restarted:
+        host.restart()
     host.plug(yubikey("Y2"))
     host.run()
-    assert_usb_view(placement, root, HELD_GONE | {"host1_usb_1050:0407:Y2": row()})
+    assert_usb_view(placement, root, HELD_GONE)
 
 
 def test_a_reset_that_is_over_before_anyone_looked_costs_nothing(placement, host, root, instance):

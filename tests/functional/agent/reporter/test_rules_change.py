@@ -16,6 +16,7 @@ from tests.fixtures.reporting import (
     yubikey,
 )
 from usb_provider.model.devices import spec
+from usb_provider.model.devices.keys import JunkSerials
 
 DONGLE_RULE = {"vendor_id": "1050", "resource_class": "CUSTOM_DONGLE"}
 DONGLE = {"CUSTOM_DONGLE": (1, 0)}
@@ -218,7 +219,7 @@ def test_a_rule_that_wants_a_serial_leaves_out_a_device_without_one(placement, h
 
 
 def test_a_serial_that_is_declared_junk_makes_its_device_go_by_port(placement, host, root, reported):
-    host.rules(KEY_RULE, junk_serials=frozenset({"Y1"}))
+    host.rules(KEY_RULE, junk_serials=JunkSerials(["Y1"]))
     host.run()
     assert_usb_view(placement, root, {KEY_NAME: row(has={}, traits=KEY_TRAITS | {ABSENT}), PORT_NAME: row()})
 

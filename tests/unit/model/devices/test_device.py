@@ -15,7 +15,6 @@ from usb_provider.model.devices.device import (
     UnreadableDevice,
     UsbDevice,
     UseKind,
-    controller,
     parse_interfaces,
     port_path,
 )
@@ -67,6 +66,7 @@ def test_everything_that_the_kernel_says_is_read() -> None:
         speed=Speed.FULL,
         port_path="2.4",
         controller="0000:00:14.0",
+        controller_address="0000:00:14.0",
     )
     assert device.classes == ("00", "03", "0b")
     assert device.usb_id == "1050:0407"
@@ -189,22 +189,6 @@ def test_an_interface_that_both_sources_name_is_there_once() -> None:
 )
 def test_the_port_path_leaves_the_bus_out(sys_name: str, ports: str) -> None:
     assert port_path(sys_name) == ports
-
-
-@pytest.mark.parametrize(
-    ("path", "above"),
-    [
-        (PATH, "0000:00:14.0"),
-        ("/sys/devices/pci0000:00/0000:00:1d.0/0000:05:00.0/usb3", "0000:05:00.0"),
-        ("/sys/devices/platform/soc/fe980000.usb/usb1/1-1", "fe980000.usb"),
-        ("/sys/devices/platform/vhci_hcd.0/usb5/5-1", "vhci_hcd.0"),
-        ("/sys/bus/usb/devices/1-2", None),
-        ("/usb1/1-2", None),
-        ("usb1/1-2", None),
-    ],
-)
-def test_the_controller_is_what_the_bus_hangs_on(path: str, above: str | None) -> None:
-    assert controller(path) == above
 
 
 def test_a_hub_is_known_by_its_class_or_an_interface_and_a_root_hub_by_its_name() -> None:

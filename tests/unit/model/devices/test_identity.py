@@ -3,8 +3,9 @@
 The long stories, in which hands plug and unplug and the agent restarts, are in test_lifetimes.py.
 """
 
+import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import example, given
@@ -13,13 +14,12 @@ from hypothesis import strategies as st
 from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import HOSTILE, any_text, serials
 from usb_provider.model.devices.device import Speed, UsbDevice
-from usb_provider.model.devices.identity import (
+from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
+from usb_provider.model.devices.identity import Demand, Identity, IdentityKind, assign
+from usb_provider.model.devices.keys import (
     JUNK_SERIALS,
-    NOT_HELD,
-    Held,
-    Identity,
-    IdentityKind,
-    assign,
+    JunkSerials,
+    is_port_key,
     port_key,
     possible_keys,
     serial_key,
@@ -54,27 +54,45 @@ hosts = st.dictionaries(places, facts, max_size=6).map(
 )
 modes = st.dictionaries(
     st.sampled_from([plugged((c, s, p)).sys_name for c in (0, 1) for s in (False, True) for p in PORTS]),
-    st.sampled_from(IdentityMode),
+    st.builds(Demand, st.sampled_from(IdentityMode)),
 )
+
+
+def held(
+    at: UsbDevice | None = None, *, allocated: bool = True, present: bool = True, serial: str | None = "A1"
+) -> Held:
+    """What is known of a key: that a consumer has it, and what was seen under it, in the place of *at*."""
+    seen = None if at is None else dataclasses.replace(Sighting.of(at), serial=serial)
+    return Held(("consumer",) if allocated else (), present, seen)
+
+
 holdings = st.builds(
-    Held,
+    held,
+    st.sampled_from([None, *map(a_device, ("1-1", "1-2", "2-1", "3-2.4"))]),
     allocated=st.booleans(),
     present=st.booleans(),
-    sys_path=st.sampled_from([None, *(a_device(name).sys_path for name in ("1-1", "1-2", "2-1", "3-2.4"))]),
     serial=serials,
 )
 
 
-def holding(**held: Held) -> Callable[[str], Held]:
-    """Give what is held, where S, A and B stand for the serial key and the two ports."""
+def holding(**known: Held) -> dict[str, Held]:
+    """What is known of keys, where S, A and B stand for the serial key and the two ports."""
     keys = {"S": SERIAL_KEY, "A": A_PORT, "B": B_PORT}
-    by_key = {keys[name]: value for name, value in held.items()}
-    return lambda key: by_key.get(key, NOT_HELD)
+    return {keys[name]: value for name, value in known.items()}
 
 
-def keys(*devices: UsbDevice, held: Callable[[str], Held] = lambda key: NOT_HELD) -> list[str]:
-    identities = assign(devices, held=held)
-    return [identities[device.sys_name].key for device in devices]
+def identities(
+    *devices: UsbDevice, known: Mapping[str, Held] | None = None, demands: Mapping[str, Demand] | None = None
+) -> list[Identity]:
+    """The identity of each of *devices*, in their order."""
+    by_key = known or {}
+    claimed = [key for key, held in by_key.items() if held.allocated and held.seen is not None]
+    found = assign(devices, demands=demands, held=lambda key: by_key.get(key, NOT_HELD), claimed=claimed)
+    return [found[device.sys_name] for device in devices]
+
+
+def keys(*devices: UsbDevice, held: Mapping[str, Held] | None = None) -> list[str]:
+    return [identity.key for identity in identities(*devices, known=held)]
 
 
 def test_a_device_with_a_serial_number_is_told_apart_by_it() -> None:
@@ -102,25 +120,25 @@ def test_a_device_without_a_controller_still_has_a_port() -> None:
 
 
 def test_a_rule_may_ask_for_the_port() -> None:
-    assert assign([A], modes={"1-1": IdentityMode.PORT})["1-1"] == Identity(A_PORT, IdentityKind.PORT)
+    assert assign([A], demands={"1-1": Demand(IdentityMode.PORT)})["1-1"] == Identity(A_PORT, IdentityKind.PORT)
 
 
 def test_a_rule_that_asks_for_a_serial_number_in_vain_is_told_why() -> None:
-    asked = {"1-1": IdentityMode.SERIAL, "1-2": IdentityMode.SERIAL}
-    assert assign([a_device("1-1")], modes=asked)["1-1"].problem == (
+    asked = dict.fromkeys(("1-1", "1-2"), Demand(IdentityMode.SERIAL))
+    assert assign([a_device("1-1")], demands=asked)["1-1"].problem == (
         "its rule demands identity by serial, but it has no serial number"
     )
-    assert assign([A, B], modes=asked)["1-2"].problem == (
+    assert assign([A, B], demands=asked)["1-2"].problem == (
         "its rule demands identity by serial, but 2 devices on this host have its serial number"
     )
-    assert assign([A], modes=asked)["1-1"].problem is None
+    assert assign([A], demands=asked)["1-1"].problem is None
 
 
 @pytest.mark.parametrize(
     "serial",
     [
-        *JUNK_SERIALS,
-        *(serial.lower() for serial in JUNK_SERIALS),
+        *(serial for serial in JUNK_SERIALS if ":" not in serial),
+        *(serial.lower() for serial in JUNK_SERIALS if ":" not in serial),
         "0",
         "000000000000",
         "FFFF",
@@ -134,18 +152,18 @@ def test_a_rule_that_asks_for_a_serial_number_in_vain_is_told_why() -> None:
     ],
 )
 def test_a_placeholder_or_a_serial_that_cannot_be_printed_tells_nothing_apart(serial: str) -> None:
-    assert serial_problem(serial) is not None
+    assert serial_problem(serial, "1050:0407") is not None
     assert keys(a_device("1-1", serial=serial)) == [A_PORT]
 
 
 @pytest.mark.parametrize("serial", ["1", "01", "AAA", "0001", "00010", "NONE1", "Käse", "日本", "a:b@c", "%", "FFFE"])
 def test_an_ordinary_serial_number_tells_a_device_apart(serial: str) -> None:
-    assert serial_problem(serial) is None
+    assert serial_problem(serial, "1050:0407") is None
 
 
 def test_what_counts_as_a_placeholder_is_the_operators_to_say() -> None:
-    assert assign([A], junk=["a1"])["1-1"].key == A_PORT
-    assert assign([a_device("1-1", serial="NONE")], junk=[])["1-1"].key == "1050:0407:NONE"
+    assert assign([A], junk=JunkSerials(["a1"]))["1-1"].key == A_PORT
+    assert assign([a_device("1-1", serial="NONE")], junk=JunkSerials([]))["1-1"].key == "1050:0407:NONE"
 
 
 @given(serials, serials)
@@ -176,33 +194,30 @@ def test_no_serial_number_passes_for_a_port(serial: str) -> None:
 @given(hosts, modes, st.dictionaries(st.integers(0, 30), holdings), st.randoms(use_true_random=False))
 def test_no_two_devices_ever_share_a_key(
     devices: list[UsbDevice],
-    wanted: Mapping[str, IdentityMode],
+    wanted: Mapping[str, Demand],
     pool: Mapping[int, Held],
     rng: random.Random,
 ) -> None:
     # Whatever was held, even what can never have come about.
-    identities = assign(devices, modes=wanted, held=lambda key: pool.get(sum(key.encode()) % 30, NOT_HELD))
-    assert identities.keys() == {device.sys_name for device in devices}
-    assert len({identity.key for identity in identities.values()}) == len(devices)
-    for device in devices:
-        identity = identities[device.sys_name]
-        assert identity.key in possible_keys(device)
-        by_serial = identity.key == serial_key(device)
-        assert identity.kind is (IdentityKind.SERIAL if by_serial else IdentityKind.PORT)
-        if by_serial:
-            assert serial_problem(device.serial) is None
+    every = {key for device in devices for key in possible_keys(device)}
+    known = {key: pool.get(sum(key.encode()) % 30, NOT_HELD) for key in every}
+    found = identities(*devices, demands=wanted, known=known)
+    assert len({identity.key for identity in found}) == len(devices)
+    for device, identity in zip(devices, found, strict=True):
+        assert identity.key in possible_keys(device) or known[identity.key].allocated
+        assert identity.kind is (IdentityKind.PORT if is_port_key(identity.key) else IdentityKind.SERIAL)
+        if not known[identity.key].allocated and identity.kind is IdentityKind.SERIAL:
+            assert serial_problem(device.serial, device.usb_id) is None
             assert identity.problem is None
-        else:
-            assert identity.key.startswith(port_key(device))
 
 
 @given(hosts, modes, st.randoms(use_true_random=False))
 def test_keys_do_not_depend_on_the_order_in_which_devices_are_listed(
-    devices: list[UsbDevice], wanted: Mapping[str, IdentityMode], rng: random.Random
+    devices: list[UsbDevice], wanted: Mapping[str, Demand], rng: random.Random
 ) -> None:
     shuffled = list(devices)
     rng.shuffle(shuffled)
-    assert assign(shuffled, modes=wanted) == assign(devices, modes=wanted)
+    assert assign(shuffled, demands=wanted) == assign(devices, demands=wanted)
 
 
 def by_place(devices: list[UsbDevice]) -> dict[tuple[str | None, bool, str], Identity]:
@@ -242,78 +257,78 @@ def test_the_usb_2_and_the_usb_3_port_of_one_number_are_two_ports() -> None:
 
 
 def test_a_dongle_that_an_instance_holds_keeps_its_key_when_a_twin_appears() -> None:
-    held = holding(S=Held(allocated=True, present=True, sys_path=B.sys_path, serial="A1"))
-    assert keys(A, B, held=held) == [A_PORT, SERIAL_KEY]
+    known = holding(S=held(B))
+    assert keys(A, B, held=known) == [A_PORT, SERIAL_KEY]
 
 
 def test_a_dongle_held_by_its_port_keeps_it_when_its_twin_goes() -> None:
-    held = holding(B=Held(allocated=True, present=True, sys_path=B.sys_path, serial="A1"))
-    assert keys(A, B, held=held) == [A_PORT, B_PORT]
-    assert keys(B, held=held) == [B_PORT]
+    known = holding(B=held(B))
+    assert keys(A, B, held=known) == [A_PORT, B_PORT]
+    assert keys(B, held=known) == [B_PORT]
 
 
 def test_a_dongle_held_by_its_port_gets_its_serial_back_once_it_is_free() -> None:
-    assert keys(B, held=holding(B=Held(present=True, sys_path=B.sys_path, serial="A1"))) == [SERIAL_KEY]
+    assert keys(B, held=holding(B=held(B, allocated=False))) == [SERIAL_KEY]
 
 
 def test_a_twin_does_not_inherit_what_the_other_held_when_that_one_goes() -> None:
-    first = Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1")
-    held = holding(S=first, B=Held(present=True, sys_path=B.sys_path, serial="A1"))
-    assert keys(B, held=held) == [B_PORT]
+    first = held(A)
+    known = holding(S=first, B=held(B, allocated=False))
+    assert keys(B, held=known) == [B_PORT]
 
 
 def test_a_device_whose_provider_stays_in_a_port_where_another_was_is_not_taken_for_that_one() -> None:
-    first = Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1")
-    held = holding(S=first, B=Held(present=True, sys_path=B.sys_path, serial=None))
-    assert keys(B, held=held) == [SERIAL_KEY]
+    first = held(A)
+    known = holding(S=first, B=held(B, allocated=False, serial=None))
+    assert keys(B, held=known) == [SERIAL_KEY]
 
 
 def test_a_twin_does_not_inherit_after_a_restart_either() -> None:
-    held = holding(S=Held(allocated=True, present=True), B=Held(present=True))
-    assert keys(B, held=held) == [B_PORT]
-    assert keys(A, B, held=held) == [SERIAL_KEY, B_PORT]
+    known = holding(S=held(), B=held(allocated=False))
+    assert keys(B, held=known) == [B_PORT]
+    assert keys(A, B, held=known) == [SERIAL_KEY, B_PORT]
 
 
 def test_the_usb_3_half_of_a_socket_does_not_inherit_what_the_usb_2_half_held() -> None:
     fast = plugged((0, True, "1"))
     known = {
-        A_PORT: Held(allocated=True, present=True, sys_path=A.sys_path),
-        f"{A_PORT}+usb3": Held(sys_path=fast.sys_path),
+        A_PORT: held(A, serial=None),
+        f"{A_PORT}+usb3": held(fast, allocated=False, present=False, serial=None),
     }
     # An operator deleted the provider of its longer key, so only the last look tells.
-    assert keys(fast, held=lambda key: known.get(key, NOT_HELD)) == [f"{A_PORT}+usb3"]
+    assert keys(fast, held=known) == [f"{A_PORT}+usb3"]
 
 
 def test_a_device_that_goes_by_its_serial_does_not_inherit_what_the_other_half_of_its_socket_held() -> None:
     slow, fast = plugged((0, False, "1"), serial="A1"), plugged((0, True, "1"), serial=None)
     # The USB 3 device was there first. What was where at the last look is forgotten: the agent was restarted.
-    known = {A_PORT: Held(allocated=True, present=True), SERIAL_KEY: Held(allocated=True, present=True)}
-    assert keys(slow, fast, held=lambda key: known.get(key, NOT_HELD)) == [SERIAL_KEY, A_PORT]
+    known = {A_PORT: held(), SERIAL_KEY: held()}
+    assert keys(slow, fast, held=known) == [SERIAL_KEY, A_PORT]
 
 
 def test_a_third_device_at_the_port_of_a_lost_one_does_not_inherit_its_claim() -> None:
     third = a_device("1-2", serial="C3")
-    held = holding(B=Held(allocated=True, present=False, sys_path=B.sys_path, serial="A1"))
-    assert keys(third, held=held) == ["1050:0407:C3"]
+    known = holding(B=held(B, present=False))
+    assert keys(third, held=known) == ["1050:0407:C3"]
 
 
 def test_a_dongle_that_comes_back_elsewhere_keeps_its_serial_and_what_holds_it() -> None:
-    held = holding(S=Held(allocated=True, present=False, sys_path=A.sys_path, serial="A1"))
-    assert keys(B, held=held) == [SERIAL_KEY]
+    known = holding(S=held(A, present=False))
+    assert keys(B, held=known) == [SERIAL_KEY]
 
 
 def test_a_rule_that_turns_to_port_waits_until_the_dongle_is_free() -> None:
-    rule = {"1-1": IdentityMode.PORT}
-    held = holding(S=Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1"))
-    assert assign([A], modes=rule, held=held)["1-1"].key == SERIAL_KEY
-    assert assign([A], modes=rule)["1-1"].key == A_PORT
+    rule = {"1-1": Demand(IdentityMode.PORT)}
+    known = holding(S=held(A))
+    assert identities(A, demands=rule, known=known)[0].key == SERIAL_KEY
+    assert identities(A, demands=rule)[0].key == A_PORT
 
 
 def test_a_rule_that_turns_to_serial_waits_until_the_dongle_is_free() -> None:
-    rule = {"1-1": IdentityMode.SERIAL}
-    held = holding(A=Held(allocated=True, present=True, sys_path=A.sys_path, serial="A1"))
-    assert assign([A], modes=rule, held=held)["1-1"].key == A_PORT
-    assert assign([A], modes=rule)["1-1"].key == SERIAL_KEY
+    rule = {"1-1": Demand(IdentityMode.SERIAL)}
+    known = holding(A=held(A))
+    assert identities(A, demands=rule, known=known)[0].key == A_PORT
+    assert identities(A, demands=rule)[0].key == SERIAL_KEY
 
 
 @pytest.mark.parametrize("serial", HOSTILE)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fixtures.applier import applied
 from tests.fixtures.builders import ROOT, a_consumer, a_device, a_spec, a_tree, held_by
 from usb_provider.model.devices.device import Speed, UsbDevice
-from usb_provider.model.devices.identity import Held
+from usb_provider.model.devices.held import Held, Sighting
 from usb_provider.model.devices.spec import DeviceSpec, IdentityMode
 from usb_provider.model.reporting.plan import diff
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
@@ -54,7 +54,7 @@ class Host:
 
     where: dict[int, str] = field(default_factory=dict)
     tree: ObservedTree = field(default_factory=a_tree)
-    seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    seen: dict[str, Sighting] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
     identity: IdentityMode = IdentityMode.AUTO
     kept_back: int = 0
@@ -70,14 +70,20 @@ class Host:
 
     def held(self, key: str) -> Held:
         provider = self.tree.providers.get(provider_uuid(ROOT.uuid, key))
-        sys_path, serial = self.seen.get(key, (None, None))
+        seen = self.seen.get(key)
         if provider is None:
-            return Held(sys_path=sys_path, serial=serial)
-        return Held(provider.allocated, not provider.absent, sys_path, serial)
+            return Held(seen=seen)
+        return Held(tuple(provider.allocations), not provider.absent, seen)
 
     def make_a_pass(self) -> dict[int, Assessment]:
         """Do as the agent does, and give what it made of each unit."""
-        found = assess([self.device(unit) for unit in self.where], self.specs(), root=ROOT, held=self.held)
+        found = assess(
+            [self.device(unit) for unit in self.where],
+            self.specs(),
+            root=ROOT,
+            held=self.held,
+            claimed=[key for key in self.seen if self.held(key).allocated],
+        )
         plan = diff(
             self.tree,
             [each.desired for each in found if each.desired],
@@ -85,7 +91,7 @@ class Host:
         )
         self.tree = applied(plan, self.tree)
         for each in found:
-            self.seen[each.identity.key] = (each.device.sys_path, each.device.serial)
+            self.seen[each.identity.key] = Sighting.of(each.device)
         by_name = {each.device.sys_name: each for each in found}
         return {unit: by_name[place] for unit, place in self.where.items()}
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import any_text, serials
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.identity import port_key, serial_key
-from usb_provider.model.devices.sightings import Move, Sighting, Sightings
+from usb_provider.model.devices.held import Sighting
+from usb_provider.model.devices.keys import port_key, serial_key
+from usb_provider.model.devices.place import Place
+from usb_provider.model.devices.sightings import Move, Sightings
 
 A = a_device("1-1", serial="A1")
 B = a_device("1-2", serial="A1")
@@ -32,7 +34,7 @@ def looked(*pairs: tuple[str, UsbDevice]) -> Sightings:
 
 
 def test_a_device_is_seen_under_its_key() -> None:
-    assert looked((SERIAL, A)).by_key == {SERIAL: Sighting(A.sys_path, "1050:0407", "A1")}
+    assert looked((SERIAL, A)).by_key == {SERIAL: Sighting(Place("0000:00:14.0", "1"), A.sys_path, "1050:0407", "A1")}
 
 
 def test_a_device_that_goes_is_remembered() -> None:
@@ -67,7 +69,8 @@ def test_the_oldest_are_dropped_but_for_those_that_are_kept() -> None:
     assert len(again.without_oldest(2, [serial_key(device) for device in devices]).by_key) == 6
 
 
-sighted = st.builds(Sighting, any_text, any_text, serials)
+places = st.builds(Place, any_text, any_text, st.booleans())
+sighted = st.builds(Sighting, places, any_text, any_text, serials)
 any_sightings = st.builds(
     Sightings,
     st.dictionaries(any_text, sighted, max_size=4),
@@ -82,9 +85,22 @@ def test_sightings_survive_being_stored(sightings: Sightings) -> None:
 
 def test_what_a_later_version_adds_does_no_harm() -> None:
     stored = json.loads(json.dumps(looked((SERIAL, A)).to_json()))
-    stored["sightings"][SERIAL]["place"] = "the front left port"
+    stored["sightings"][SERIAL]["shelf"] = "the front left port"
     stored["kernel"] = "7.0"
     assert Sightings.from_json(stored) == looked((SERIAL, A))
+
+
+def test_the_place_in_what_an_earlier_release_stored_is_that_of_its_path() -> None:
+    stored = json.loads(json.dumps(looked((SERIAL, A)).to_json()))
+    del stored["sightings"][SERIAL]["place"]
+    assert Sightings.from_json(stored) == looked((SERIAL, A))
+
+
+def test_a_serial_number_that_a_held_device_does_not_show_now_is_remembered() -> None:
+    bare = a_device("1-1", serial=None)
+    after = looked((SERIAL, A)).after([(SERIAL, bare)], offering(), has_serial=lambda key, device: False)
+    assert after.by_key[SERIAL].serial == "A1"
+    assert looked((SERIAL, A)).after([(SERIAL, bare)], offering()).by_key[SERIAL].serial is None
 
 
 SEEN = {"sys_path": "/sys/a", "usb_id": "1050:0407", "serial": None}
@@ -101,6 +117,8 @@ SEEN = {"sys_path": "/sys/a", "usb_id": "1050:0407", "serial": None}
         {"version": 1, "sightings": {"a": None}, "moves": []},
         {"version": 1, "sightings": {"a": SEEN | {"serial": 1}}, "moves": []},
         {"version": 1, "sightings": {"a": SEEN | {"sys_path": None}}, "moves": []},
+        {"version": 1, "sightings": {"a": SEEN | {"place": "1-1"}}, "moves": []},
+        {"version": 1, "sightings": {"a": SEEN | {"place": {"controller": "b"}}}, "moves": []},
         {"version": 1, "sightings": {}, "moves": [SEEN]},
         {"version": 1, "sightings": {}, "moves": [SEEN | {"key": "a", "old_keys": "b"}]},
         {"version": 1, "sightings": {}, "moves": [SEEN | {"key": "a", "old_keys": [None]}]},

@@ -1,0 +1,184 @@
+"""A held device is followed by its place: in another mode, with a serial number that comes or goes, at another speed.
+
+What may be that device and may be another one is kept from all consumers.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from tests.fixtures.builders import a_device
+from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
+from usb_provider.model.devices.identity import Demand, Identity, assign
+from usb_provider.model.devices.keys import port_key, serial_key
+from usb_provider.model.devices.spec import IdentityMode
+
+CORAL = {"vendor_id": "1a6e", "product_id": "089a"}
+LOADED = {"vendor_id": "18d1", "product_id": "9302"}
+BOTH = Demand(usb_ids=("1a6e:089a", "18d1:9302"))
+BY_PORT = Demand(IdentityMode.PORT)
+
+
+def seen(device: UsbDevice) -> Held:
+    """What is known of a key that a consumer holds, when *device* was last seen under it."""
+    return Held(("server-1",), True, Sighting.of(device))
+
+
+def identify(
+    *devices: UsbDevice, held: Mapping[str, UsbDevice] | None = None, demand: Demand | None = None
+) -> list[Identity]:
+    """The identity of each of *devices*, where consumers hold the keys in *held*, each last seen as that device."""
+    known = {key: seen(device) for key, device in (held or {}).items()}
+    demands = dict.fromkeys((device.sys_name for device in devices), demand) if demand else None
+    found = assign(devices, demands=demands, held=lambda key: known.get(key, NOT_HELD), claimed=list(known))
+    return [found[device.sys_name] for device in devices]
+
+
+def is_followed(key: str, before: UsbDevice, *after: UsbDevice, demand: Demand | None = None) -> None:
+    """Pass when the first of *after* is the device that was seen as *before*, and no other has its key."""
+    first, *others = identify(*after, held={key: before}, demand=demand)
+    assert (first.key, first.withheld) == (key, None)
+    assert all(other.key != key for other in others)
+
+
+def is_withheld(key: str, before: UsbDevice, after: UsbDevice, demand: Demand | None = None) -> str:
+    """What is said of *after*, which must be kept from all consumers since *before* is held."""
+    (found,) = identify(after, held={key: before}, demand=demand)
+    assert found.key != key
+    assert found.withheld_for == key
+    assert found.withheld is not None
+    return found.withheld
+
+
+# Modes
+
+
+def test_a_device_in_a_mode_that_no_rule_knows_is_kept_from_all_and_the_sentence_names_the_claim_and_the_key() -> None:
+    cold, loaded = a_device("2-3", **CORAL), a_device("2-3", **LOADED)
+    assert is_withheld(port_key(cold), cold, loaded) == (
+        "it is in the place of USB device 1a6e:089a@0000:00:14.0-3, which consumer server-1 holds and which is not "
+        'plugged in; if it is the same device in another mode, add "also": ["18d1:9302"] to the rule for '
+        "1a6e:089a; otherwise plug it in elsewhere, or release the claim"
+    )
+
+
+def test_a_device_whose_rule_knows_its_modes_is_one_device_in_all_of_them() -> None:
+    cold, loaded = a_device("2-3", **CORAL), a_device("2-3", **LOADED, serial="C1")
+    assert [identify(each, demand=BOTH)[0].key for each in (cold, loaded)] == [port_key(cold)] * 2
+    is_followed(port_key(cold), cold, loaded, demand=BOTH)
+    is_followed(port_key(cold), loaded, cold, demand=BOTH)
+
+
+def test_modes_may_be_told_apart_by_serial_where_the_rule_demands_it() -> None:
+    loaded = a_device("2-3", **LOADED, serial="C1")
+    by_serial = dataclasses.replace(BOTH, mode=IdentityMode.SERIAL)
+    assert identify(loaded, demand=by_serial)[0].key == "1a6e:089a:C1"
+
+
+def test_a_mode_that_becomes_known_while_the_device_is_held_in_it_changes_nothing() -> None:
+    loaded = a_device("2-3", **LOADED)
+    is_followed(port_key(loaded), loaded, loaded, demand=BOTH)
+    is_followed(port_key(loaded), loaded, a_device("2-3", **CORAL), demand=BOTH)
+
+
+def test_another_device_in_the_place_of_a_missing_one_is_free_once_the_claim_is_gone() -> None:
+    assert identify(a_device("2-3", **LOADED))[0].withheld is None
+
+
+def test_another_device_in_its_place_is_free_once_the_missing_one_is_back_elsewhere() -> None:
+    before = a_device("1-1", serial="A1")
+    other, back = a_device("1-1", **LOADED), a_device("1-4", serial="A1")
+    found = identify(other, back, held={serial_key(before): before})
+    assert [each.withheld for each in found] == [None, None]
+    assert found[1].key == serial_key(before)
+
+
+# Serial numbers
+
+
+@pytest.mark.parametrize("serial", [None, "0000", "A\x01", "\udcff", "0123456789"])
+def test_a_serial_number_that_goes_or_turns_to_junk_changes_nothing(serial: str | None) -> None:
+    before = a_device("1-1", serial="A1")
+    is_followed(serial_key(before), before, a_device("1-1", serial=serial))
+
+
+@pytest.mark.parametrize("serial", [None, "0000"])
+def test_a_serial_number_that_comes_changes_nothing(serial: str | None) -> None:
+    before = a_device("1-1", serial=serial)
+    is_followed(port_key(before), before, a_device("1-1", serial="A1"))
+
+
+def test_another_usable_serial_number_is_another_device_and_the_sentence_says_how_to_say_otherwise() -> None:
+    before = a_device("1-1", serial="A1")
+    assert is_withheld(serial_key(before), before, a_device("1-1", serial="B2")) == (
+        "it is in the place of USB device 1050:0407:A1, which consumer server-1 holds, with another serial number; if "
+        'it is the same device, give its rule "identity": "port"; otherwise plug it in elsewhere, or release the '
+        "claim"
+    )
+
+
+def test_where_the_rule_goes_by_port_another_serial_number_is_the_same_device() -> None:
+    before = a_device("1-1", serial="A1")
+    is_followed(port_key(before), before, a_device("1-1", serial="B2"), demand=BY_PORT)
+    is_followed(serial_key(before), before, a_device("1-1", serial="B2"), demand=BY_PORT)
+
+
+def test_a_device_with_its_serial_number_elsewhere_takes_over_only_where_the_place_is_empty() -> None:
+    before = a_device("1-1", serial="A1")
+    bare, elsewhere = a_device("1-1"), a_device("1-2", serial="A1")
+    is_followed(serial_key(before), before, elsewhere)
+    there, other = identify(bare, elsewhere, held={serial_key(before): before})
+    assert there.key == serial_key(before)
+    assert other.withheld_for == serial_key(before)
+    assert other.withheld == (
+        "it has the serial number of USB device 1050:0407:A1, which consumer server-1 holds, and another device is in "
+        "the place where that was"
+    )
+
+
+def test_a_clone_in_a_lower_port_gets_nothing_of_what_the_other_holds() -> None:
+    before = a_device("1-2", serial="A1")
+    is_followed(serial_key(before), before, before, a_device("1-1", serial="A1"))
+
+
+def test_a_device_that_moved_is_known_by_its_serial_number_though_another_was_once_held_there() -> None:
+    mine, bare = a_device("1-1", serial="A1"), a_device("1-2")
+    moved = a_device("1-2", serial="A1")
+    held = {serial_key(mine): mine, port_key(bare): bare}
+    assert identify(moved, held=held)[0].key == serial_key(mine)
+
+
+# Places
+
+
+def test_a_new_card_that_shifts_the_bus_numbers_exchanges_no_claims() -> None:
+    def behind(bridge: str, bus: str, name: str) -> UsbDevice:
+        path = f"/sys/devices/pci0000:00/0000:00:{bridge}/0000:{bus}:00.0/usb{name[0]}/{name}"
+        return UsbDevice.from_udev(path, {"ID_VENDOR_ID": "0529", "ID_MODEL_ID": "0001"}, {})
+
+    before = [behind("1c.0", "03", "1-2"), behind("1c.4", "04", "2-2")]
+    after = [behind("1c.0", "04", "1-2"), behind("1c.4", "05", "2-2")]
+    keys = [port_key(each) for each in before]
+    assert keys == ["0529:0001@0000:00:1c.0/00.0-2", "0529:0001@0000:00:1c.4/00.0-2"]
+    assert [each.key for each in identify(*after)] == keys
+    assert [each.key for each in identify(*after, held=dict(zip(keys, before, strict=True)))] == keys
+    former = ["0529:0001@0000:03:00.0-2", "0529:0001@0000:04:00.0-2"]
+    assert [each.key for each in identify(*after, held=dict(zip(former, before, strict=True)))] == former
+
+
+def test_a_key_of_a_former_release_stays_until_the_device_is_free_though_the_sightings_are_lost() -> None:
+    path = "/sys/devices/pci0000:00/0000:00:1c.0/0000:03:00.0/usb1/1-2"
+    device = UsbDevice.from_udev(path, {"ID_VENDOR_ID": "0529", "ID_MODEL_ID": "0001"}, {})
+    known = {"0529:0001@0000:03:00.0-2": Held(("server-1",), True)}
+    found = assign([device], held=lambda key: known.get(key, NOT_HELD))
+    assert found["1-2"].key == "0529:0001@0000:03:00.0-2"
+    assert identify(device)[0].key == "0529:0001@0000:00:1c.0/00.0-2"
+
+
+def test_a_device_whose_socket_runs_at_another_speed_is_the_same_device() -> None:
+    fast = a_device("2-2", speed=Speed.SUPER, peer_port="6")
+    slow = a_device("1-6", speed=Speed.HIGH)
+    assert port_key(fast) == port_key(slow)
+    is_followed(port_key(fast), fast, slow)
