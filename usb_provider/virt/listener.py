@@ -12,6 +12,7 @@ import os
 import pwd
 import socket
 import socketserver
+import stat
 import struct
 import threading
 import time
@@ -254,8 +255,15 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 def _remove_dead(path: Path) -> None:
     """Remove a socket that an agent left when it was killed.
 
-    :raises ConfigError: when another agent listens on it.
+    :raises ConfigError: when another agent listens on it, or when it is no socket.
     """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(
+                [
+                    f"[hook]socket {path} is there and is no socket, so the agent does not replace it; choose another path."
+                ]
+            )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(TimeoutError, BlockingIOError):
         probe.settimeout(1.0)
         try:

@@ -15,6 +15,8 @@ from usb_provider.model.devices.device import Speed, UsbDevice
 ALIAS_PREFIX = "ua-usb-"
 """libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID."""
 
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OURS = re.compile(rf"{ALIAS_PREFIX}({_UUID.pattern})\Z")
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
 _ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
 
@@ -44,9 +46,9 @@ class Hostdev:
 
     @property
     def provider_uuid(self) -> str | None:
-        """The provider that it was attached for, or None when it is not ours."""
-        ours = self.alias is not None and self.alias.startswith(ALIAS_PREFIX)
-        return self.alias.removeprefix(ALIAS_PREFIX) if ours and self.alias else None
+        """The provider that it was attached for, or None when it is not ours; it is where a UUID follows."""
+        match = _OURS.match(self.alias or "")
+        return match[1] if match else None
 
     def is_at(self, device: UsbDevice) -> bool:
         """Whether it has the address that *device* has now and, if it names ids, the same ids."""
@@ -130,14 +132,14 @@ def parse_guest(text: str) -> Guest:
     :raises UnreadableDomain: when *text* is not a domain with a UUID and a name.
     """
     root = _parse(text)
-    name, uuid = root.findtext("name"), root.findtext("uuid")
-    if root.tag != "domain" or not name or not uuid:
+    name, uuid = root.findtext("name"), (root.findtext("uuid") or "").strip().lower()
+    if root.tag != "domain" or not name or not _UUID.fullmatch(uuid):
         raise UnreadableDomain("the XML is not of a domain with a name and a UUID")
     devices = root.find("devices")
     usb = [] if devices is None else devices.findall("hostdev")
     hostdevs = tuple(_hostdev(element) for element in usb if element.get("type") == "usb")
     return Guest(
-        uuid=uuid.strip().lower(),
+        uuid=uuid,
         name=name,
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
