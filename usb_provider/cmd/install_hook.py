@@ -9,6 +9,7 @@ from pathlib import Path
 
 from usb_provider.cmd import output
 from usb_provider.cmd.configuration import own_options
+from usb_provider.cmd.setup import settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError
 from usb_provider.host.files import write_whole
@@ -69,8 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def hook_text_of(options: Options) -> str:
     """The hook's source for *options*."""
-    classes = {spec.resource_class for spec in options.usb.specs if spec.resource_class is not None}
-    return hook_text(options.hook.socket, options.hook.timeout, classes)
+    return hook_text(options.hook.socket, options.hook.timeout, settings(options).rule_classes)
 
 
 def hook_text(socket: Path, timeout: float, classes: Collection[str] = ()) -> str:

@@ -78,8 +78,18 @@ CLASSES = "CUSTOM_USB_[A-Z0-9_]*"
 """The resource classes of USB devices, as a regular expression: those of our own, and those that rules give."""
 OUR_ALIAS = re.compile(r"ua-usb-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9A-Za-z_-]+)?\Z")
 """An alias of ours: with the UUID of a provider, and perhaps with the name of a part of it."""
-_NAME = r"""<(?:[A-Za-z0-9_]+:)?extraSpec\s+name=['"]resources[A-Za-z0-9_-]{0,64}:"""
-ASKS = re.compile(_NAME + "(?:" + CLASSES + r""")['"]\s*>\s*0*[1-9]""")
+
+
+def asks_for(classes: str) -> "re.Pattern[str]":
+    """What a domain has whose flavor asks for a device of *classes*, a regular expression."""
+    return re.compile(
+        r"<(?:[A-Za-z0-9_]+:)?extraSpec\s+name=['\"]resources[A-Za-z0-9_-]{0,64}:(?:"
+        + classes
+        + r")['\"]\s*>\s*0*[1-9]"
+    )
+
+
+ASKS = asks_for(CLASSES)
 NOWHERE_BUS = 255
 """Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits)."""
 RESTORED = "{urn:usb-provider:restored}restored"
@@ -256,13 +266,13 @@ def restored(text: str) -> "dict[str, object]":
     return {} if rewritten is None else {"xml": rewritten}
 
 
-def with_placeholders(text: str, is_restore: bool = False) -> "str | None":
+def with_placeholders(text: str, is_restore: bool = False, asks: "re.Pattern[str]" = ASKS) -> "str | None":
     """*text* with each of our hostdevs turned into one that needs no device; None when there is nothing to change.
 
     For restore and for the destination of a migration, where QEMU drops every host device, and where libvirt would
     take whatever is at the old address now. Alias, guest address and the number of hostdevs stay, since libvirt
     compares them; ids go, and the address is one at which nothing can be: one apart from the other, since libvirt
-    refuses two hostdevs with one address. At a restore, a guest that has or wants USB devices is marked (RESTORED).
+    refuses two hostdevs with one address. At a restore, a guest that has USB devices or *asks* for some is marked.
 
     :raises ET.ParseError: when *text* is not XML.
     """
@@ -274,7 +284,7 @@ def with_placeholders(text: str, is_restore: bool = False) -> "str | None":
         source = ET.Element("source", startupPolicy="optional")
         ET.SubElement(source, "address", bus=str(NOWHERE_BUS), device=str(NOWHERE_BUS - number))
         element.insert(0, source)
-    if is_restore and (ours or ASKS.search(text)):
+    if is_restore and (ours or asks.search(text)):
         metadata = root.find("metadata")
         if metadata is None:
             metadata = ET.SubElement(root, "metadata")

@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from tests.fixtures.fake_host import a_uuid
 from tests.functional.virt.test_hook import ASKS, Hook
+from usb_provider.cmd.install_hook import hook_text
 
 ALIAS = "ua-usb-" + a_uuid("provider")
 WITHOUT_USB = a_domain_xml("vm", a_uuid("vm"), extra_specs={"trait:CUSTOM_USB_MANAGED": "forbidden"})
@@ -88,6 +89,16 @@ def test_the_shell_sees_as_python_does_what_a_flavor_asks_for(tmp_path: Path, sp
     xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=specs)
     assert HookWithoutPython(tmp_path, "missing").call("prepare", xml).returncode == code
     assert Hook(tmp_path / "..", 0.6).run("prepare", xml).returncode == code
+
+
+def test_a_class_of_another_name_that_a_rule_gives_is_usb_to_shell_and_python(tmp_path: Path) -> None:
+    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs={"resources:CUSTOM_DONGLE": "1"})
+    without = HookWithoutPython(tmp_path, "missing")
+    assert without.call("prepare", xml).returncode == 0
+    without.path.write_text(hook_text(without.socket, 0.6, ["CUSTOM_DONGLE"]))
+    assert without.call("prepare", xml).returncode == 1
+    assert without.run("prepare", xml).returncode == 1, "its Python part"
+    assert without.call("prepare", xml.replace("DONGLE", "DONGLES")).returncode == 0
 
 
 @pytest.mark.parametrize("xml", [b"", b"<domain", b"\x00\xff\n\n", b":CUSTOM_USB_KEY"])

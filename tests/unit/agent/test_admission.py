@@ -155,3 +155,12 @@ def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHos
     assert "guest old has it" in host.ask(**starting)["refuse"]
     host.stop("old")
     assert host.ask(**starting) == {}, "nobody has looked since, but libvirt has said so"
+
+
+@pytest.mark.parametrize("classes", [frozenset(), frozenset({"CUSTOM_DONGLE"})])
+def test_a_class_of_another_name_that_a_rule_gives_is_usb_to_the_agent(host: FakeHost, classes: frozenset[str]) -> None:
+    host.rule_classes = classes
+    host.placement_up = False
+    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs={"resources:CUSTOM_DONGLE": "1"})
+    assert ("refuse" in host.ask("prepare", xml)) == bool(classes)
+    assert ("xml" in host.ask("restore", xml)) == bool(classes), "marked as restored, so that it is not refused"

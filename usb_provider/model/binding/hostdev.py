@@ -7,7 +7,7 @@ whether a device should be attached; virt/domain.py talks to libvirt.
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from usb_provider.model.devices.device import Speed, UsbDevice
@@ -18,7 +18,8 @@ ALIAS_PREFIX = "ua-usb-"
 _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OURS = re.compile(rf"{ALIAS_PREFIX}({_UUID.pattern})\Z")
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
-_ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
+_ASKS_FOR = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_[A-Z0-9_]+)\Z")
+_OWN_CLASSES = "CUSTOM_USB_"
 
 _MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
 _MODEL_PORTS = {"uhci": 2, "ohci": 3, "ehci": 6, "xhci": 4}
@@ -81,7 +82,7 @@ class UsbController:
 class Guest:
     """What the agent needs of a domain's XML.
 
-    ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the CUSTOM_USB_* classes in the flavor's
+    ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the classes of USB devices in the flavor's
     extra specs, which nova writes into the metadata since version 32.
     """
 
@@ -126,9 +127,10 @@ def hostdev_xml(provider_uuid: str, device: UsbDevice) -> str:
     return ET.tostring(element, encoding="unicode")
 
 
-def parse_guest(text: str) -> Guest:
+def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
     """The guest in a domain's XML, as libvirt's ``dumpxml`` and its hooks give it.
 
+    :param classes: of USB devices, besides CUSTOM_USB_*: those that rules give.
     :raises UnreadableDomain: when *text* is not a domain with a UUID and a name.
     """
     root = _parse(text)
@@ -143,7 +145,7 @@ def parse_guest(text: str) -> Guest:
         name=name,
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
-        asks_for=_asks_for(root),
+        asks_for=_asks_for(root, classes),
     )
 
 
@@ -215,12 +217,13 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-def _asks_for(root: ET.Element) -> frozenset[str]:
+def _asks_for(root: ET.Element, classes: Collection[str]) -> frozenset[str]:
     metadata: Iterable[ET.Element] = () if (found := root.find("metadata")) is None else found.iter()
     names = set()
     for element in metadata:
         if NOVA_NAMESPACE.sub("", element.tag) == "extraSpec":
-            match = _ASKS_FOR_USB.match(element.get("name", ""))
-            if match and (element.text or "").strip().strip("0"):
+            match = _ASKS_FOR.match(element.get("name", ""))
+            is_usb = match is not None and (match[1].startswith(_OWN_CLASSES) or match[1] in classes)
+            if match and is_usb and (element.text or "").strip().strip("0"):
                 names.add(match[1])
     return frozenset(names)
