@@ -278,7 +278,7 @@ class Admission:
         LOG.log(logging.WARNING if before != said else logging.DEBUG, "%s", said)
         record(AuditLine(event="refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason))
         self._meter.refused(why[0].obstacle)
-        return Refused(reason)
+        return Refused(" ".join(each.told or each.text for each in why))
 
     def _held_before(self, guest_uuid: str) -> bool:
         view = self._view()
@@ -286,7 +286,8 @@ class Admission:
 
 
 def _cannot_be_asked(error: UsbProviderError) -> Refusal:
-    return Refusal(Obstacle.PLACEMENT, f"The agent cannot ask Placement what this instance holds: {error}")
+    told = "The agent cannot ask Placement what this instance holds"
+    return Refusal(Obstacle.PLACEMENT, f"{told}: {error}", f"{told}.")
 
 
 def _rewritten(text: str, *, is_restore: bool = False, classes: Collection[str] = ()) -> Answer:
