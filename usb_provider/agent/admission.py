@@ -291,5 +291,8 @@ def _cannot_be_asked(error: UsbProviderError) -> Refusal:
 
 
 def _rewritten(text: str, *, is_restore: bool = False, classes: Collection[str] = ()) -> Answer:
-    rewritten = with_placeholders(text, is_restore, asks_for("|".join([CLASSES, *classes])))
+    try:
+        rewritten = with_placeholders(text, is_restore, asks_for("|".join([CLASSES, *classes])))
+    except RecursionError as error:
+        raise UnreadableDomain("the XML is nested too deeply") from error
     return Allowed() if rewritten is None else Rewritten(rewritten)

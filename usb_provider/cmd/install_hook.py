@@ -9,10 +9,10 @@ from pathlib import Path
 
 from usb_provider.cmd import output
 from usb_provider.cmd.configuration import own_options
-from usb_provider.cmd.setup import settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError
 from usb_provider.host.files import write_whole
+from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.virt.hook import CLASSES as OWN_CLASSES
 from usb_provider.virt.hook_trial import BrokenHook, try_hook
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def hook_text_of(options: Options) -> str:
     """The hook's source for *options*."""
-    return hook_text(options.hook.socket, options.hook.timeout, settings(options).rule_classes)
+    return hook_text(options.hook.socket, options.hook.timeout, ReportSettings(options.usb.specs).rule_classes)
 
 
 def hook_text(socket: Path, timeout: float, classes: Collection[str] = ()) -> str:

@@ -286,5 +286,7 @@ def _is_uuid(text: str) -> bool:
 
 def _line(error: object) -> str:
     text = " ".join(str(error).split()).rstrip(".")
+    if missing := re.fullmatch(r"no such option (\S+) in group \[DEFAULT\]", text):
+        return f"${missing[1]} refers to an option that does not exist; write $$ for a dollar sign"
     # oslo.config names the option once more, and the place as the repr of a Python object.
     return re.sub(r"^Value for option \S+ from LocationInfo\(.*?\) is not valid: ", "", text)

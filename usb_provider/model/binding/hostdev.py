@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.text import printable
 
 ALIAS_PREFIX = "ua-usb-"
 """libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID."""
@@ -142,7 +143,7 @@ def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
     hostdevs = tuple(_hostdev(element) for element in usb if element.get("type") == "usb")
     return Guest(
         uuid=uuid,
-        name=name,
+        name=printable(name, 200),
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
         asks_for=_asks_for(root, classes),
@@ -152,7 +153,7 @@ def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
 def _parse(text: str) -> ET.Element:
     try:
         return ET.fromstring(text)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:  # ValueError: for half of a surrogate pair
         raise UnreadableDomain(f"the XML cannot be read ({error})") from error
 
 
@@ -179,7 +180,8 @@ def _usb_id(source: ET.Element | None, tag: str) -> str | None:
 
 def _number(element: ET.Element | None, name: str) -> int | None:
     value = "" if element is None else element.get(name, "")
-    return int(value, 10) if value.isascii() and value.isdigit() else None
+    # Python refuses to read thousands of digits, and libvirt has no such number.
+    return int(value, 10) if re.fullmatch("[0-9]{1,9}", value) else None
 
 
 def _controller_of(element: ET.Element) -> int | None:
