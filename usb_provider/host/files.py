@@ -83,6 +83,18 @@ def write_whole(
     _sync(path.parent)
 
 
+def make_directory(path: Path, *, mode: int) -> None:
+    """Make the directory *path* with this *mode*, whatever the umask is; one that is there stays as it is.
+
+    :raises OSError: when it cannot be made.
+    """
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(0o700, exist_ok=True)
+    path.chmod(mode)
+
+
 def _sync(directory: Path) -> None:
     """Write the name of the new file to the disk as well. A filesystem that cannot do that still has the file."""
     with contextlib.suppress(OSError):

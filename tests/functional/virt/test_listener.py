@@ -267,6 +267,27 @@ def test_what_another_program_has_put_in_the_place_of_the_socket_stays_there(tmp
     assert path.read_text() == "another's"
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_the_directory_that_the_agent_makes_is_for_its_user_and_the_group_of_the_socket(
+    tmp_path: Path, umask: int
+) -> None:
+    path, group = tmp_path / "a" / "b" / "hook.sock", grp.getgrgid(os.getgid()).gr_name
+    before = os.umask(umask)
+    try:
+        with listening(path, allow, group=group):
+            made = path.parent.stat()
+            assert (stat.S_IMODE(made.st_mode), made.st_gid) == (0o750, os.getgid())
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    with listening(tmp_path / "hook.sock", allow):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
+
+
 # Who is answered
 
 _ASK = """\
