@@ -275,7 +275,8 @@ def _remove_dead(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ConfigError(
                 [
-                    f"[hook]socket {path} is there and is no socket, so the agent does not replace it; choose another path."
+                    f"[hook]socket {path} is there and is no socket, so the agent does not replace it; choose another "
+                    f"path."
                 ]
             )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(TimeoutError, BlockingIOError):
