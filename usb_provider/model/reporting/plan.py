@@ -6,15 +6,15 @@ allocated, and it keeps an operator's own ``reserved`` and traits.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
 import placement_traits
 from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState, Units
-from usb_provider.model.reporting.provider import DesiredProvider, Root, distinct_name, folded
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
+from usb_provider.model.reporting.provider import DesiredProvider, Root
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree, with_distinct_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +210,8 @@ def diff(
     sequences: list[tuple[ProviderAction, ...]] = []
     notes: list[Note] = []
     held: set[str] = set()
-    taken = {folded(have.name): uuid for uuid, have in tree.providers.items()}
-    for each in desired:
-        have = tree.providers.get(each.uuid)
-        want = each
-        if have is None and taken.setdefault(folded(each.name), each.uuid) != each.uuid:
-            want = replace(each, name=distinct_name(each.name, each.uuid))
+    for want in with_distinct_names(desired, tree):
+        have = tree.providers.get(want.uuid)
         if have is not None and not (have.managed or have.blank):
             notes.append(_foreign(have))
             continue
