@@ -4,11 +4,25 @@ A message is one sentence for an operator: what is wrong, where, and what to do.
 here means "false" or "none".
 """
 
+import re
 from collections.abc import Sequence
+
+_SECRET_OF_A_URL = re.compile(r"(?<=://)[^\s/?#]*(?=@)")
+
+
+def masked(text: str) -> str:
+    """*text* with ``***`` in the place of user and password in each address, as in ``http://***@host:8778/``."""
+    return _SECRET_OF_A_URL.sub("***", text)
 
 
 class UsbProviderError(Exception):
-    """Base of all errors below; a command that lets one escape prints its message and exits with 1."""
+    """Base of all errors below; a command that lets one escape prints its message and exits with 1.
+
+    No message contains the password of an address.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class ConfigError(UsbProviderError):
@@ -18,8 +32,13 @@ class ConfigError(UsbProviderError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(_on_one_line(masked(each)) for each in problems)
         super().__init__("\n".join(self.problems))
+
+
+def _on_one_line(text: str) -> str:
+    """*text* with what a terminal would act on as escapes: it may be a part of the operator's file."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class UnknownArgument(UsbProviderError):

@@ -28,7 +28,7 @@ from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refus
 from usb_provider.model.binding.status import RefusedStart
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
-from usb_provider.virt.hook import with_placeholders
+from usb_provider.virt.hook import CLASSES, asks_for, with_placeholders
 from usb_provider.virt.protocol import Allowed, Answer, HookCall, Operation, Refused, Rewritten
 
 LOG = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class Admission:
     :param askers: runs the requests to Placement that an answer needs.
     :param seconds: how long Placement may take for one answer.
     :param look_now: is called again and again while an answer waits for a view: a reporting pass should be made.
+    :param classes: the resource classes that rules give, besides CUSTOM_USB_*.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Admission:
         seconds: float,
         present: PresentGuests,
         look_now: Callable[[], None] = lambda: None,
+        classes: Callable[[], Collection[str]] = frozenset,
         meter: Meter = NO_METER,
     ) -> None:
         self._guests = guests
@@ -99,6 +101,7 @@ class Admission:
         self._askers = askers
         self._seconds = seconds
         self._look_now = look_now
+        self._classes = classes
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._meter = meter
         self._lock = threading.Lock()
@@ -135,18 +138,18 @@ class Admission:
         try:
             match call.operation:
                 case Operation.STARTED:
-                    self._started(parse_guest(call.xml).uuid)
+                    self._started(parse_guest(call.xml, self._classes()).uuid)
                     return Allowed()
                 case Operation.MIGRATE:
-                    guest = parse_guest(call.xml)
+                    guest = parse_guest(call.xml, self._classes())
                     self._arrivals.expect(guest.uuid, call.operation)
                     with self._present.in_hook(guest.uuid):
                         return self._arrive(guest, until) or _rewritten(call.xml)
                 case Operation.RESTORE:
-                    self._arrivals.expect(parse_guest(call.xml).uuid, call.operation)
-                    return _rewritten(call.xml, is_restore=True)
+                    self._arrivals.expect(parse_guest(call.xml, self._classes()).uuid, call.operation)
+                    return _rewritten(call.xml, is_restore=True, classes=self._classes())
                 case Operation.PREPARE:
-                    guest = parse_guest(call.xml)
+                    guest = parse_guest(call.xml, self._classes())
                     if self._arrivals.is_restored(guest.uuid, call.xml):
                         return self._restore(guest)
                     with self._present.in_hook(guest.uuid):
@@ -275,7 +278,7 @@ class Admission:
         LOG.log(logging.WARNING if before != said else logging.DEBUG, "%s", said)
         record(AuditLine(event="refuse", guest_uuid=guest.uuid, guest=guest.name, reason=reason))
         self._meter.refused(why[0].obstacle)
-        return Refused(reason)
+        return Refused(" ".join(each.told or each.text for each in why))
 
     def _held_before(self, guest_uuid: str) -> bool:
         view = self._view()
@@ -283,9 +286,13 @@ class Admission:
 
 
 def _cannot_be_asked(error: UsbProviderError) -> Refusal:
-    return Refusal(Obstacle.PLACEMENT, f"The agent cannot ask Placement what this instance holds: {error}")
+    told = "The agent cannot ask Placement what this instance holds"
+    return Refusal(Obstacle.PLACEMENT, f"{told}: {error}", f"{told}.")
 
 
-def _rewritten(text: str, *, is_restore: bool = False) -> Answer:
-    rewritten = with_placeholders(text, is_restore)
+def _rewritten(text: str, *, is_restore: bool = False, classes: Collection[str] = ()) -> Answer:
+    try:
+        rewritten = with_placeholders(text, is_restore, asks_for("|".join([CLASSES, *classes])))
+    except RecursionError as error:
+        raise UnreadableDomain("the XML is nested too deeply") from error
     return Allowed() if rewritten is None else Rewritten(rewritten)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
+from usb_provider.exception import masked
 from usb_provider.model.reporting.provider import Assessment
 from usb_provider.model.text import printable
 
@@ -56,7 +57,7 @@ def write(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> None:
 def report(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> str:
     """The whole report: the package, our own sections, every thread's stack, the process, the configuration.
 
-    Options that hold secrets are left out.
+    Options that hold secrets are left out, and so are passwords in addresses.
     """
     from oslo_reports import report as reports
     from oslo_reports.generators.conf import ConfigReportGenerator
@@ -77,7 +78,7 @@ def report(conf: cfg.ConfigOpts, snapshot: "Snapshot") -> str:
     )
     for title, generate in sections:
         made.add_section(title, functools.partial(_told, generate))
-    return f"{made.run()}\n"
+    return masked(f"{made.run()}\n")
 
 
 def _told(generate: Callable[[], Any]) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from usb_provider.host.files import read_whole, write_whole
+from usb_provider.host.files import make_directory, read_whole, write_whole
 from usb_provider.model.devices.sightings import Sightings, texts
 from usb_provider.model.reporting.plan import Note
 
@@ -127,9 +127,9 @@ class StateStore:
         """Whether *content* could be written to *path*; a failure is noted."""
         note = None
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory, mode=0o750)
             # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
-            write_whole(path, _encoded(content), as_directory=True)
+            write_whole(path, _encoded(content), mode=0o640, as_directory=True)
         except OSError as error:
             note = Note(
                 _WRITING,

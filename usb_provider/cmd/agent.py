@@ -189,6 +189,7 @@ def _guest_side(
         seconds=in_time,
         present=PresentGuests(lambda: virt.latest, virt.look_up),
         look_now=lambda: agent().hurry(),
+        classes=lambda: report.settings.rule_classes,
         meter=meter,
     )
 

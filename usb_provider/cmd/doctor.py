@@ -133,7 +133,7 @@ def make_context(
         files,
         problems,
         hooks / install_hook.NAME,
-        install_hook.hook_text(options.hook.socket, options.hook.timeout),
+        install_hook.hook_text_of(options),
         Neighbours(
             placement=partial(_placement, conf, options),
             holdings=partial(_holdings, conf, options),

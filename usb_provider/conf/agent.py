@@ -46,6 +46,7 @@ Possible values:
         "resync_interval",
         default=60,
         min=1,
+        max=86_400,
         mutable=True,
         help="""
 Seconds after which the agent compares everything again, though nothing seems to have changed.
@@ -54,7 +55,7 @@ Such a pass costs one request to Placement when nothing has changed.
 
 Possible values:
 
-* A whole number of seconds from 1, such as ``60``.
+* A whole number of seconds from 1 to 86400, such as ``60``.
 """,
     ),
     cfg.FloatOpt(
@@ -76,6 +77,7 @@ Possible values:
         "purge_absent_after",
         default=0,
         min=0,
+        max=315_360_000,
         mutable=True,
         help="""
 Seconds after which the agent deletes the provider of a device that is unplugged and that no consumer holds.
@@ -88,7 +90,7 @@ the default is to keep it.
 Possible values:
 
 * 0: never delete.
-* A whole number of seconds, such as ``2592000`` for 30 days.
+* A whole number of seconds, such as ``2592000`` for 30 days; ten years at most.
 """,
     ),
     cfg.IntOpt(

@@ -31,25 +31,27 @@ Possible values:
         "attach_timeout",
         default=40,
         min=1,
+        max=3600,
         help="""
 Seconds after which an operation on one guest no longer delays the others. libvirt itself gives up after 31 seconds
 while a migration locks the guest.
 
 Possible values:
 
-* A whole number of seconds from 1, such as ``40``.
+* A whole number of seconds from 1 to 3600, such as ``40``.
 """,
     ),
     cfg.IntOpt(
         "detach_timeout",
         default=20,
         min=1,
+        max=3600,
         help="""
 Seconds to wait until a guest has released a device; then the agent tries the detach again.
 
 Possible values:
 
-* A whole number of seconds from 1, such as ``20``.
+* A whole number of seconds from 1 to 3600, such as ``20``.
 """,
     ),
 ]

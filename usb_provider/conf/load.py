@@ -17,10 +17,12 @@ from usb_provider.conf.opts import register_opts
 from usb_provider.exception import ConfigError
 from usb_provider.model.devices.keys import JUNK, JunkSerials, junk_entries
 from usb_provider.model.devices.spec import DeviceSpec, parse_specs
+from usb_provider.model.text import printable
 
 PROJECT = "usb-provider"
 
 _SOCKET_PATH_BYTES = 107
+_PATHS = {("agent", "compute_id_file"), ("agent", "state_dir"), ("hook", "socket")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +230,23 @@ def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) 
         # oslo.config's limits accept nan, since it is neither above nor below any number.
         if isinstance(value, float) and math.isnan(value):
             raise ValueError("nan is not a number")
+        if isinstance(opt, cfg.StrOpt) and isinstance(value, str) and opt.name != "root_provider_uuid":
+            _check_text(value, is_path=(group, opt.name) in _PATHS)
         return value
     except (cfg.Error, ValueError) as error:
         problems.append(f"[{group}]{opt.name} has a value that is not allowed: {_line(error)}.")
         return opt.default
+
+
+def _check_text(value: str, *, is_path: bool) -> None:
+    """:raises ValueError: when *value* has a control character, or should be an absolute path and is none."""
+    control = next((char for char in value if not char.isprintable()), None)
+    if control == "\n":
+        raise ValueError("it has a second line (an indented line continues the option above it)")
+    if control is not None:
+        raise ValueError(f"it contains the control character {printable(control)}")
+    if is_path and not value.startswith("/"):
+        raise ValueError(f"{value!r} is no absolute path")
 
 
 def _addresses(values: Sequence[str], problems: list[str]) -> tuple[tuple[str, int], ...]:
@@ -277,5 +292,7 @@ def _is_uuid(text: str) -> bool:
 
 def _line(error: object) -> str:
     text = " ".join(str(error).split()).rstrip(".")
+    if missing := re.fullmatch(r"no such option (\S+) in group \[DEFAULT\]", text):
+        return f"${missing[1]} refers to an option that does not exist; write $$ for a dollar sign"
     # oslo.config names the option once more, and the place as the repr of a Python object.
     return re.sub(r"^Value for option \S+ from LocationInfo\(.*?\) is not valid: ", "", text)

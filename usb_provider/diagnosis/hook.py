@@ -1,17 +1,20 @@
 """The checks of the hook: whether its file is right, and whether the libvirt that runs knows it (docs/adr/0011)."""
 
 import contextlib
+import dataclasses
 import re
 import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from usb_provider.diagnosis.agent_socket import hook_called_at
-from usb_provider.diagnosis.check import Check, Finding
+from usb_provider.diagnosis.agent_socket import agent_says, hook_called_at
+from usb_provider.diagnosis.check import Check, Finding, some
 from usb_provider.diagnosis.context import Context, Maybe, Unknown
 from usb_provider.diagnosis.libvirt import DAEMONS
 from usb_provider.host.daemons import Daemon
+from usb_provider.virt.hook import CLASSES as OWN_CLASSES
+from usb_provider.virt.hook_trial import BrokenHook, try_hook
 
 _MARGIN = 2.0
 """Seconds by which the kernel's and the file system's clocks may differ."""
@@ -21,6 +24,9 @@ _MARGIN = 2.0
 class HookFacts:
     """The hook's file. *current*: it is what this version installs; *socket* is the one on which it asks the agent, and
     *agents_socket* the one on which the agent answers.
+
+    *unknown_classes* are those that rules give and that it does not know. *broken* is why it does not run, and
+    *problem* why it takes no answer from an agent that answers others; both are None where all is well.
     """
 
     path: str
@@ -30,6 +36,9 @@ class HookFacts:
     socket: str | None = None
     has_python: bool = True
     agents_socket: str = ""
+    unknown_classes: tuple[str, ...] = ()
+    broken: str | None = None
+    problem: str | None = None
 
 
 class HookCheck(Check[HookFacts]):
@@ -39,8 +48,17 @@ class HookCheck(Check[HookFacts]):
     of_guests = True
 
     def read(self, context: Context) -> HookFacts:
-        """What is at the hook's path."""
-        return read_hook(context)
+        """What is at the hook's path, and what it does when it is called."""
+        facts = read_hook(context)
+        if not facts.executable or not facts.has_python or facts.broken:
+            return facts
+        try:
+            trial = try_hook(context.hook_path)
+        except BrokenHook as error:
+            return dataclasses.replace(facts, broken=str(error))
+        # Where no agent answers, the check of the socket says so.
+        answers = not isinstance(agent_says(context), Unknown)
+        return dataclasses.replace(facts, problem=trial.problem if answers else None)
 
     def judge(self, facts: HookFacts) -> Finding:
         """First what prevents the hook from running, then what it does when it runs."""
@@ -59,9 +77,26 @@ class HookCheck(Check[HookFacts]):
             return self.wrong(
                 "The hook needs python3, which is not in the path.", "Install python3 where libvirt runs."
             )
+        if facts.broken is not None:
+            return self.wrong(
+                f"{facts.path} does not run ({facts.broken}), so guests that ask for USB, or even all guests, do not "
+                f"start.",
+                install,
+            )
         if facts.socket is not None and facts.agents_socket and facts.socket != facts.agents_socket:
             return self.wrong(
                 f"{facts.path} asks the agent at {facts.socket}, but [hook]socket is {facts.agents_socket}.",
+                install,
+            )
+        if facts.problem is not None:
+            return self.wrong(
+                f"The hook does not take the agent's answer: {facts.problem}.",
+                "Let the agent's user own the directory of [hook]socket, and find out which process listens there.",
+            )
+        if facts.unknown_classes:
+            return self.wrong(
+                f"{facts.path} does not know {some(facts.unknown_classes)}, which device_spec rules give, so a guest "
+                f"that asks for it starts without its device while the agent does not answer.",
                 install,
             )
         if not facts.current:
@@ -160,7 +195,26 @@ def hook_file(path: Path, wanted: str, agents_socket: str) -> HookFacts:
         socket=re.sub(r"\\(.)", r"\1", socket[1]) if socket else None,
         has_python=shutil.which("python3") is not None,
         agents_socket=agents_socket,
+        unknown_classes=tuple(sorted(_classes(wanted) - _classes(text))),
+        broken=_mistake(text),
     )
+
+
+def _classes(text: str) -> frozenset[str]:
+    """The classes that a hook's text knows."""
+    found = re.search(r'^CLASSES = "(.*)"$', text, re.MULTILINE)
+    return frozenset([OWN_CLASSES, *(found[1].split("|") if found else ())])
+
+
+def _mistake(text: str) -> str | None:
+    """Why Python cannot read the text of a hook of ours, of whatever release; an older one is not run to find out."""
+    if "python3 -I -S" not in text:
+        return None
+    try:
+        compile(text, "hook", "exec")
+    except (SyntaxError, ValueError) as error:  # ValueError: for a null byte
+        return f"it is no Python: {error}"
+    return None
 
 
 def hook_since(directory: Path) -> tuple[float, float] | None:

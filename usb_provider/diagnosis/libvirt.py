@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from usb_provider.diagnosis.check import Check, Finding
 from usb_provider.diagnosis.context import Context, Maybe, Reading
 from usb_provider.diagnosis.trouble import Trouble, TroubleKind
-from usb_provider.exception import Unavailable
+from usb_provider.exception import Unavailable, masked
 from usb_provider.host.daemons import daemons
 from usb_provider.model.binding.guests import RunningGuest
 
@@ -37,12 +37,12 @@ def _read(context: Context) -> LibvirtFacts | Trouble:
         return Trouble(TroubleKind.AWAY, str(error))
     finally:
         host.close()
-    return LibvirtFacts(uri, version, hostname, guests.running, guests.known)
+    return LibvirtFacts(masked(uri), version, hostname, guests.running, guests.known)
 
 
 def _late(context: Context) -> Trouble:
     uri, seconds = context.options.libvirt.connection_uri, context.threads.seconds
-    return Trouble(TroubleKind.AWAY, f"libvirt at {uri} has not answered in {seconds:.0f} s.")
+    return Trouble(TroubleKind.AWAY, f"libvirt at {masked(uri)} has not answered in {seconds:.0f} s.")
 
 
 LIBVIRT: Reading[LibvirtFacts | Trouble] = Reading("libvirt", _read, _late)

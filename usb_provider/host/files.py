@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _STALE_SECONDS = 600.0
@@ -48,12 +48,14 @@ def write_whole(
     as_directory: bool = False,
     dated: os.stat_result | None = None,
     beside: Path | None = None,
+    tried: Callable[[Path], object] = lambda path: None,
 ) -> None:
     """Make *content* the whole of *path*, or leave it as it was, also at a power failure.
 
     :param as_directory: give the file the owner of its directory, where this process may.
     :param dated: give the file these times instead of the present.
     :param beside: the directory for the temporary file, on the same filesystem; that of *path* if None.
+    :param tried: gets the temporary file when it is complete; what it raises keeps the old file.
     :raises OSError: when it cannot be written; no temporary file is left then.
     """
     directory = path.parent if beside is None else beside
@@ -72,12 +74,25 @@ def write_whole(
             if dated is not None:
                 os.utime(descriptor, ns=(dated.st_atime_ns, dated.st_mtime_ns))
             os.fsync(descriptor)
+        tried(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync(path.parent)
+
+
+def make_directory(path: Path, *, mode: int) -> None:
+    """Make the directory *path* with this *mode*, whatever the umask is; one that is there stays as it is.
+
+    :raises OSError: when it cannot be made.
+    """
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(0o700, exist_ok=True)
+    path.chmod(mode)
 
 
 def _sync(directory: Path) -> None:

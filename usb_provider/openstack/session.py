@@ -19,6 +19,8 @@ from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Trans
 
 GROUP = "placement"
 
+_LONGEST_TIMEOUT = 86_400
+
 # keystoneauth itself requires few options. Placement needs these: of each tuple one option, the first is the usual one.
 _NEEDED = {
     "password": (
@@ -50,16 +52,17 @@ def configured(
     :param requested: called for each request, as :class:`Transport` says.
     :raises ConfigError: when the group is incomplete or names something that does not exist.
     """
-    if not is_configured(conf):
-        raise ConfigError(
-            [
-                "[placement]auth_type is not set, so Placement cannot be reached; set auth_type = password with "
-                "auth_url, username, password, project_name and the domains, as in nova.conf."
-            ]
-        )
-    section = conf[GROUP].auth_section or GROUP
+    section = GROUP
     limit = {} if timeout is None else {"timeout": timeout}
     try:
+        if not is_configured(conf):
+            raise ConfigError(
+                [
+                    "[placement]auth_type is not set, so Placement cannot be reached; set auth_type = password with "
+                    "auth_url, username, password, project_name and the domains, as in nova.conf."
+                ]
+            )
+        section = conf[GROUP].auth_section or GROUP
         auth = loading.load_auth_from_conf_options(conf, GROUP)
         session = loading.load_session_from_conf_options(conf, GROUP, auth=auth, **limit)
         adapter = loading.load_adapter_from_conf_options(conf, GROUP, session=session, auth=auth)
@@ -75,6 +78,8 @@ def configured(
         raise ConfigError([f"[{section}] cannot be used: {why.rstrip('.')}."]) from error
     if auth is None:
         raise ConfigError([f"[placement]auth_section names [{section}], where no auth_type is set; set it there."])
+    if session.timeout is not None and session.timeout > _LONGEST_TIMEOUT:
+        raise ConfigError([f"[placement]timeout is longer than {_LONGEST_TIMEOUT} seconds; set a shorter one."])
     if _missing(conf, section):
         raise _lacks(conf, section)
     return Transport(adapter, service, CONFIGURED, requested=requested)

@@ -6,6 +6,7 @@ transport does not retry what a service refuses, does not cache, and decides not
 
 import re
 import threading
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -18,7 +19,7 @@ from usb_provider import exception
 _RETRIES = 1
 _REQUEST_ID = re.compile(r" \(Request-ID: [^)]*\)")
 
-_OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a reader raises when JSON has another form than it expects; ArithmeticError for an Infinity."""
 
 _Body = TypeVar("_Body")
@@ -26,6 +27,11 @@ _Value = TypeVar("_Value")
 
 Query: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 """Parameters behind the ``?``; a sequence may have a name more than once."""
+
+
+def segment(text: str) -> str:
+    """*text* as one segment of a path: what another program wrote never makes two of it, or a query."""
+    return urllib.parse.quote(text, safe="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
-from usb_provider.openstack.transport import Query, Service
+from usb_provider.openstack.transport import Query, Service, segment
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
 
@@ -45,7 +45,7 @@ class FleetClient(PlacementClient):
 
     def consumer_type(self, uuid: str) -> str | None:
         """The consumer's type, such as INSTANCE, or ``unknown``; None when it holds nothing."""
-        return self._get(f"/allocations/{uuid}", _consumer_type)
+        return self._get(f"/allocations/{segment(uuid)}", _consumer_type)
 
     def existing_traits(self, names: Collection[str]) -> frozenset[str]:
         """Those of *names* that exist; sends no request when *names* is empty."""
@@ -55,11 +55,11 @@ class FleetClient(PlacementClient):
 
     def delete_allocations(self, consumer: str) -> None:
         """Delete all allocations of *consumer*; it is no error when it has none."""
-        self._checked("DELETE", f"/allocations/{consumer}", accept=(204, 404))
+        self._checked("DELETE", f"/allocations/{segment(consumer)}", accept=(204, 404))
 
     def delete_unused_trait(self, name: str) -> None:
         """Delete the trait, unless it is gone or some provider has it."""
-        self._checked("DELETE", f"/traits/{name}", accept=(204, 404, 409))
+        self._checked("DELETE", f"/traits/{segment(name)}", accept=(204, 404, 409))
 
 
 def _listed(body: answers.ProvidersJson) -> tuple[Listed, ...]:

@@ -16,7 +16,7 @@ from placement_traits import PURGED
 from usb_provider import exception
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ProviderRecord, Summary
 from usb_provider.openstack import session
-from usb_provider.openstack.transport import Query, Response, Service, ServiceRefusal, Transport
+from usb_provider.openstack.transport import Query, Response, Service, ServiceRefusal, Transport, segment
 from usb_provider.placement import answers
 
 MICROVERSION = "1.31"
@@ -95,15 +95,15 @@ class PlacementClient:
 
     def inventories(self, uuid: str) -> tuple[int, dict[str, Inventory]]:
         """Generation and inventories by class. :raises Conflict: when the provider is gone; look again."""
-        return self._get(f"/resource_providers/{uuid}/inventories", answers.inventories, uuid=uuid)
+        return self._get(f"/resource_providers/{segment(uuid)}/inventories", answers.inventories, uuid=uuid)
 
     def traits(self, uuid: str) -> tuple[int, frozenset[str]]:
         """Generation and traits. :raises Conflict: when the provider is gone; look again."""
-        return self._get(f"/resource_providers/{uuid}/traits", answers.traits, uuid=uuid)
+        return self._get(f"/resource_providers/{segment(uuid)}/traits", answers.traits, uuid=uuid)
 
     def allocations(self, uuid: str) -> tuple[int, dict[str, dict[str, int]]]:
         """Generation and ``{consumer: {class: amount}}``. :raises Conflict: when the provider is gone; look again."""
-        return self._get(f"/resource_providers/{uuid}/allocations", answers.allocations, uuid=uuid)
+        return self._get(f"/resource_providers/{segment(uuid)}/allocations", answers.allocations, uuid=uuid)
 
     def observe(self, uuid: str, name: str) -> ObservedProvider:
         """The provider *uuid*, called *name*, in full: three answers of one generation.
@@ -130,14 +130,14 @@ class PlacementClient:
 
     def consumer(self, uuid: str) -> dict[str, dict[str, int]]:
         """What the consumer holds, ``{provider: {class: amount}}``; nothing when there is no such consumer."""
-        return self._get(f"/allocations/{uuid}", answers.consumer)
+        return self._get(f"/allocations/{segment(uuid)}", answers.consumer)
 
     def last_modified(self, uuid: str) -> datetime | None:
         """When the provider was last written, by Placement's clock; None when it does not say.
 
         :raises Conflict: when the provider is gone; look again.
         """
-        response = self._checked("GET", f"/resource_providers/{uuid}", uuid=uuid)
+        response = self._checked("GET", f"/resource_providers/{segment(uuid)}", uuid=uuid)
         try:
             return email.utils.parsedate_to_datetime(response.headers.get("last-modified", ""))
         except ValueError:
@@ -153,11 +153,11 @@ class PlacementClient:
 
     def ensure_resource_class(self, name: str) -> None:
         """Create the resource class unless it exists."""
-        self._checked("PUT", f"/resource_classes/{name}", accept=(201, 204))
+        self._checked("PUT", f"/resource_classes/{segment(name)}", accept=(201, 204))
 
     def ensure_trait(self, name: str) -> None:
         """Create the trait unless it exists."""
-        self._checked("PUT", f"/traits/{name}", accept=(201, 204))
+        self._checked("PUT", f"/traits/{segment(name)}", accept=(201, 204))
 
     def create_provider(self, uuid: str, name: str, parent_uuid: str) -> int:
         """Create a provider and give its generation.
@@ -175,7 +175,7 @@ class PlacementClient:
         :raises Conflict: when it is past *generation*; look again. :raises UnknownName: when a trait does not exist.
         """
         body = {"resource_provider_generation": generation, "traits": sorted(traits)}
-        return self._put(f"/resource_providers/{uuid}/traits", body, uuid=uuid)
+        return self._put(f"/resource_providers/{segment(uuid)}/traits", body, uuid=uuid)
 
     def set_inventories(self, uuid: str, generation: int, inventories: Mapping[str, Inventory]) -> int:
         """Replace the provider's inventories and give its new generation.
@@ -187,7 +187,7 @@ class PlacementClient:
             "resource_provider_generation": generation,
             "inventories": {name: inventory.to_json() for name, inventory in inventories.items()},
         }
-        return self._put(f"/resource_providers/{uuid}/inventories", body, uuid=uuid)
+        return self._put(f"/resource_providers/{segment(uuid)}/inventories", body, uuid=uuid)
 
     def set_aside(self, uuid: str, name: str) -> None:
         """Take the provider out of its tree: it becomes a root, and keeps its UUID and name.
@@ -196,7 +196,7 @@ class PlacementClient:
         :raises Incompatible: when Placement is older than Xena; the caller should leave the provider.
         """
         body = {"name": name, "parent_provider_uuid": None}
-        self._checked("PUT", f"/resource_providers/{uuid}", body=body, uuid=uuid, microversion=UNPARENT)
+        self._checked("PUT", f"/resource_providers/{segment(uuid)}", body=body, uuid=uuid, microversion=UNPARENT)
 
     def take_back(self, uuid: str, name: str, parent_uuid: str) -> int | None:
         """Put a provider that a purge has set aside below *parent_uuid* again, and give its generation.
@@ -205,19 +205,19 @@ class PlacementClient:
 
         :raises Conflict: when it or the parent is gone meanwhile; look again.
         """
-        response = self._checked("GET", f"/resource_providers/{uuid}/traits", accept=(200, 404), uuid=uuid)
+        response = self._checked("GET", f"/resource_providers/{segment(uuid)}/traits", accept=(200, 404), uuid=uuid)
         if response.status_code == 404:
             return None
         generation, traits = self._transport.read(response, answers.traits)
         if PURGED not in traits:
             return None
         body = {"name": name, "parent_provider_uuid": parent_uuid}
-        self._checked("PUT", f"/resource_providers/{uuid}", body=body, uuid=uuid)
+        self._checked("PUT", f"/resource_providers/{segment(uuid)}", body=body, uuid=uuid)
         return generation
 
     def delete_provider(self, uuid: str) -> None:
         """Delete the provider; one that is gone already is fine. :raises InUse: when it has allocations."""
-        self._checked("DELETE", f"/resource_providers/{uuid}", accept=(204, 404), uuid=uuid)
+        self._checked("DELETE", f"/resource_providers/{segment(uuid)}", accept=(204, 404), uuid=uuid)
 
     def _get(self, path: str, read: Callable[[_Body], _Value], query: Query = (), *, uuid: str = "") -> _Value:
         return self._transport.read(self._checked("GET", path, query=query, uuid=uuid), read)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+from usb_provider.exception import AttachRefused, DeviceGone, Unavailable, masked
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
 from usb_provider.model.reporting.plan import Note
@@ -78,6 +78,7 @@ class LibvirtHost:
 
     def __init__(self, uri: str, changed: Callable[[], None]) -> None:
         self._uri = uri
+        self._shown = masked(uri)
         self._changed = changed
         self._connections = Connections(self._open_reader, self._open, Connector[_Connection](_OPEN_SECONDS, changed))
         self._reading = threading.Lock()
@@ -216,7 +217,7 @@ class LibvirtHost:
         try:
             yield
         except NotOpened as error:
-            raise Unavailable(f"libvirt at {self._uri} {error}.") from error
+            raise Unavailable(f"libvirt at {self._shown} {error}.") from error
         except libvirt.libvirtError as error:
             raise self._unavailable(_line(error)) from error
 
@@ -243,7 +244,7 @@ class LibvirtHost:
         except libvirt.libvirtError:
             connection.close()
             raise
-        LOG.info("Connected to libvirt at %s.", self._uri)
+        LOG.info("Connected to libvirt at %s.", self._shown)
         return connection
 
     def _lose(self, connection: "_Connection") -> None:
@@ -251,10 +252,10 @@ class LibvirtHost:
             self._removals.lose()
 
     def _unavailable(self, why: str) -> Unavailable:
-        return Unavailable(f"libvirt at {self._uri} does not answer: {why}.")
+        return Unavailable(f"libvirt at {self._shown} does not answer: {why}.")
 
     def _closed_by_libvirt(self, connection: libvirt.virConnect, reason: int, opened: "_Connection") -> None:
-        LOG.info("libvirt at %s has closed the connection.", self._uri)
+        LOG.info("libvirt at %s has closed the connection.", self._shown)
         self._lose(opened)
         self._changed()
 

@@ -1,12 +1,43 @@
 #!/bin/sh
 """:"
-case "$2" in prepare|started|migrate|restore) exec python3 -I -S "$0" "$@" ;; *) exit 0 ;; esac
+case "$2" in prepare|started|migrate|restore|check) ;; *) exit 0 ;; esac
+classes='CUSTOM_USB_[A-Z0-9_]*'
+LC_ALL=C
+export LC_ALL
+domain=$(cat; echo .) 2>/dev/null
+domain=${domain%.}
+exec 3>&1
+{ said=$(printf %s "$domain" 2>/dev/null | python3 -I -S "$0" "$@" 2>&1 >&3); code=$?; } 2>/dev/null
+case $code in
+    0) exit 0 ;;
+    3) printf '%s\n' "$said" >&2; exit 1 ;;
+esac
+newline='
+'
+last=${said##*"$newline"}
+why="python3 ended with $code${last:+: $last}"
+refuse() { printf '%s\n' "usb-provider: $1, but the hook cannot run on this host ($why)." >&2; exit 1; }
+ours="*<alias name=?ua-usb-????????-????-????-????-????????????*"
+wants="<([A-Za-z0-9_]+:)?extraSpec +name=.resources[A-Za-z0-9_-]*:($classes). *> *0*[1-9]"
+case $2 in
+    prepare)
+        case $domain in $ours|*urn:usb-provider:restored*) exit 0 ;; *:CUSTOM_*) ;; *) exit 0 ;; esac
+        printf %s "$domain" 2>/dev/null | grep -Eq "$wants"
+        case $? in 1) exit 0 ;; *) refuse 'the flavor asks for a USB device' ;; esac ;;
+    migrate) case $domain in $ours) refuse 'the guest has USB devices that must be attached again' ;; esac ;;
+    check) printf '%s\n' "$why" >&2; exit 1 ;;
+esac
+exit 0
 ":"""
 
 """libvirt's QEMU hook: a messenger. Installed by "usb-provider install-hook" as /etc/libvirt/hooks/qemu.d/usb-provider.
 
-The shell reads the first lines, so that an operation that does not concern us costs no Python; Python takes the same
-lines for a string. Of the rest libvirt demands much (https://libvirt.org/hooks.html), and each demand is a rule here:
+A shell runs the first lines, and Python takes them for a string. The shell ends an operation that does not concern us
+without Python, and it decides where Python cannot run: it refuses only a guest whose flavor asks for a USB device, or
+that arrives with one. It keeps the domain in a variable, since libvirt may be allowed to write no file. A refusal of
+Python ends with REFUSED, which no failure of the interpreter does.
+
+Of the rest libvirt demands much (https://libvirt.org/hooks.html), and each demand is a rule here:
 
 * never call libvirt: it waits for us, and would deadlock;
 * print nothing, but the rewritten XML at migrate and restore: the scripts of qemu.d are chained as filters;
@@ -15,13 +46,18 @@ lines for a string. Of the rest libvirt demands much (https://libvirt.org/hooks.
 * take no longer than TIMEOUT seconds in all: libvirt waits without an end of its own;
 * exit with 0 at "reconnect", whatever happens: a failure there kills the guest. It is not even looked at.
 
-Uses the standard library alone and knows nothing of the rest of the project, since libvirt may run in a container
-of its own.
+Uses the standard library alone, of Python 3.6 or newer, and knows nothing of the rest of the project, since libvirt may
+run in a container of its own. The operation "check" is of "usb-provider install-hook" and "usb-provider doctor": it
+says that Python runs, and whether the agent answers.
 """
 
+import contextlib
 import json
+import os
 import re
 import socket
+import stat
+import struct
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -33,11 +69,27 @@ LONGEST_PAUSE = 1.0
 PATIENCE = 6.0
 """Seconds for a call that needs no agent: one that hangs holds up no server without USB for longer."""
 
-ALIAS_PREFIX = "ua-usb-"
-OUR_ALIAS = re.compile(r"""<alias\s+name=['"]ua-usb-""")
-ASKS = re.compile(
-    r"<(?:[A-Za-z0-9_]+:)?extraSpec\s+name=['\"]resources[A-Za-z0-9_-]{0,64}:CUSTOM_USB_[A-Z0-9_]*['\"]\s*>\s*0*[1-9]"
-)
+REFUSED = 3
+"""How Python ends to refuse; the shell makes 1 of it."""
+LONGEST_ANSWER = 16 << 20
+"""In bytes. libvirt takes no domain of more than four megabytes."""
+
+CLASSES = "CUSTOM_USB_[A-Z0-9_]*"
+"""The resource classes of USB devices, as a regular expression: those of our own, and those that rules give."""
+OUR_ALIAS = re.compile(r"ua-usb-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9A-Za-z_-]+)?\Z")
+"""An alias of ours: with the UUID of a provider, and perhaps with the name of a part of it."""
+
+
+def asks_for(classes: str) -> "re.Pattern[str]":
+    """What a domain has whose flavor asks for a device of *classes*, a regular expression."""
+    return re.compile(
+        r"<(?:[A-Za-z0-9_]+:)?extraSpec\s+name=['\"]resources[A-Za-z0-9_-]{0,64}:(?:"
+        + classes
+        + r")['\"]\s*>\s*0*[1-9]"
+    )
+
+
+ASKS = asks_for(CLASSES)
 NOWHERE_BUS = 255
 """Above bus 001 and device 127 no real device is found (USB 2.0, 9.1.1: addresses are seven bits)."""
 RESTORED = "{urn:usb-provider:restored}restored"
@@ -49,13 +101,12 @@ def ask(message: "dict[str, object]", deadline: float, again_until: float) -> "d
 
     While no agent listens, as in a restart, it is tried again until *again_until*.
 
-    :raises OSError: when no agent has answered in time. :raises ValueError: when the answer is not an object.
+    :raises OSError: when no agent has answered in time. :raises ValueError: when the answer is not an agent's.
     """
     pause = FIRST_PAUSE
     while True:
         try:
-            value = json.loads(ask_once(message, deadline))
-            break
+            return parsed(ask_once(message, deadline))
         except (FileNotFoundError, ConnectionError, BlockingIOError):
             # No socket, no listener, an agent that ended before it answered, or more calls than the socket holds.
             left = again_until - time.monotonic()
@@ -63,19 +114,36 @@ def ask(message: "dict[str, object]", deadline: float, again_until: float) -> "d
                 raise
             time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def parsed(answer: bytes) -> "dict[str, object]":
+    """The answer as a dictionary, in which "refuse" and "xml" are texts that can be written.
+
+    :raises ValueError: when it is not an agent's.
+    """
+    try:
+        value = json.loads(answer.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
-        raise ValueError("not an object")
+        raise ValueError("it is not an object")
+    for text in (value.get("refuse", ""), value.get("xml", "")):
+        if not isinstance(text, str):
+            raise ValueError("it is not a text")
+        text.encode()
     return value
 
 
 def ask_once(message: "dict[str, object]", deadline: float) -> bytes:
     """Send *message* to the agent, with the seconds that are left for it, and give what it answers.
 
-    :raises OSError: when there is no agent, it is slow, or it ends without an answer.
+    :raises OSError: when there is no agent, it is slow, it ends without an answer, or it is not to be trusted.
+    :raises ValueError: when the answer does not end.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.settimeout(max(0.05, deadline - time.monotonic()))
         agent.connect(SOCKET)
+        check_peer(agent)
         left = max(0.0, deadline - time.monotonic())
         agent.sendall(json.dumps(dict(message, seconds=round(left, 3))).encode())
         agent.shutdown(socket.SHUT_WR)
@@ -86,18 +154,39 @@ def ask_once(message: "dict[str, object]", deadline: float) -> bytes:
             if not part:
                 break
             answer += part
+            if len(answer) > LONGEST_ANSWER:
+                raise ValueError("it is too long")
     if not answer:
         raise ConnectionResetError("it ended the connection before it answered")
     return answer
 
 
+def check_peer(agent: socket.socket) -> None:
+    """Make sure that who listens is the agent: by the kernel (unix(7)), a process of root, or of the user whose the
+    directory of the socket is. Where only that user, root and a group may write the directory, the owner of the socket
+    counts as well.
+
+    :raises PermissionError: when it is another process, which made a socket in the agent's place.
+    """
+    size = struct.calcsize("3i")
+    _, user, _ = struct.unpack("3i", agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    directory = os.stat(os.path.dirname(SOCKET))
+    trusted = {0, directory.st_uid}
+    if not directory.st_mode & stat.S_IWOTH:
+        trusted.add(os.lstat(SOCKET).st_uid)
+    if user not in trusted:
+        raise PermissionError(f"a process of user {user} listens there, which is not the agent's user")
+
+
 def main(argv: "list[str]") -> int:
-    """Carry one operation to the agent, and give the exit code that libvirt acts on."""
+    """Carry one operation to the agent, and give the exit code that the shell acts on."""
     if len(argv) < 3:
         return 0
     name, operation = argv[1], argv[2]
     began = time.monotonic()
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    if operation == "check":
+        return check(text, began)
     needed = needs_agent(operation, text)
     deadline = began + (TIMEOUT if needed else min(TIMEOUT, PATIENCE))
     try:
@@ -108,10 +197,24 @@ def main(argv: "list[str]") -> int:
         answer = restored(text)
     if answer.get("refuse"):
         sys.stderr.write("usb-provider: " + str(answer["refuse"]) + "\n")
-        return 1 if operation in ("prepare", "migrate") else 0
+        return REFUSED if operation in ("prepare", "migrate") else 0
     if answer.get("xml") and operation in ("migrate", "restore"):
         # Not by the locale: what came was read as UTF-8.
         sys.stdout.buffer.write(str(answer["xml"]).encode())
+    return 0
+
+
+def check(text: str, began: float) -> int:
+    """Do what other operations do, for the sample domain *text*, and print in one line of JSON how that went."""
+    rewritten = with_placeholders(text, is_restore=True)
+    if rewritten is None or not comes_from_save_file(rewritten):
+        raise RuntimeError("the sample domain was not rewritten")
+    problem = None
+    try:
+        ask({"operation": "check", "guest": "", "xml": ""}, began + min(TIMEOUT, PATIENCE), began)
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    sys.stdout.write(json.dumps({"python": sys.version.split()[0], "problem": problem}) + "\n")
     return 0
 
 
@@ -121,8 +224,16 @@ def needs_agent(operation: str, text: str) -> bool:
     A restore needs none: where it is refused, Nova deletes the save file, and the guest's memory is lost.
     """
     if operation == "migrate":
-        return OUR_ALIAS.search(text) is not None
+        return has_ours(text)
     return operation == "prepare" and ASKS.search(text) is not None and not comes_from_save_file(text)
+
+
+def has_ours(text: str) -> bool:
+    """Whether the domain has a hostdev of ours; what is no XML has none."""
+    try:
+        return bool(our_hostdevs(ET.fromstring(text)))
+    except ET.ParseError:
+        return False
 
 
 def without_agent(operation: str, text: str, error: Exception) -> "dict[str, object]":
@@ -134,26 +245,34 @@ def without_agent(operation: str, text: str, error: Exception) -> "dict[str, obj
     what = "the guest has USB devices that must be attached again"
     if operation == "prepare":
         what = "the flavor asks for a USB device"
-    why = f"the agent did not answer ({SOCKET}: {error}); see systemctl status usb-provider-agent"
-    return {"refuse": f"{what}, but {why}"}
+    note(f"The agent did not answer at {SOCKET}: {error}.")
+    return {"refuse": f"{what}, but the agent did not answer; the compute node's system log says why"}
+
+
+def note(text: str) -> None:
+    """Write to the system's log what is for the operator alone: Nova shows a refusal to the owner of the server."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log, contextlib.suppress(OSError):
+        log.setblocking(False)  # as syslog(3) is not, and libvirt waits for us
+        log.connect("/dev/log")
+        log.send(b"<28>usb-provider-hook: " + text.encode("ascii", "backslashreplace"))
 
 
 def restored(text: str) -> "dict[str, object]":
     """The answer to a restore, as the agent gives it."""
     try:
         rewritten = with_placeholders(text, is_restore=True)
-    except ET.ParseError:
+    except (ET.ParseError, RecursionError):  # nested deeper than Python writes it
         return {}
     return {} if rewritten is None else {"xml": rewritten}
 
 
-def with_placeholders(text: str, is_restore: bool = False) -> "str | None":
+def with_placeholders(text: str, is_restore: bool = False, asks: "re.Pattern[str]" = ASKS) -> "str | None":
     """*text* with each of our hostdevs turned into one that needs no device; None when there is nothing to change.
 
     For restore and for the destination of a migration, where QEMU drops every host device, and where libvirt would
     take whatever is at the old address now. Alias, guest address and the number of hostdevs stay, since libvirt
     compares them; ids go, and the address is one at which nothing can be: one apart from the other, since libvirt
-    refuses two hostdevs with one address. At a restore, a guest that has or wants USB devices is marked (RESTORED).
+    refuses two hostdevs with one address. At a restore, a guest that has USB devices or *asks* for some is marked.
 
     :raises ET.ParseError: when *text* is not XML.
     """
@@ -165,7 +284,7 @@ def with_placeholders(text: str, is_restore: bool = False) -> "str | None":
         source = ET.Element("source", startupPolicy="optional")
         ET.SubElement(source, "address", bus=str(NOWHERE_BUS), device=str(NOWHERE_BUS - number))
         element.insert(0, source)
-    if is_restore and (ours or ASKS.search(text)):
+    if is_restore and (ours or asks.search(text)):
         metadata = root.find("metadata")
         if metadata is None:
             metadata = ET.SubElement(root, "metadata")
@@ -196,7 +315,7 @@ def our_hostdevs(root: ET.Element) -> "list[ET.Element]":
     found = []
     for element in root.iter("hostdev"):
         alias = element.find("alias")
-        if element.get("type") == "usb" and alias is not None and alias.get("name", "").startswith(ALIAS_PREFIX):
+        if element.get("type") == "usb" and alias is not None and OUR_ALIAS.match(alias.get("name", "")):
             found.append(element)
     return found
 

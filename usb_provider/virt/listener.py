@@ -12,6 +12,7 @@ import os
 import pwd
 import socket
 import socketserver
+import stat
 import struct
 import threading
 import time
@@ -84,7 +85,7 @@ class Listener:
             gids=frozenset([] if gid is None else [gid]),
         )
         try:
-            options.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(options.path.parent, gid)
             _remove_dead(options.path)
             self._server = _Server(options, allowed, answer, lost)
             os.chmod(options.path, 0o660)
@@ -251,11 +252,33 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     return there.st_dev, there.st_ino
 
 
+def _make_directory(path: Path, gid: int | None) -> None:
+    """Make the socket's directory where it is not there: for the agent's user, and for those in the socket's group.
+
+    One that is there stays as the operator, systemd or Kolla made it.
+    """
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(0o700)
+    if gid is not None:
+        os.chown(path, -1, gid)
+    path.chmod(0o750)
+
+
 def _remove_dead(path: Path) -> None:
     """Remove a socket that an agent left when it was killed.
 
-    :raises ConfigError: when another agent listens on it.
+    :raises ConfigError: when another agent listens on it, or when it is no socket.
     """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(
+                [
+                    f"[hook]socket {path} is there and is no socket, so the agent does not replace it; choose another "
+                    f"path."
+                ]
+            )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(TimeoutError, BlockingIOError):
         probe.settimeout(1.0)
         try:

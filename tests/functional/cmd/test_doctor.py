@@ -188,6 +188,44 @@ def test_a_hook_of_another_version_is_a_warning(host: HostWithLibvirt) -> None:
     assert host.look()["hook"].verdict is Verdict.WARNING
 
 
+@pytest.mark.parametrize("text", ["", "#!/no/such/interpreter\n", "#!/bin/sh\nexit 7\n", "#!/bin/sh\necho hello\n"])
+def test_a_hook_that_does_not_run_is_told(host: HostWithLibvirt, text: str) -> None:
+    """An empty one is what a power cut can leave."""
+    host.hook.write_text(text)
+    found = host.look()
+    assert wrong(found) == ["hook"]
+    assert "does not run (it " in found["hook"].found
+
+
+def test_a_hook_that_an_older_install_hook_has_spoilt_is_told(host: HostWithLibvirt) -> None:
+    old = '#!/bin/sh\n""":"\nexec python3 -I -S "$0" "$@"\n":"""\nSOCKET = "/run/a.sock\ntimeout = 5"\n'
+    host.hook.write_text(old)
+    found = host.look()
+    assert wrong(found) == ["hook"]
+    assert "does not run (it is no Python: " in found["hook"].found
+
+
+def test_a_hook_that_takes_no_answer_from_the_process_that_listens_is_told(host: HostWithLibvirt) -> None:
+    """The same process answers the doctor, who checks nothing."""
+    text = host.hook.read_text().replace("trusted = {0, directory.st_uid}", "trusted = set()")
+    host.hook.write_text(text.replace("trusted.add(", "id("))
+    found = host.look()
+    assert wrong(found) == ["hook"]
+    assert found["hook"].found == (
+        f"The hook does not take the agent's answer: a process of user {os.geteuid()} listens there, which is not the "
+        f"agent's user."
+    )
+
+
+def test_a_hook_that_does_not_know_a_class_that_a_rule_gives_is_told(host: HostWithLibvirt) -> None:
+    host.program.rules = [KEY_RULE, {"vendor_id": "1051", "resource_class": "CUSTOM_DONGLE"}]
+    found = host.look()
+    assert wrong(found) == ["hook"]
+    assert "does not know CUSTOM_DONGLE, which device_spec rules give" in found["hook"].found
+    host.program.run("install-hook", "--directory", host.hooks)
+    assert wrong(host.look()) == []
+
+
 def test_a_hook_that_came_after_libvirt_started_is_told_until_libvirt_has_called_it(host: HostWithLibvirt) -> None:
     host.start_libvirt(time.time() - 600)
     found = host.look()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml, an_alias
 from tests.fixtures.fake_host import FakeHost, a_uuid
 from tests.functional.virt.test_hook import ASKS, Hook
 from usb_provider.virt.listener import Listener, ListenOptions
@@ -100,7 +100,7 @@ def test_without_an_agent_a_guest_without_usb_waits_for_nothing(tmp_path: Path, 
 @pytest.mark.parametrize("has_hostdev", [True, False])
 def test_without_an_agent_a_guest_from_a_save_file_goes_on_as_with_one(tmp_path: Path, has_hostdev: bool) -> None:
     hook = Hook(tmp_path, 25.0)
-    devices = [a_hostdev_xml("ua-usb-1"), a_hostdev_xml("hostdev0", device=9)][0 if has_hostdev else 1 :]
+    devices = [a_hostdev_xml(an_alias()), a_hostdev_xml("hostdev0", device=9)][0 if has_hostdev else 1 :]
     xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=devices)
     began = time.monotonic()
     restored = hook.run("restore", xml)
@@ -119,7 +119,7 @@ def test_without_an_agent_a_restore_of_whatever_goes_on(tmp_path: Path, xml: str
 
 def test_a_restore_that_an_agent_of_an_older_release_refuses_goes_on(tmp_path: Path) -> None:
     hook = Hook(tmp_path)
-    xml = a_domain_xml("vm", a_uuid("vm"), devices=[a_hostdev_xml("ua-usb-1")])
+    xml = a_domain_xml("vm", a_uuid("vm"), devices=[a_hostdev_xml(an_alias())])
     listener = Listener(ListenOptions(hook.socket), lambda question: Refused("No."))
     try:
         done = hook.run("restore", xml)

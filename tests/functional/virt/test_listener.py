@@ -12,11 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from usb_provider.exception import ConfigError
 from usb_provider.virt.listener import Answerer, Listener, ListenOptions
 from usb_provider.virt.protocol import Allowed, Answer, HookCall, Question, Refused
 
@@ -226,6 +227,65 @@ def test_a_listener_whose_thread_cannot_be_started_leaves_the_socket_to_the_next
             Listener(ListenOptions(path), allow)
     with listening(path, allow):
         assert ask(path) == b"{}"
+
+
+# What is at the path
+
+
+def a_regular_file(path: Path) -> None:
+    path.write_text("worth keeping")
+
+
+def a_link(path: Path) -> None:
+    path.with_name("target").write_text("worth keeping")
+    path.symlink_to("target")
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [a_regular_file, a_link, a_link_to_nothing, a_fifo, Path.mkdir])
+def test_what_is_no_socket_is_not_deleted(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "hook.sock"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(ConfigError, match="is no socket, so the agent does not replace it"):
+        Listener(ListenOptions(path), allow)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_what_another_program_has_put_in_the_place_of_the_socket_stays_there(tmp_path: Path) -> None:
+    path = tmp_path / "hook.sock"
+    with listening(path, allow):
+        path.unlink()
+        path.write_text("another's")
+    assert path.read_text() == "another's"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_the_directory_that_the_agent_makes_is_for_its_user_and_the_group_of_the_socket(
+    tmp_path: Path, umask: int
+) -> None:
+    path, group = tmp_path / "a" / "b" / "hook.sock", grp.getgrgid(os.getgid()).gr_name
+    before = os.umask(umask)
+    try:
+        with listening(path, allow, group=group):
+            made = path.parent.stat()
+            assert (stat.S_IMODE(made.st_mode), made.st_gid) == (0o750, os.getgid())
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    with listening(tmp_path / "hook.sock", allow):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
 
 
 # Who is answered

@@ -123,10 +123,29 @@ def test_a_placement_that_does_not_answer_refuses_before_the_hook_gives_up(host:
     starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
     for message in (starting, arrival(THERE)):
         said = host.ask(**message)["refuse"]
-        assert said == (
+        assert said == "The agent cannot ask Placement what this instance holds."
+        assert host.status()[-1]["refused"]["reason"] == (
             "The agent cannot ask Placement what this instance holds: Placement has not answered within 0.1 s; "
             "check whether it is overloaded."
         )
+
+
+def test_what_its_owner_is_told_names_no_other_guest_and_nothing_of_the_host_and_the_operator_reads_both(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    starting = {"operation": "prepare", "xml": a_domain_xml(name="vm", uuid=a_uuid("vm"), extra_specs=ASKS)}
+    host.plug("1-2", serial="A1")
+    host.start("secret-of-another")
+    host.hold("1-2", "secret-of-another")
+    host.binder.run()
+    host.hold("1-2", "vm")
+    said = host.ask(**starting)["refuse"]
+    assert said.endswith("is allocated to this instance, but another guest has it.")
+    operators = "but guest secret-of-another has it."
+    assert operators in caplog.text
+    assert operators in next(row for row in host.status() if row["uuid"] == a_uuid("vm"))["refused"]["reason"]
+    assert any(operators in line["reason"] for line in audited(caplog) if line["event"] == "refuse")
 
 
 @pytest.mark.parametrize("operation", ["prepare", "migrate"])
@@ -152,6 +171,15 @@ def test_a_guest_that_has_just_ended_keeps_no_device_from_the_next(host: FakeHos
     host.binder.run()
     host.hold("1-2", "new")
     starting = {"operation": "prepare", "xml": a_domain_xml(name="new", uuid=a_uuid("new"))}
-    assert "guest old has it" in host.ask(**starting)["refuse"]
+    assert "another guest has it" in host.ask(**starting)["refuse"]
     host.stop("old")
     assert host.ask(**starting) == {}, "nobody has looked since, but libvirt has said so"
+
+
+@pytest.mark.parametrize("classes", [frozenset(), frozenset({"CUSTOM_DONGLE"})])
+def test_a_class_of_another_name_that_a_rule_gives_is_usb_to_the_agent(host: FakeHost, classes: frozenset[str]) -> None:
+    host.rule_classes = classes
+    host.placement_up = False
+    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs={"resources:CUSTOM_DONGLE": "1"})
+    assert ("refuse" in host.ask("prepare", xml)) == bool(classes)
+    assert ("xml" in host.ask("restore", xml)) == bool(classes), "marked as restored, so that it is not refused"

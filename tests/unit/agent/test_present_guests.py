@@ -41,7 +41,7 @@ def steal(host: FakeHost) -> None:
 
 def test_a_start_is_refused_for_a_device_that_another_guest_has_got_a_moment_before(host: FakeHost) -> None:
     steal(host)
-    assert "but guest thief has it." in host.ask("prepare", XML)["refuse"]
+    assert "but another guest has it." in host.ask("prepare", XML)["refuse"]
 
 
 def test_a_start_is_allowed_for_a_device_that_another_guest_has_given_back_a_moment_before(host: FakeHost) -> None:

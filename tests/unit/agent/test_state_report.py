@@ -1,10 +1,12 @@
 """The section of the report that is about guests."""
 
 import types
+from pathlib import Path
 
 from oslo_config import cfg
 
 from usb_provider.agent.state_report import report
+from usb_provider.conf.load import open_files
 from usb_provider.model.binding.status import BindingState, DeviceStatus, GuestStatus, RefusedStart
 
 
@@ -29,3 +31,12 @@ def test_it_says_how_each_guest_stands() -> None:
 def test_it_says_that_there_is_no_guest_or_that_none_is_served() -> None:
     assert section(()) == ["none"]
     assert section(None) == ["Guests are not served: [libvirt]enabled is false, or libvirt's Python module is missing."]
+
+
+def test_it_shows_no_password_of_an_address(tmp_path: Path) -> None:
+    (tmp_path / "usb.conf").write_text("[libvirt]\nconnection_uri = qemu+ssh://root:secret@host/system\n")
+    conf = open_files(["--config-file", str(tmp_path / "usb.conf")])
+    snapshot = types.SimpleNamespace(last=None, last_at=None, failure=("http://a:secret@b fails.", 0.0), guests=None)
+    text = report(conf, snapshot)  # type: ignore[arg-type]
+    assert "qemu+ssh://***@host/system" in text and "http://***@b fails." in text
+    assert "secret" not in text

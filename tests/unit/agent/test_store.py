@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,13 @@ def test_a_write_that_fails_leaves_no_litter(tmp_path: Path) -> None:
     store.remember_sightings(SEEN)
     assert "cannot be written (Is a directory)" in texts(store)[0]
     assert os.listdir(tmp_path) == [SIGHTINGS]
+
+
+def test_only_the_agent_and_its_group_read_what_it_keeps(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state")
+    store.remember_rule_traits({"CUSTOM_A"})
+    store.remember_sightings(SEEN)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state", *(tmp_path / "state").iterdir())
+    }
+    assert modes == {"state": 0o750, RULE_TRAITS: 0o640, SIGHTINGS: 0o640}

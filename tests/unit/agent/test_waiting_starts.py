@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.fixtures.binder import host
-from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml, an_alias
 from tests.fixtures.fake_host import FakeHost, a_uuid
 from usb_provider.agent import admission
 
@@ -42,7 +42,7 @@ def test_a_start_waits_until_placement_has_been_read(host: FakeHost) -> None:
 
 def test_a_live_migration_waits_likewise(host: FakeHost) -> None:
     read_at(host, 2)
-    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml("ua-usb-1")])
+    xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml(an_alias())])
     assert "xml" in host.ask("migrate", xml, seconds=20.0)
 
 
@@ -120,7 +120,7 @@ def test_a_server_that_nova_has_built_elsewhere_since_is_not_to_be_started(host:
 def test_a_refusal_that_time_does_not_mend_has_no_such_command(host: FakeHost, why: str) -> None:
     host.is_unread = why != "controller"
     bare = a_domain_xml("vm", a_uuid("vm"), usb_model="none", extra_specs=ASKS)
-    arriving = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml("ua-usb-1")])
+    arriving = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml(an_alias())])
     said = host.ask("prepare", bare) if why == "controller" else host.ask("migrate", arriving)
     assert "refuse" in said
     host.is_unread = False

@@ -209,3 +209,41 @@ def test_what_is_no_address_with_a_port_is_told(opened: Write, value: str) -> No
     assert problem.startswith(
         f"[metrics]listen has a value that is not allowed: {value!r} is not an address and a port"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "[hook]\nsocket = /run/a.sock\n  timeout = 5\n",
+            "[hook]socket has a value that is not allowed: it has a second",
+        ),
+        (
+            "[agent]\nstate_dir = /a\x00b\n",
+            r"[agent]state_dir has a value that is not allowed: it contains the control",
+        ),
+        ("[agent]\nroot_provider_name = a\x1b[31mb\n", r"the control character \x1b."),
+        (
+            "[libvirt]\nconnection_uri = qemu:///system\n\tx\n",
+            "[libvirt]connection_uri has a value that is not allowed",
+        ),
+        ("[hook]\nsocket_group = a\u202eb\n", r"the control character \u202e."),
+        (
+            "[agent]\nstate_dir = state\n",
+            "[agent]state_dir has a value that is not allowed: 'state' is no absolute path.",
+        ),
+        (
+            "[agent]\ncompute_id_file =\n",
+            "[agent]compute_id_file has a value that is not allowed: '' is no absolute path.",
+        ),
+    ],
+)
+def test_a_control_character_and_a_relative_path_are_told(opened: Write, text: str, problem: str) -> None:
+    (told,) = problems_of(opened(text))
+    assert problem in told
+    assert told.isprintable()
+
+
+def test_a_rule_may_go_on_in_an_indented_line(opened: Write) -> None:
+    options = read(opened('[usb]\ndevice_spec = {"vendor_id": "1050",\n  "product_id": "0407"}\n'))
+    assert options.usb.specs[0].product_id == "0407"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from usb_provider.host.files import NoRegularFile, read_whole, write_whole
+from usb_provider.host.files import NoRegularFile, make_directory, read_whole, write_whole
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -161,3 +161,34 @@ def test_a_file_may_keep_the_date_of_another(tmp_path: Path) -> None:
     os.utime(before, (1000, 1000))
     write_whole(before, b"new", dated=before.stat())
     assert before.stat().st_mtime == 1000
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_directory_is_made_with_its_mode_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        make_directory(tmp_path / "a" / "b", mode=0o750)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o750
+
+
+def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o711)
+    make_directory(tmp_path / "there", mode=0o750)
+    assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == 0o711
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_socket])
+def test_what_is_no_directory_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(OSError):
+        make_directory(tmp_path / "file" / "state", mode=0o750)
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    make_link(tmp_path / "file")
+    write_whole(tmp_path / "file", b"ours", mode=0o640)
+    assert (tmp_path / "target").read_bytes() == b"another user's"
+    assert stat.S_IMODE((tmp_path / "file").lstat().st_mode) == 0o640

@@ -5,6 +5,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fixtures.hostile import HOSTILE, any_text
+from usb_provider.exception import (
+    AccessRefused,
+    AttachRefused,
+    ConfigError,
+    Conflict,
+    Incompatible,
+    Unavailable,
+    UsbProviderError,
+    masked,
+)
 from usb_provider.model.text import decode, printable
 
 
@@ -61,3 +71,26 @@ def test_two_strings_that_differ_in_more_than_their_ends_do_not_become_equal(one
     ends = b" \t\r\n\0"
     if one.strip(ends) != other.strip(ends):
         assert decode(one) != decode(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://bob:secret@host:8778/v3 fails.", "http://***@host:8778/v3 fails."),
+        ("qemu+ssh://root:a@b@host/system", "qemu+ssh://***@host/system"),
+        ("http://host/a@b and mail@example.org", "http://host/a@b and mail@example.org"),
+        ("at https://:x@h, http://y@h", "at https://***@h, http://***@h"),
+    ],
+)
+def test_no_address_shows_its_password(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+@pytest.mark.parametrize("error", [Unavailable, AccessRefused, Incompatible, Conflict, AttachRefused])
+def test_no_error_shows_the_password_of_an_address(error: type[UsbProviderError]) -> None:
+    assert str(error("http://a:b@c does not answer.")) == "http://***@c does not answer."
+
+
+def test_no_mistake_in_the_configuration_shows_the_password_of_an_address() -> None:
+    error = ConfigError(["http://a:b@c is wrong."])
+    assert (error.problems, str(error)) == (("http://***@c is wrong.",), "http://***@c is wrong.")

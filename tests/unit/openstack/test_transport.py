@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from keystoneauth1.exceptions import Unauthorized
 
 from usb_provider.exception import AccessRefused, Incompatible, Unavailable, UsbProviderError
-from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Transport
+from usb_provider.openstack.transport import CALLERS, CONFIGURED, Service, Transport, segment
 from usb_provider.osc import glance, nova, placement
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
@@ -158,3 +159,10 @@ def test_two_failures_for_one_cause_are_one_sentence_though_keystone_numbers_its
         texts.add(str(refused.value))
     assert len(texts) == 1
     assert "requires authentication. (HTTP 401))" in texts.pop()
+
+
+@pytest.mark.parametrize("text", ["a/b", "a?b=c", "a#b", "a b", "é", "a%2Fb", "a\nb"])
+def test_what_another_program_wrote_is_one_segment_of_a_path(text: str) -> None:
+    path = f"/allocations/{segment(text)}"
+    assert urlsplit(path) == ("", "", path, "", "")
+    assert [unquote(each) for each in path.split("/")] == ["", "allocations", text]

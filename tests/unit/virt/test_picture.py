@@ -3,12 +3,13 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
+from tests.fixtures.domain_xml import an_alias
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import Guest, Hostdev
 from usb_provider.virt.picture import Happened, Picture
 
 NAMES = ("a", "b")
-OURS = Hostdev("ua-usb-p", "1050", "0407", 1, 3)
+OURS = Hostdev(an_alias(), "1050", "0407", 1, 3)
 
 names = st.sets(st.sampled_from(NAMES))
 events = st.tuples(st.sampled_from(Happened), st.sampled_from(NAMES))

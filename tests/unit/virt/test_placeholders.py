@@ -3,22 +3,30 @@
 import ast
 import inspect
 import xml.etree.ElementTree as ET
+from uuid import UUID
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
-from usb_provider.model.binding.hostdev import ALIAS_PREFIX, parse_guest
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml, an_alias
+from usb_provider.model.binding.hostdev import Hostdev, parse_guest
+from usb_provider.model.binding.hostdev import alias as alias_of
 from usb_provider.virt import hook
 
 ASKS = {"resources:CUSTOM_USB_KEY": "1"}
-OTHERS = ["<disk type='file'/>", "<hostdev type='pci'><alias name='ua-usb-1'/></hostdev>", a_hostdev_xml("hostdev0")]
+OTHERS = [
+    "<disk type='file'/>",
+    f"<hostdev type='pci'><alias name='{an_alias(7)}'/></hostdev>",
+    a_hostdev_xml("hostdev0"),
+    a_hostdev_xml("ua-usb-stick"),
+    a_hostdev_xml("ua-usb-../../allocations"),
+]
 
 domains = st.builds(
     lambda ours, others, asks: a_domain_xml(
         extra_specs=ASKS if asks else {},
-        devices=[*(a_hostdev_xml(f"ua-usb-{alias}", device=alias) for alias in ours), *others],
+        devices=[*(a_hostdev_xml(an_alias(number), device=number) for number in ours), *others],
     ),
     st.lists(st.integers(1, 99), unique=True, max_size=4),
     st.lists(st.sampled_from(OTHERS)),
@@ -58,7 +66,7 @@ def test_what_a_restore_has_changed_is_known_by_it_and_changed_no_further(text: 
 
 
 def test_a_domain_without_metadata_is_marked_too() -> None:
-    text = f"<domain><name>vm</name><uuid>1</uuid><devices>{a_hostdev_xml('ua-usb-1')}</devices></domain>"
+    text = f"<domain><name>vm</name><uuid>1</uuid><devices>{a_hostdev_xml(an_alias())}</devices></domain>"
     rewritten = hook.with_placeholders(text, is_restore=True)
     assert rewritten is not None
     assert ET.fromstring(rewritten).find(f"metadata/{hook.RESTORED}") is not None
@@ -70,7 +78,15 @@ def test_no_name_that_a_user_gives_a_server_looks_like_a_save_file(name: str) ->
 
 
 def test_the_hook_and_the_agent_know_our_hostdevs_by_the_same_alias() -> None:
-    assert hook.ALIAS_PREFIX == ALIAS_PREFIX
+    for alias in (
+        alias_of(str(UUID(int=7))),
+        "ua-usb-stick",
+        "ua-usb-",
+        f"{an_alias()}x",
+        an_alias().upper(),
+        an_alias(),
+    ):
+        assert bool(hook.OUR_ALIAS.match(alias)) == (Hostdev(alias, None, None, 1, 3).provider_uuid is not None), alias
 
 
 def test_the_hook_is_written_in_the_python_of_every_host_that_libvirt_runs_on() -> None:

@@ -7,16 +7,20 @@ whether a device should be attached; virt/domain.py talks to libvirt.
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.text import printable
 
 ALIAS_PREFIX = "ua-usb-"
 """libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID."""
 
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OURS = re.compile(rf"{ALIAS_PREFIX}({_UUID.pattern})\Z")
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
-_ASKS_FOR_USB = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_USB_[A-Z0-9_]*)\Z")
+_ASKS_FOR = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_[A-Z0-9_]+)\Z")
+_OWN_CLASSES = "CUSTOM_USB_"
 
 _MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
 _MODEL_PORTS = {"uhci": 2, "ohci": 3, "ehci": 6, "xhci": 4}
@@ -44,9 +48,9 @@ class Hostdev:
 
     @property
     def provider_uuid(self) -> str | None:
-        """The provider that it was attached for, or None when it is not ours."""
-        ours = self.alias is not None and self.alias.startswith(ALIAS_PREFIX)
-        return self.alias.removeprefix(ALIAS_PREFIX) if ours and self.alias else None
+        """The provider that it was attached for, or None when it is not ours; it is where a UUID follows."""
+        match = _OURS.match(self.alias or "")
+        return match[1] if match else None
 
     def is_at(self, device: UsbDevice) -> bool:
         """Whether it has the address that *device* has now and, if it names ids, the same ids."""
@@ -79,7 +83,7 @@ class UsbController:
 class Guest:
     """What the agent needs of a domain's XML.
 
-    ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the CUSTOM_USB_* classes in the flavor's
+    ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the classes of USB devices in the flavor's
     extra specs, which nova writes into the metadata since version 32.
     """
 
@@ -124,31 +128,32 @@ def hostdev_xml(provider_uuid: str, device: UsbDevice) -> str:
     return ET.tostring(element, encoding="unicode")
 
 
-def parse_guest(text: str) -> Guest:
+def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
     """The guest in a domain's XML, as libvirt's ``dumpxml`` and its hooks give it.
 
+    :param classes: of USB devices, besides CUSTOM_USB_*: those that rules give.
     :raises UnreadableDomain: when *text* is not a domain with a UUID and a name.
     """
     root = _parse(text)
-    name, uuid = root.findtext("name"), root.findtext("uuid")
-    if root.tag != "domain" or not name or not uuid:
+    name, uuid = root.findtext("name"), (root.findtext("uuid") or "").strip().lower()
+    if root.tag != "domain" or not name or not _UUID.fullmatch(uuid):
         raise UnreadableDomain("the XML is not of a domain with a name and a UUID")
     devices = root.find("devices")
     usb = [] if devices is None else devices.findall("hostdev")
     hostdevs = tuple(_hostdev(element) for element in usb if element.get("type") == "usb")
     return Guest(
-        uuid=uuid.strip().lower(),
-        name=name,
+        uuid=uuid,
+        name=printable(name, 200),
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
-        asks_for=_asks_for(root),
+        asks_for=_asks_for(root, classes),
     )
 
 
 def _parse(text: str) -> ET.Element:
     try:
         return ET.fromstring(text)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:  # ValueError: for half of a surrogate pair
         raise UnreadableDomain(f"the XML cannot be read ({error})") from error
 
 
@@ -175,7 +180,8 @@ def _usb_id(source: ET.Element | None, tag: str) -> str | None:
 
 def _number(element: ET.Element | None, name: str) -> int | None:
     value = "" if element is None else element.get(name, "")
-    return int(value, 10) if value.isascii() and value.isdigit() else None
+    # Python refuses to read thousands of digits, and libvirt has no such number.
+    return int(value, 10) if re.fullmatch("[0-9]{1,9}", value) else None
 
 
 def _controller_of(element: ET.Element) -> int | None:
@@ -213,12 +219,13 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-def _asks_for(root: ET.Element) -> frozenset[str]:
+def _asks_for(root: ET.Element, classes: Collection[str]) -> frozenset[str]:
     metadata: Iterable[ET.Element] = () if (found := root.find("metadata")) is None else found.iter()
     names = set()
     for element in metadata:
         if NOVA_NAMESPACE.sub("", element.tag) == "extraSpec":
-            match = _ASKS_FOR_USB.match(element.get("name", ""))
-            if match and (element.text or "").strip().strip("0"):
+            match = _ASKS_FOR.match(element.get("name", ""))
+            is_usb = match is not None and (match[1].startswith(_OWN_CLASSES) or match[1] in classes)
+            if match and is_usb and (element.text or "").strip().strip("0"):
                 names.add(match[1])
     return frozenset(names)

@@ -35,10 +35,15 @@ _PASSING = frozenset({Obstacle.UNPLUGGED, Obstacle.PLACEMENT, Obstacle.NOT_READ_
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason for which the agent refuses a guest's start or arrival: a keyword, and a sentence for the operator."""
+    """One reason for which the agent refuses a guest's start or arrival: a keyword, and a sentence for the operator.
+
+    ``told`` is the sentence for the owner of the server, to whom Nova shows it; None where it is the operator's. It
+    names no other guest, and nothing of the host and the cloud but the device.
+    """
 
     obstacle: Obstacle
     text: str
+    told: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -67,12 +72,14 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
         if holding.device is None:
             obstacle = Obstacle.NOT_OFFERED if holding.present is not None else Obstacle.UNPLUGGED
             text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
-            said.append(Refusal(obstacle, text))
+            told = f"USB device {holding.name} is allocated to this instance, but this host does not offer it now."
+            said.append(Refusal(obstacle, text, told if obstacle is Obstacle.NOT_OFFERED else None))
             continue
         other = holder(holding.device, guests, besides=guest.uuid)
         if other is not None:
             text = f"USB device {holding.name} is allocated to this instance, but guest {other} has it."
-            said.append(Refusal(Obstacle.TAKEN, text))
+            told = f"USB device {holding.name} is allocated to this instance, but another guest has it."
+            said.append(Refusal(Obstacle.TAKEN, text, told))
             continue
         wanted.append((holding, holding.device))
     return (*said, *_controller_refusals(guest, wanted))

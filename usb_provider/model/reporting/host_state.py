@@ -33,6 +33,11 @@ class ReportSettings:
         """Traits that rules give now."""
         return frozenset(name for spec in self.specs for name in spec.traits)
 
+    @property
+    def rule_classes(self) -> frozenset[str]:
+        """Every resource class that a rule gives."""
+        return frozenset(spec.resource_class for spec in self.specs if spec.resource_class is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class HostView:

@@ -14,7 +14,7 @@ import placement_traits
 from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState, Units
 from usb_provider.model.reporting.provider import DesiredProvider, Root
-from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree
+from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree, with_distinct_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def diff(
     sequences: list[tuple[ProviderAction, ...]] = []
     notes: list[Note] = []
     held: set[str] = set()
-    for want in desired:
+    for want in with_distinct_names(desired, tree):
         have = tree.providers.get(want.uuid)
         if have is not None and not (have.managed or have.blank):
             notes.append(_foreign(have))

@@ -87,6 +87,17 @@ def provider_name(root_name: str, key: str) -> str:
     return f"{head}{key[: NAME_LIMIT - len(head) - len(digest) - 1]}_{digest}"
 
 
+def folded(name: str) -> str:
+    """*name* as MariaDB and MySQL compare it: without case and without spaces at its end (``utf8mb4_general_ci``)."""
+    return name.rstrip(" ").lower()
+
+
+def distinct_name(name: str, uuid_: str) -> str:
+    """*name* made different from one that Placement's database takes for the same (of serials ``abc`` and ``ABC``)."""
+    end = f"_{uuid_.partition('-')[0]}"
+    return f"{name[: NAME_LIMIT - len(end)]}{end}"
+
+
 def device_traits(device: UsbDevice, spec: DeviceSpec, *, serial_trait: bool) -> frozenset[str]:
     """Every trait that we write on the provider of *device* when *spec* offers it."""
     names = {

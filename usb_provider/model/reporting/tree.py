@@ -1,14 +1,14 @@
 """What Placement held below one root when it was read: a frozen picture with generations."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import placement_traits
 from usb_provider.model import lifecycle
 from usb_provider.model.lifecycle import TABLE, Circumstances, Intention, Presence
-from usb_provider.model.reporting.provider import Root
+from usb_provider.model.reporting.provider import DesiredProvider, Root, distinct_name, folded
 
 Allocations = Mapping[str, Mapping[str, int]]
 """What each consumer, by its UUID, has of one provider: ``{class: amount}``."""
@@ -183,3 +183,14 @@ def with_holders(tree: ObservedTree, holders: Mapping[str, tuple[int, Allocation
         and provider.allocations != allocations
     }
     return dataclasses.replace(tree, providers={**tree.providers, **changed}) if changed else tree
+
+
+def with_distinct_names(desired: Sequence[DesiredProvider], tree: ObservedTree) -> list[DesiredProvider]:
+    """*desired*, where each provider that is not in *tree* yet has a name that no other one has for the database."""
+    taken = {folded(have.name): uuid for uuid, have in tree.providers.items()}
+    return [
+        dataclasses.replace(want, name=distinct_name(want.name, want.uuid))
+        if want.uuid not in tree.providers and taken.setdefault(folded(want.name), want.uuid) != want.uuid
+        else want
+        for want in desired
+    ]
