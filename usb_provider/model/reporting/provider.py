@@ -14,9 +14,10 @@ import placement_traits
 from usb_provider.model.devices import identity, offer
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.held import NOT_HELD, Held
-from usb_provider.model.devices.identity import NO_DEMAND, Demand, Identity
+from usb_provider.model.devices.identity import Identity
 from usb_provider.model.devices.keys import JUNK, JunkSerials
 from usb_provider.model.devices.offer import OfferReason
+from usb_provider.model.devices.plugged import NO_DEMAND, Demand
 from usb_provider.model.devices.spec import DeviceSpec
 
 NAME_LIMIT = 200

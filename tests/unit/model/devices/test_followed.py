@@ -11,8 +11,9 @@ import pytest
 from tests.fixtures.builders import a_device
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
-from usb_provider.model.devices.identity import Demand, Identity, assign
+from usb_provider.model.devices.identity import Identity, assign
 from usb_provider.model.devices.keys import port_key, serial_key
+from usb_provider.model.devices.plugged import Demand
 from usb_provider.model.devices.spec import IdentityMode
 
 CORAL = {"vendor_id": "1a6e", "product_id": "089a"}

@@ -15,7 +15,7 @@ from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import HOSTILE, any_text, serials
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
-from usb_provider.model.devices.identity import Demand, Identity, IdentityKind, assign
+from usb_provider.model.devices.identity import Identity, IdentityKind, assign
 from usb_provider.model.devices.keys import (
     JUNK_SERIALS,
     JunkSerials,
@@ -25,6 +25,7 @@ from usb_provider.model.devices.keys import (
     serial_key,
     serial_problem,
 )
+from usb_provider.model.devices.plugged import Demand
 from usb_provider.model.devices.spec import IdentityMode
 
 CONTROLLERS = ("0000:00:14.0", "0000:05:00.0")
