@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pyudev
 
+from usb_provider.host.storage import is_disk_awaited, is_storage_driver
 from usb_provider.host.usage import HostUsage
 from usb_provider.model.devices.device import HostUse, Triplet, UnreadableDevice, UsbDevice
 
@@ -45,11 +46,10 @@ _PROOF = ("idVendor", "idProduct", "speed", "bConfigurationValue")
 _PROPERTIES = ("BUSNUM", "DEVNUM", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
 _BELOW_USB = ("block", "hidraw", "input", "net")
 _USB_PATH = re.compile(r"/usb\d+/")
-_STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
 
-# How long after udev has processed a storage device its disk may still be on its way (the SCSI scan is
+# How long after udev has processed a storage device its SCSI device may still be on its way (the scan is
 # asynchronous, and delay_use is 1 s by default).
-_DISK_SECONDS = 5.0
+_SCAN_SECONDS = 5.0
 
 _LOOKS = 2
 """How often devices are looked up where one is another one after it was read; then the next call looks again."""
@@ -315,9 +315,9 @@ def _read(
         LOG.debug("%s has lost its ids, speed or configuration: it is on its way out.", entry.sys_path)
         return None
     try:
-        bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
+        bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets, drivers=bound)
         uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
-        settled = _settled(properties, bound, below)
+        settled = _settled(properties, bound, below, entry.sys_path)
         return UsbDevice.from_udev(
             entry.sys_path,
             properties,
@@ -325,6 +325,7 @@ def _read(
             triplets,
             settled=settled,
             plug_number=plug_number,
+            has_disk=any(each.subsystem == "block" for each in below),
             uses=uses,
             drivers=bound,
         )
@@ -376,16 +377,22 @@ def _triplet(entry: pyudev.Device) -> Triplet | None:
     return (parts[0], parts[1], parts[2]) if all(re.fullmatch(r"[0-9a-f]{2}", part) for part in parts) else None
 
 
-def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device]) -> bool:
+def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device], sys_path: str) -> bool:
     """Whether udev's data on the device is complete.
 
     udev's rules set ID_* and USEC_INITIALIZED at the end of ``add``. Where no udev runs (a recording, a container
-    without /run/udev) there is nothing to wait for.
+    without /run/udev) there is nothing to wait for. A disk that the kernel has found but does not show yet is waited
+    for, however long it takes to start turning.
     """
     started = properties.get("USEC_INITIALIZED")
     if started is None and "ID_VENDOR_ID" not in properties and Path("/run/udev/control").exists():
         return False
-    if started is None or not started.isdigit() or not _STORAGE_DRIVERS.intersection(drivers):
+    if not any(is_storage_driver(driver) for driver in drivers):
+        return True
+    disks = [each.sys_path for each in below if each.subsystem == "block"]
+    if is_disk_awaited(sys_path, disks):
+        return False
+    if started is None or not started.isdigit():
         return True
     age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(started) / 1e6
-    return age > _DISK_SECONDS or any(each.subsystem == "block" for each in below)
+    return age > _SCAN_SECONDS or bool(disks)

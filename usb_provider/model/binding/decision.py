@@ -164,7 +164,14 @@ def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
             return Why.UNAUTHORIZED
         case OfferReason.HOST_USE:
             return Why.HOST_USE
-        case OfferReason.NO_RULE | OfferReason.EXCLUDED | OfferReason.NOT_IDENTIFIED | OfferReason.HUB:
+        case (
+            OfferReason.NO_RULE
+            | OfferReason.EXCLUDED
+            | OfferReason.NOT_IDENTIFIED
+            | OfferReason.HUB
+            | OfferReason.MANAGEMENT
+            | OfferReason.NO_MAKER
+        ):
             return Why.WITHDRAWN
 
 

@@ -4,7 +4,6 @@ Everything is computed from the root and the devices; nothing is remembered. tre
 plan.py the difference between the two.
 """
 
-import dataclasses
 import hashlib
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -126,26 +125,13 @@ def assess(
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
         _assess(
-            _unless_held(each, specs, held(identities[each.device.sys_name].key)),
+            offer.while_held(each, specs) if held(identities[each.device.sys_name].key).allocated else each,
             identities[each.device.sys_name],
             root,
             serial_trait,
         )
         for each in offers
     )
-
-
-def _unless_held(made: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
-    """*made*, but a held device stays offered despite what the instance itself may have done to it: written a
-    signature on its medium, or unset its configuration.
-    """
-    device = made.device
-    if not held.allocated or (device.configured and not device.uses) or any(use.certain for use in device.uses):
-        return made
-    again = offer.offers([dataclasses.replace(device, configured=True, uses=())], specs)[0]
-    if again.verdict is OfferReason.NO_RULE and not device.configured:
-        return made  # its rule may be about an interface, and it has none now
-    return dataclasses.replace(again, device=dataclasses.replace(device, uses=()))
 
 
 def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
