@@ -120,7 +120,7 @@ def test_a_serial_port_over_which_a_ppp_session_may_run_is_held_back(testbed: Te
     testbed.write_proc("consoles", "")
     testbed.write_proc("net/route", f"{ROUTES}ppp0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n")
     told = reason({"vendor_id": "0403"})
-    assert told.startswith("Held back: ppp0 may run over its serial port ttyUSB0, as far as the agent can tell.")
+    assert told.startswith(f"{IN_USE}ppp0 may run over its serial port ttyUSB0. If that is wrong, a rule")
     rule: dict[str, object] = {"vendor_id": "0403", "product_id": "6001", "override": ["dial-up"]}
     assert reason(rule) == "Offered by device_spec rule 1."
 
@@ -133,8 +133,8 @@ def test_a_keyboard_with_a_card_slot_is_a_keyboard_of_the_console(testbed: Testb
 def test_a_scanner_that_types_is_held_back_until_a_rule_with_its_ids_says_that_it_is_none(testbed: Testbed) -> None:
     plug(testbed, "barcode-scanner")
     assert reason({"vendor_id": "05e0", "product_id": "1200"}) == (
-        "Held back: it is a keyboard of the console, as far as the agent can tell. A rule with vendor_id, product_id "
-        'and "override": ["keyboard"] offers it.'
+        f"{IN_USE}it is a keyboard of the console. If that is wrong, a rule with vendor_id, product_id and "
+        '"override": ["keyboard"] offers it.'
     )
     rule: dict[str, object] = {"vendor_id": "05e0", "product_id": "1200", "override": ["keyboard"]}
     assert reason(rule) == "Offered by device_spec rule 1."

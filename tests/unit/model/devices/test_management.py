@@ -12,10 +12,22 @@ HUB = (("09", "00", "00"),)
 
 @pytest.mark.parametrize(
     "ids",
-    (
-        "046b:ff20 046b:ff40 046b:ffb0 0624:0251 413c:a102 03f0:7029 0557:2419 17ef:b003 0b1f:03ee 04b3:4010 "
-        "12d1:0001 05a6:0a02 0430:a103 0ea0:1111"
-    ).split(),
+    [
+        "046b:ff20",
+        "046b:ff40",
+        "046b:ffb0",
+        "0624:0251",
+        "413c:a102",
+        "03f0:7029",
+        "0557:2419",
+        "17ef:b003",
+        "0b1f:03ee",
+        "04b3:4010",
+        "12d1:0001",
+        "05a6:0a02",
+        "0430:a103",
+        "0ea0:1111",
+    ],
 )
 def test_what_the_controllers_of_common_makers_show_is_known(ids: str) -> None:
     assert is_management(a_device(vendor_id=ids[:4], product_id=ids[5:]))
