@@ -134,8 +134,8 @@ def _refusal_of_use(device: UsbDevice, overridden: Collection[UseKind]) -> tuple
     for use in device.uses:
         if use.kind not in overridden:
             text = (
-                f"Never offered while the host uses it: {use.what}. If that is wrong, a rule with vendor_id, product_id "
-                f'and "override": ["{GUESSES[use.kind]}"] offers it.'
+                f"Never offered while the host uses it: {use.what}. If that is wrong, a rule with vendor_id, "
+                f'product_id and "override": ["{GUESSES[use.kind]}"] offers it.'
             )
             return OfferReason.HOST_USE, text
     return None
