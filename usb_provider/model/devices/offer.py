@@ -4,6 +4,7 @@ A device that no rule names is never offered, so an empty configuration offers n
 Placement nor identity: provider.py leaves out a device that identity.py cannot identify as its rule demands.
 """
 
+import dataclasses
 import enum
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -57,11 +58,20 @@ def offers(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[O
 def _offer(device: UsbDevice, specs: Sequence[DeviceSpec], managed_hubs: tuple[str, ...] = ()) -> Offer:
     spec = next((spec for spec in specs if spec.matches(device)), None)
     refusal = guard(device, spec.override if spec is not None else ())
-    if refusal is None and device.sys_path.startswith(managed_hubs):
+    if device.sys_path.startswith(managed_hubs) and (refusal is None or refusal[0] is not OfferReason.HUB):
         refusal = OfferReason.MANAGEMENT, "Never offered: it hangs on a hub of the host's management controller."
     if refusal is not None:
         return Offer(device, None, *refusal, spec)
     return _by_rule(device, spec, specs)
+
+
+def without_marks(made: Offer, specs: Sequence[DeviceSpec], marks: Collection[str]) -> Offer:
+    """*made*, but as if those signatures were not on its medium: a guest wrote them, and the host ignores them."""
+    device = made.device
+    uses = tuple(use for use in device.uses if use.mark not in marks)
+    if made.verdict is not OfferReason.HOST_USE or len(uses) == len(device.uses):
+        return made
+    return dataclasses.replace(_offer(dataclasses.replace(device, uses=uses), specs), device=device)
 
 
 def while_held(made: Offer, specs: Sequence[DeviceSpec]) -> Offer:

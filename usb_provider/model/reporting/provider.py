@@ -114,10 +114,12 @@ def assess(
     junk: Collection[str] = identity.JUNK_SERIALS,
     serial_trait: bool = False,
     held: Callable[[str], Held] = lambda key: NOT_HELD,
+    marks: Callable[[str], Collection[str]] = lambda key: (),
 ) -> tuple[Assessment, ...]:
     """Each device's verdict, identity and provider, ordered by where it is plugged in.
 
-    *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`.
+    *held* tells what is allocated, by provider key; see :func:`usb_provider.model.devices.identity.assign`. *marks*
+    gives the signatures on the medium that a guest wrote, by the same key.
     """
     offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.place)
     # A device that a guard keeps for the host still has the identity that its rule gives it.
@@ -125,13 +127,26 @@ def assess(
     identities = identity.assign([each.device for each in offers], modes=modes, junk=junk, held=held)
     return tuple(
         _assess(
-            offer.while_held(each, specs) if held(identities[each.device.sys_name].key).allocated else each,
+            _as_lent(each, specs, identities[each.device.sys_name].key, held, marks),
             identities[each.device.sys_name],
             root,
             serial_trait,
         )
         for each in offers
     )
+
+
+def _as_lent(
+    made: offer.Offer,
+    specs: Sequence[DeviceSpec],
+    key: str,
+    held: Callable[[str], Held],
+    marks: Callable[[str], Collection[str]],
+) -> offer.Offer:
+    """*made* without what guests did to the device: the one that holds it, or one that had it."""
+    if made.verdict is OfferReason.OFFERED:
+        return made
+    return offer.while_held(made, specs) if held(key).allocated else offer.without_marks(made, specs, marks(key))
 
 
 def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
