@@ -68,6 +68,12 @@ def test_what_the_management_controller_makes_is_never_offered_and_never_suggest
     assert suggestions(tuple(verdicts().values())) == []
 
 
+def test_an_upgrade_takes_no_device_of_the_management_controller_from_a_running_server(testbed: Testbed) -> None:
+    plug(testbed, "bmc-virtual-devices")
+    found = verdicts({"vendor_id": "046b"}, held=True)
+    assert {each.reason for each in found.values()} == {"Offered by device_spec rule 1."}
+
+
 def test_an_osd_of_ceph_is_in_service(testbed: Testbed) -> None:
     plug(testbed, "ceph-osd-raw")
     assert reason({"vendor_id": "152d"}) == f"{IN_USE}sdx is marked as ceph_bluestore."
