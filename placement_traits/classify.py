@@ -3,134 +3,16 @@
 This module's one job is a *suggestion* for ``usb-provider devices`` and for a rule that names no
 resource class.  Nothing may depend on it being right: an operator's rule always wins.  It must not
 do I/O and must not read descriptor strings, which a device can fill with anything.
-
-Ids are listed only where another public list has them:
-
-* ``usb.ids`` 2025.07.26 (http://www.linux-usb.org/usb-ids.html), marked [ids];
-* libfido2 ``udev/fidodevs`` (https://github.com/Yubico/libfido2), marked [fido2];
-* Linux ``drivers/usb/serial/option.c`` and ``drivers/net/usb/cdc_ether.c``, marked [linux].
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Iterable
 from typing import Final
 
+from placement_traits import known_ids
 from placement_traits.codes import Triplet, TripletPattern
 from placement_traits.usb import RESOURCE_CLASSES
 
 __all__ = ["RESOURCE_CLASSES", "is_security_token", "suggest"]
-
-# Vendors whose devices are tokens, all of them unless listed in _READERS.
-_TOKEN_VENDORS: Final = frozenset(
-    {
-        "04b9",  # Rainbow Technologies, now SafeNet: Sentinel and SuperPro dongles, iKey [ids]
-        "0529",  # Aladdin Knowledge Systems: HASP dongles, eToken [ids]
-        "064f",  # WIBU-SYSTEMS: CodeMeter sticks, Wibu-Box [ids]
-        "096e",  # Feitian: ePass, HID and Dinkey dongles, FIDO keys [ids] [fido2]
-        "1050",  # Yubico: YubiKey, Security Key [ids] [fido2]
-        "2c97",  # Ledger hardware wallets [ids] [fido2]
-        "349e",  # Token2 FIDO keys [fido2]
-    }
-)
-
-# Plain card readers of the vendors above.
-_READERS: Final = frozenset({("096e", "0503"), ("096e", "0608")})  # [ids]
-
-_TOKENS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "0483": frozenset({"a2ac", "a2ca", "cdab"}),  # MIRKey, early Solo, Tomu [fido2]
-        "058b": frozenset({"022d"}),  # Infineon FIDO [fido2]
-        "06cb": frozenset({"0088"}),  # Kensington VeriMark [fido2]
-        "072f": frozenset({"9006", "90db"}),  # ACS CryptoMate [ids]
-        "0819": frozenset({"0101"}),  # eLicenser [ids]
-        "088e": frozenset({"5036"}),  # iLok [ids]
-        "08e6": frozenset({"1359", "2202", "ace0"}),  # Gemalto tokens, not its readers [ids]
-        "0dbf": frozenset({"0002"}),  # SmartDongle [ids]
-        "0e50": frozenset({"0002"}),  # Matrixlock [ids]
-        "10c4": frozenset({"8acf"}),  # U2F Zero [fido2]
-        "1209": frozenset({"5070", "53c1", "7000", "beee"}),  # Solo, Trezor, Secalot [ids] [fido2]
-        "18d1": frozenset({"5026"}),  # Google Titan [fido2]
-        "1a44": frozenset({"00bb"}),  # VASCO SecureClick [fido2]
-        "1d50": frozenset({"60fc"}),  # OnlyKey [ids] [fido2]
-        "1e0d": frozenset({"f1ae", "f1d0"}),  # Neowave Keydo [fido2]
-        "1ea8": frozenset({"f025", "fc25"}),  # Thetis, Excelsecu [fido2]
-        "1fc9": frozenset({"f143"}),  # GoTrust Idem Key [fido2]
-        "20a0": frozenset(  # Nitrokey, SafeKey, CanoKey; no boot loaders [ids] [fido2]
-            {"4107", "4108", "4109", "4211", "4230", "4287", "42b1", "42b2", "42b3", "42d4"}
-        ),
-        "234b": frozenset({"0000"}),  # Gnuk [ids]
-        "24dc": frozenset({"0101", "0406", "0501"}),  # JaCarta [ids] [fido2]
-        "2581": frozenset({"f1d0"}),  # Plug-up, Nitrokey U2F [ids] [fido2]
-        "2abe": frozenset({"1002"}),  # Bluink [fido2]
-        "2ccf": frozenset({"0880"}),  # HyperFIDO [ids] [fido2]
-        "311f": frozenset(  # eWBM, TrustKey [fido2]
-            {"4a1a", "4a2a", "4c2a", "5c2f", "a6e9", "a7f9", "f47c"}
-        ),
-        "32a3": frozenset({"3201"}),  # GoTrust Idem Key [fido2]
-        "4c4d": frozenset({"f703"}),  # Longmai mFIDO [fido2]
-        "534c": frozenset({"0001", "0002"}),  # Trezor [ids] [fido2]
-    }
-)
-
-# What a token can look like: HID, a CCID reader, a disk (CodeMeter), or a vendor's own protocol.
-_TOKEN_INTERFACES: Final = frozenset({"03", "08", "0b", "ff"})
-
-_GNSS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "091e": frozenset({"0003"}),  # Garmin [ids]
-        "09d7": frozenset({"0100"}),  # NovAtel [ids]
-        "1163": frozenset({"0100", "0200", "2020"}),  # DeLorme Earthmate [ids]
-        "1d50": frozenset({"60c7"}),  # Zubax GNSS [ids]
-    }
-)
-# u-blox gives its receivers 01xx; its modems have 11xx (LISA-U2) and 13xx (LARA) [ids] [linux].
-_UBLOX: Final = "1546"
-_UBLOX_MODEMS: Final = ("11", "13")
-
-_MODEM_VENDORS: Final = frozenset(
-    {
-        "0af0",  # Option [ids]
-        "1199",  # Sierra Wireless [ids]
-        "12d1",  # Huawei [ids]
-        "1410",  # Novatel Wireless [ids]
-        "19d2",  # ZTE [ids]
-        "1bc7",  # Telit [ids]
-        "1e0e",  # Qualcomm / Option [ids]
-        "1e2d",  # Gemalto M2M, Cinterion [ids]
-        "2c7c",  # Quectel [ids]
-        "2cb7",  # Fibocom [ids]
-    }
-)
-
-_NETWORK: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "0424": frozenset({"7500", "ec00"}),  # LAN7500, SMSC9512 Ethernet [ids]
-        "0b95": frozenset({"1790", "7720", "772a", "772b"}),  # ASIX Ethernet [ids]
-        "0bda": frozenset(
-            {"8150", "8152", "8153"}  # Realtek Ethernet [ids]
-            | {"0179", "0811", "8176", "8178", "8179", "8187", "818b", "8192"}  # and Wi-Fi [ids]
-            | {"8812", "8813", "a811", "b812"}
-        ),
-        "0cf3": frozenset({"7015", "9170", "9271"}),  # Atheros Wi-Fi [ids]
-        "0e8d": frozenset({"7612"}),  # MediaTek Wi-Fi [ids]
-        "148f": frozenset({"2573", "3070", "5370", "5372", "5572", "7601"}),  # Ralink Wi-Fi [ids]
-        "2357": frozenset({"0101", "0103", "0105", "011e"}),  # TP-Link Archer Wi-Fi [ids]
-    }
-)
-
-_SERIAL: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "0403": frozenset({"6001", "6010", "6011", "6014", "6015"}),  # FTDI [ids]
-        "04e2": frozenset(  # Exar [ids]
-            {"1410", "1411", "1412", "1414", "1420", "1422", "1424"}
-        ),
-        "0557": frozenset({"2008", "2011", "7820"}),  # ATEN [ids]
-        "067b": frozenset({"2303", "23a3"}),  # Prolific PL2303 [ids]
-        "10c4": frozenset({"ea60", "ea61", "ea63", "ea70", "ea71", "ea80"}),  # CP210x [ids]
-        "1a86": frozenset({"5523", "7522", "7523"}),  # QinHeng CH340, CH341 [ids]
-        "9710": frozenset({"7720", "7810", "7820", "7840"}),  # MosChip [ids]
-    }
-)
 
 _BROADBAND: Final[tuple[TripletPattern, ...]] = (
     ("02", None, None),
@@ -164,7 +46,8 @@ _BY_INTERFACE: Final[tuple[tuple[str, tuple[TripletPattern, ...]], ...]] = (
     ("CUSTOM_USB_SERIAL", (("02", "02", None),)),
     ("CUSTOM_USB_IMAGE", (("06", None, None),)),
     ("CUSTOM_USB_AUDIO", (("01", None, None), ("10", None, None))),
-    ("CUSTOM_USB_STORAGE", (("08", None, None),)),
+    # A reader of memory cards may speak SCSI through an interface of vendor class.
+    ("CUSTOM_USB_STORAGE", (("08", None, None), ("ff", "06", "50"))),
     ("CUSTOM_USB_HID", (("03", None, None),)),
 )
 
@@ -195,23 +78,29 @@ def is_security_token(vendor_id: str, product_id: str, interfaces: Collection[Tr
     alone decide when no interface is known.
     """
     vendor, product = vendor_id.lower(), product_id.lower()
-    if product in _TOKENS.get(vendor, ()):
+    if product in known_ids.TOKENS.get(vendor, ()):
         return True
-    if vendor not in _TOKEN_VENDORS or (vendor, product) in _READERS:
+    if vendor not in known_ids.TOKEN_VENDORS or (
+        product.startswith(known_ids.READERS.get(vendor, ())) and product not in known_ids.NO_READERS
+    ):
         return False
-    return not interfaces or any(c.lower() in _TOKEN_INTERFACES for c, _, _ in interfaces)
+    return not interfaces or any(c.lower() in known_ids.TOKEN_INTERFACES for c, _, _ in interfaces)
 
 
 def _by_ids(vendor: str, product: str, shown: frozenset[Triplet]) -> str | None:
-    if _is_modem(vendor, product, shown):
-        return "CUSTOM_USB_MODEM"
-    if vendor == _UBLOX or product in _GNSS.get(vendor, ()):
-        return "CUSTOM_USB_GNSS"
-    if product in _NETWORK.get(vendor, ()):
-        return "CUSTOM_USB_NETWORK"
-    if product in _SERIAL.get(vendor, ()):
-        return "CUSTOM_USB_SERIAL"
-    return None
+    is_reader = vendor in known_ids.READER_VENDORS and all(triplet[0] == "ff" for triplet in shown)
+    is_ups = vendor in known_ids.UPS_VENDORS or product in known_ids.UPS.get(vendor, ())
+    known = (
+        ("CUSTOM_USB_UPS", is_ups and any(triplet[0] in known_ids.UPS_INTERFACES for triplet in shown)),
+        ("CUSTOM_USB_BLUETOOTH", product in known_ids.BLUETOOTH.get(vendor, ()) or _is_broadcom_bluetooth(shown)),
+        ("CUSTOM_USB_NETWORK", product in known_ids.NETWORK.get(vendor, ())),
+        ("CUSTOM_USB_IMAGE", _is_player(vendor, product, shown)),
+        ("CUSTOM_USB_MODEM", _is_modem(vendor, product, shown)),
+        ("CUSTOM_USB_GNSS", vendor == known_ids.UBLOX or product in known_ids.GNSS.get(vendor, ())),
+        ("CUSTOM_USB_SERIAL", product in known_ids.SERIAL.get(vendor, ())),
+        ("CUSTOM_USB_SMART_CARD", is_reader),
+    )
+    return next((name for name, applies in known if applies), None)
 
 
 def _by_interfaces(shown: frozenset[Triplet]) -> str:
@@ -219,10 +108,28 @@ def _by_interfaces(shown: frozenset[Triplet]) -> str:
     return next(matching, "CUSTOM_USB_DEVICE")
 
 
+def _is_player(vendor: str, product: str, shown: frozenset[Triplet]) -> bool:
+    """Whether it is a telephone or player: it shows MTP, and beside that Android's debug bridge or a disk at most."""
+    if product in known_ids.STILL_CAMERAS.get(vendor, ()):
+        return True
+    functions = shown - known_ids.STORAGE_OR_ADB
+    if _ADB in shown or vendor in known_ids.MTP_VENDORS:
+        # Modems show the bridge too, but beside interfaces of other protocols.
+        return functions <= {("ff", "ff", "00")} and bool(functions or _ADB in shown)
+    return vendor in known_ids.TELEPHONE_VENDORS and bool(functions) and all(each[0] == "ff" for each in functions)
+
+
+def _is_broadcom_bluetooth(shown: frozenset[Triplet]) -> bool:
+    """Whether the interfaces are those of Bluetooth, in vendor class, with a firmware update beside them."""
+    return ("ff", "01", "01") in shown and _any_match(shown, (("fe", "01", None),))
+
+
 def _is_modem(vendor: str, product: str, shown: frozenset[Triplet]) -> bool:
-    if vendor == _UBLOX:
-        return product.startswith(_UBLOX_MODEMS)
-    if vendor not in _MODEM_VENDORS or _any_match(shown, (("06", None, None),)):
+    if vendor == known_ids.UBLOX:
+        return product.startswith(known_ids.UBLOX_MODEMS)
+    if vendor == "413c" and product.startswith(known_ids.DELL_MODEMS):
+        return _any_match(shown, _BROADBAND)
+    if vendor not in known_ids.MODEM_VENDORS or _any_match(shown, (("06", None, None),)):
         return False
     return _any_match(shown - {_ADB}, _BROADBAND)
 

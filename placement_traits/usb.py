@@ -83,6 +83,7 @@ RESOURCE_CLASSES: Final[Mapping[str, str]] = MappingProxyType(
         "CUSTOM_USB_HID": "A keyboard, mouse or other input device.",
         "CUSTOM_USB_GNSS": "A receiver for GPS and other satellite navigation systems.",
         "CUSTOM_USB_IMAGE": "A still camera or telephone that serves its files (PTP, MTP).",
+        "CUSTOM_USB_UPS": "An uninterruptible power supply.",
         "CUSTOM_USB_TMC": "A test or measurement instrument (USBTMC).",
         "CUSTOM_USB_DEVICE": "A USB device of any other kind.",
     }

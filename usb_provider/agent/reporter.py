@@ -20,6 +20,7 @@ from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.keys import possible_keys
+from usb_provider.model.devices.lent import LentDisks, mark_name
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
@@ -103,6 +104,7 @@ class Reporter:
         self._observer = Observer(client, executor, in_full=in_full)
         self._root: Root | None = None
         self._sightings = Sightings()
+        self._lent = LentDisks()
         self._has_looked = False
         self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
@@ -181,6 +183,8 @@ class Reporter:
             # Before any provider is written: otherwise, after a crash, the next process would judge new data in
             # Placement by old sightings.
             self._store.remember_sightings(self._sightings)
+            self._store.remember_lent(self._lent)
+            self._store.mark_disks(*_disks(look, self._lent))
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
             # An operator has to repair what a second look did not; the other devices are still reported.
@@ -204,7 +208,7 @@ class Reporter:
 
     def _look(self) -> _Look:
         if not self._has_looked:
-            self._sightings, self._has_looked = self._store.sightings(), True
+            self._sightings, self._lent, self._has_looked = self._store.sightings(), self._store.lent(), True
         devices = tuple(self._devices(fresh=True))
         root = self._find_root()
         plugged = {key for each in devices for key in possible_keys(each)}
@@ -220,6 +224,11 @@ class Reporter:
         while True:
             state = self._state_with(tree)
             assessed = state.assess(devices)
+            lent = state.lent_after(assessed, time.time())
+            if lent != self._lent:
+                self._lent = lent
+                state = self._state_with(tree)
+                assessed = state.assess(devices)
             plan = self._plan(tree, assessed, expired, due)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
@@ -243,7 +252,7 @@ class Reporter:
         return next((name for name, _ in classes.most_common(1)), None)
 
     def _state_with(self, tree: ObservedTree) -> HostState:
-        return HostState(tree, self._sightings, self._settings)
+        return HostState(tree, self._sightings, self._settings, self._lent)
 
     def _publish(self, state: HostState) -> None:
         """Let other threads see *state*. An equal state stays the same object, so that they notice that it is equal."""
@@ -329,6 +338,13 @@ class _Explained:
                 LOG.debug("Device %s, %s", each.device.sys_name, text)
         for sys_name in self._said.keep({each.device.sys_name for each in assessed}):
             LOG.debug("Device %s was unplugged.", sys_name)
+
+
+def _disks(look: _Look, lent: LentDisks) -> tuple[set[str], set[str]]:
+    """The names by which udev knows the plugged disks that are or were for guests, and those of the other disks."""
+    names = {name: each for each in look.devices if (name := mark_name(each.device)) is not None}
+    marked = {name for name, each in names.items() if each.offered or each.identity.key in lent.by_key}
+    return marked, names.keys() - marked
 
 
 def _refused(error: PlacementConflict) -> Note:

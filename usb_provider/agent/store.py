@@ -1,4 +1,4 @@
-"""The files in [agent]state_dir: which traits rules have given, and which device was last seen where.
+"""The files in [agent]state_dir: which traits rules have given, which device was last seen where, what guests wrote.
 
 The agent also works without the files: when it cannot read or write one, it notes that and the pass goes on. What each
 is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what follows from them.
@@ -10,11 +10,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from usb_provider.host.files import make_directory, read_whole, write_whole
+from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings, texts
 from usb_provider.model.reporting.plan import Note
 
 RULE_TRAITS = "rule-traits.json"
 SIGHTINGS = "sightings.json"
+LENT_DISKS = "lent-disks.json"
+OFFERED_DISKS = "disks"
 
 _READING, _WRITING = "state_dir:read", "state_dir:write"
 
@@ -29,6 +32,8 @@ class StateStore:
         self._directory = state_dir
         self._traits_path = state_dir / RULE_TRAITS
         self._sightings_path = state_dir / SIGHTINGS
+        self._lent_path = state_dir / LENT_DISKS
+        self._lent: LentDisks | None = None
         self._given: frozenset[str] = frozenset()
         self._sightings: Sightings | None = None
         self._stored = Sightings()
@@ -78,6 +83,62 @@ class StateStore:
             return
         if self._write(self._sightings_path, sightings.to_json()):
             self._stored, self._left = sightings, self._signature()
+
+    def lent(self) -> LentDisks:
+        """The disks that guests have or had, as an agent kept them last; none when they are lost."""
+        if self._lent is None:
+            self._lent = self._read_lent()
+        return self._lent
+
+    def remember_lent(self, lent: LentDisks) -> None:
+        """Keep *lent* for the next process. The file is written unless it has that already."""
+        if lent != self.lent() and self._write(self._lent_path, lent.to_json()):
+            self._lent = lent
+
+    def mark_disks(self, offered: Collection[str], others: Collection[str]) -> None:
+        """Have a file of each name in *offered* for conf/udev/61-usb-provider.rules, and none of those in *others*.
+
+        What is in neither stays as it is: a disk that is unplugged may come back.
+        """
+        directory = self._directory / OFFERED_DISKS
+        try:
+            there = frozenset(os.listdir(directory))
+        except OSError:
+            there = frozenset()
+        if there >= frozenset(offered) and there.isdisjoint(others):
+            return
+        note = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name in frozenset(offered) - there:
+                (directory / name).touch()
+            for name in there & frozenset(others):
+                (directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            note = Note(
+                _WRITING,
+                f"{directory} cannot be written ({error.strerror}), so the host may activate what guests write on "
+                f"disks; make room there, or let the agent's user write it.",
+            )
+        self._is_fine(directory, _WRITING, note)
+
+    def _read_lent(self) -> LentDisks:
+        try:
+            return LentDisks.from_json(_read(self._lent_path))
+        except _NOT_THERE:
+            return LentDisks()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        except (ValueError, RecursionError, KeyError):
+            why = "is not what an agent of this version writes"
+        self._lost.append(
+            Note(
+                "lent",
+                f"{self._lent_path} {why}, so the agent begins a new one. It takes signatures that guests wrote on "
+                f"disks for the host's, and does not offer these disks until they are wiped.",
+            )
+        )
+        return LentDisks()
 
     def _read_traits(self) -> frozenset[str] | None:
         """The names in the file; None, with a note, when it cannot be read. Then it is not written either."""

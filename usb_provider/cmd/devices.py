@@ -14,7 +14,8 @@ from usb_provider.cmd.setup import reporter, root_hints, settings
 from usb_provider.conf.load import Options
 from usb_provider.exception import ConfigError, Unavailable, UsbProviderError
 from usb_provider.model.binding.status import BindingState
-from usb_provider.model.devices.offer import guard
+from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.reporting.provider import Assessment, Root, assess
 from usb_provider.openstack.session import is_configured
 
@@ -96,11 +97,14 @@ def device_json(each: Assessment) -> dict[str, object]:
 
 
 def suggestions(found: tuple[Assessment, ...]) -> list[str]:
-    """One ``device_spec`` line, with a comment above, for each kind of device that a rule could still offer."""
+    """One ``device_spec`` line, with a comment above, for each kind of device that only lacks a rule.
+
+    A device that a rule excludes has one; one that a guard holds back should not get one.
+    """
     lines: list[str] = []
     for each in found:
         device = each.device
-        if each.offered or guard(device) is not None:
+        if each.verdict is not OfferReason.NO_RULE or _is_the_hosts_own_affair(device):
             continue
         rule = {
             "vendor_id": device.vendor_id,
@@ -113,6 +117,15 @@ def suggestions(found: tuple[Assessment, ...]) -> list[str]:
         if line not in lines:
             lines += [f"# {device.label}", line]
     return lines
+
+
+def _is_the_hosts_own_affair(device: UsbDevice) -> bool:
+    """Whether a careful operator would rather not offer it, although no guard forbids that.
+
+    A UPS tells the host when to shut down; billboards and Type-C bridges are parts of adapters.
+    """
+    suggested = placement_traits.suggest(device.vendor_id, device.product_id, device.device_class, device.interfaces)
+    return suggested == "CUSTOM_USB_UPS" or not {"11", "12"}.isdisjoint(device.classes)
 
 
 def _look(conf: cfg.ConfigOpts, options: Options) -> tuple[tuple[Assessment, ...], dict[str, str]]:

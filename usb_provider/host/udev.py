@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pyudev
 
+from usb_provider.host.storage import is_disk_awaited, is_storage_driver
+from usb_provider.host.sysfs import inode_of, port_of_other_bus
 from usb_provider.host.usage import HostUsage
 from usb_provider.model.devices.device import HostUse, Triplet, UnreadableDevice, UsbDevice
-from usb_provider.model.devices.place import peer_port
 
 LOG = logging.getLogger(__name__)
 
@@ -46,11 +47,10 @@ _PROOF = ("idVendor", "idProduct", "speed", "bConfigurationValue")
 _PROPERTIES = ("BUSNUM", "DEVNUM", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
 _BELOW_USB = ("block", "hidraw", "input", "net")
 _USB_PATH = re.compile(r"/usb\d+/")
-_STORAGE_DRIVERS = frozenset({"usb-storage", "uas"})
 
-# How long after udev has processed a storage device its disk may still be on its way (the SCSI scan is
+# How long after udev has processed a storage device its SCSI device may still be on its way (the scan is
 # asynchronous, and delay_use is 1 s by default).
-_DISK_SECONDS = 5.0
+_SCAN_SECONDS = 5.0
 
 _LOOKS = 2
 """How often devices are looked up where one is another one after it was read; then the next call looks again."""
@@ -83,7 +83,7 @@ class UdevHost:
             now = self._news.count()
             is_known = now is not None and now == self._found_at and all(device.settled for device in self._found)
             if now is not None and now != self._found_at and self._found_at is not None:
-                left = tuple(device for device in self._found if _plug_number(device.sys_path) == device.plug_number)
+                left = tuple(device for device in self._found if inode_of(device.sys_path) == device.plug_number)
                 if now.others == self._found_at.others and len(left) < len(self._found):
                     self._found = left
                     return left
@@ -132,7 +132,7 @@ class UdevHost:
             return False
         before = [_attribute(entry, name) or b"" for name in _PROOF]
         is_same = [each.strip() for each in now] == [each.strip() for each in before]
-        if is_same and _plug_number(device.sys_path) == device.plug_number:
+        if is_same and inode_of(device.sys_path) == device.plug_number:
             return True
         LOG.debug("%s was another device after it was read; looking again.", device.sys_path)
         self._has_changed = True
@@ -304,7 +304,7 @@ def _owner(sys_path: str, devices: dict[str, pyudev.Device]) -> str | None:
 def _read(
     entry: pyudev.Device, interfaces: list[pyudev.Device], below: list[pyudev.Device], usage: HostUsage
 ) -> UsbDevice | None:
-    plug_number = _plug_number(entry.sys_path)
+    plug_number = inode_of(entry.sys_path)
     properties = _properties(entry, _PROPERTIES)
     attributes = {name: value for name in _ATTRIBUTES if (value := _attribute(entry, name)) is not None}
     by_interface = [(_triplet(each), each.properties.get("DRIVER")) for each in interfaces]
@@ -316,9 +316,9 @@ def _read(
         LOG.debug("%s has lost its ids, speed or configuration: it is on its way out.", entry.sys_path)
         return None
     try:
-        bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets)
+        bare = UsbDevice.from_udev(entry.sys_path, properties, attributes, triplets, drivers=bound)
         uses: Iterable[HostUse] = usage.of(bare, drivers, [_below(each) for each in below])
-        settled = _settled(properties, bound, below)
+        settled = _settled(properties, bound, below, entry.sys_path)
         return UsbDevice.from_udev(
             entry.sys_path,
             properties,
@@ -326,37 +326,13 @@ def _read(
             triplets,
             settled=settled,
             plug_number=plug_number,
+            has_disk=any(each.subsystem == "block" for each in below),
             uses=uses,
             drivers=bound,
-            peer_port=_peer_port(entry.sys_path) if bare.is_usb3 else None,
+            peer_port=port_of_other_bus(entry.sys_path) if bare.is_usb3 else None,
         )
     except UnreadableDevice:
         LOG.debug("%s went away while it was being read.", entry.sys_path)
-        return None
-
-
-def _plug_number(sys_path: str) -> int | None:
-    """The inode of the device's directory; None when it is not there, or cannot be read."""
-    try:
-        return os.stat(sys_path).st_ino
-    except OSError:
-        return None
-
-
-def _peer_port(sys_path: str) -> str | None:
-    """The port path, on the other bus, of the socket in which the device at *sys_path* is; None where sysfs says none.
-
-    The ports of a hub are directories below its interface: ``usb2/2-0:1.0/usb2-port3`` for ``usb2/2-3``, and
-    ``usb2/2-3/2-3:1.0/2-3-port1`` for ``usb2/2-3/2-3.1`` (drivers/usb/core/port.c).
-    """
-    above, name = os.path.split(sys_path)
-    hub = os.path.basename(above)
-    bus = name.partition("-")[0]
-    port = name[len(bus) + 1 :].rpartition(".")[2]
-    interface = f"{bus}-0:1.0" if hub == f"usb{bus}" else f"{hub}:1.0"
-    try:
-        return peer_port(os.readlink(f"{above}/{interface}/{hub}-port{port}/peer"))
-    except OSError:
         return None
 
 
@@ -395,16 +371,22 @@ def _triplet(entry: pyudev.Device) -> Triplet | None:
     return (parts[0], parts[1], parts[2]) if all(re.fullmatch(r"[0-9a-f]{2}", part) for part in parts) else None
 
 
-def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device]) -> bool:
+def _settled(properties: dict[str, str], drivers: Iterable[str], below: list[pyudev.Device], sys_path: str) -> bool:
     """Whether udev's data on the device is complete.
 
     udev's rules set ID_* and USEC_INITIALIZED at the end of ``add``. Where no udev runs (a recording, a container
-    without /run/udev) there is nothing to wait for.
+    without /run/udev) there is nothing to wait for. A disk that the kernel has found but does not show yet is waited
+    for, however long it takes to start turning.
     """
     started = properties.get("USEC_INITIALIZED")
     if started is None and "ID_VENDOR_ID" not in properties and Path("/run/udev/control").exists():
         return False
-    if started is None or not started.isdigit() or not _STORAGE_DRIVERS.intersection(drivers):
+    if not any(is_storage_driver(driver) for driver in drivers):
+        return True
+    disks = [each.sys_path for each in below if each.subsystem == "block"]
+    if is_disk_awaited(sys_path, disks):
+        return False
+    if started is None or not started.isdigit():
         return True
     age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(started) / 1e6
-    return age > _DISK_SECONDS or any(each.subsystem == "block" for each in below)
+    return age > _SCAN_SECONDS or bool(disks)

@@ -100,7 +100,7 @@ def test_a_network_adapter_with_the_default_route_is_found(
     testbed.add(usb_device(interfaces=(("02", "06", "00"),), net="enx0"))
     testbed.write_proc(file, content)
     what = "network interface enx0 carries the default route"
-    assert uses() == ([HostUse(UseKind.DEFAULT_ROUTE, what)] if carries else [])
+    assert (HostUse(UseKind.DEFAULT_ROUTE, what) in uses()) is carries
 
 
 @pytest.mark.parametrize("link", ["master", "upper_br0", "upper_bond0"])

@@ -80,6 +80,7 @@ def test_the_wheel_brings_man_pages_completion_the_unit_and_a_sample_configurati
         "usb-provider/usb-provider.conf.sample",
         "usb-provider/usb-provider-agent.service",
         "usb-provider/sysusers.d/usb-provider.conf",
+        "usb-provider/udev/61-usb-provider.rules",
         "usb-provider/examples/device_spec.conf",
     }
 
@@ -169,7 +170,7 @@ def test_the_commands_of_the_page_put_everything_in_its_place(prefix: Path, tmp_
         (tmp_path / folder[1:]).mkdir(parents=True)
         script = re.sub(rf"(?<=\s){folder}(?=[/\s])", f"{tmp_path}{folder}", script)
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
-    _run("bash", "-euc", f"systemd-sysusers() {{ :; }}\n{script}", cwd=ROOT)
+    _run("bash", "-euc", f"systemd-sysusers() {{ :; }}\nudevadm() {{ :; }}\n{script}", cwd=ROOT)
     placed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
     assert placed == {
         "usr/bin/usb-provider",
@@ -179,6 +180,7 @@ def test_the_commands_of_the_page_put_everything_in_its_place(prefix: Path, tmp_
         "usr/local/share/zsh/site-functions/_usb-provider",
         "etc/systemd/system/usb-provider-agent.service",
         "etc/sysusers.d/usb-provider.conf",
+        "etc/udev/rules.d/61-usb-provider.rules",
         "etc/usb-provider/usb-provider.conf",
     }
     assert (tmp_path / "var" / "lib" / "usb-provider").is_dir()

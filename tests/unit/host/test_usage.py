@@ -1,5 +1,6 @@
 """What of a device the host uses itself: the files of /proc, and what hangs below the device."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import CCID, KEYBOARD, STICK, a_device
 from tests.fixtures.hostile import any_text
+from usb_provider.host.storage import spellings
 from usb_provider.host.usage import HostUsage, btrfs_devices, parse_mountinfo, parse_routes, parse_swaps
-from usb_provider.model.devices.device import Triplet, UsbDevice, UseKind
+from usb_provider.model.devices.device import HostUse, Triplet, UsbDevice, UseKind
 
 MOUSE: Triplet = ("03", "01", "02")
 FIDO: Triplet = ("03", "00", "00")
@@ -156,12 +158,78 @@ def test_a_disk_that_holds_a_volume_group_or_array_up_is_in_use(tmp_path: Path) 
         {"ID_FS_TYPE": "linux_raid_member", "ID_FS_USAGE": "raid"},
         {"ID_FS_TYPE": "zfs_member"},
         {"ID_FS_TYPE": "swap", "ID_FS_USAGE": "other"},
+        {"ID_FS_TYPE": "ceph_bluestore", "ID_FS_USAGE": "other"},
+        {"ID_FS_TYPE": "bcache"},
+        {"ID_FS_TYPE": "jbd", "ID_FS_USAGE": "other"},
+        {"ID_FS_TYPE": "xfs_external_log"},
+        {"ID_FS_TYPE": "swsuspend"},
+        {"ID_FS_TYPE": "something_new", "ID_FS_USAGE": "other"},
+        {"ID_FS_TYPE": "crypto_LUKS", "ID_FS_USAGE": "crypto", "ID_FS_SUBSYSTEM": "ceph_fsid=1 osd_id=2"},
+        {"ID_PART_ENTRY_TYPE": "45b0969e-9b03-4f30-b4c6-b4b80ceff106"},
+        {"USB_PROVIDER_FS_TYPE": "LVM2_member", "ID_FS_USAGE": ""},
     ],
 )
 def test_a_signature_on_the_medium_says_what_it_is_meant_for_and_is_no_certain_use(signature: dict[str, str]) -> None:
     (use,) = HostUsage().of(a_stick, {}, [a_disk(**signature)])
     assert use.kind is UseKind.MEMBER
     assert not use.certain
+
+
+@pytest.mark.parametrize("name", ["vfat", "ext4", "iso9660", "crypto_LUKS", "BitLocker"])
+def test_a_file_system_that_a_host_does_not_use_by_itself_is_none_of_its_business(name: str) -> None:
+    assert kinds(a_stick, a_disk(ID_FS_TYPE=name, ID_FS_USAGE="filesystem" if name[0].islower() else "crypto")) == []
+
+
+def test_a_signature_is_the_same_whatever_the_kernel_calls_the_disk() -> None:
+    def mark(path: str, uuid: str) -> str:
+        properties = {"ID_FS_TYPE": "LVM2_member", "ID_FS_UUID": uuid}
+        (use,) = HostUsage().of(a_stick, {}, [("block", path, properties)])
+        return use.mark
+
+    assert mark("/sys/block/sdb", "one") == mark("/sys/block/sdc", "one") != mark("/sys/block/sdc", "two")
+
+
+@pytest.mark.parametrize(
+    ("file", "properties"),
+    [
+        ("/dev/sdb1", {}),
+        ("UUID=AB12-CD34", {"ID_FS_UUID": "ab12-cd34"}),
+        ("/dev/disk/by-uuid/AB12-CD34", {"ID_FS_UUID": "AB12-CD34"}),
+        ("LABEL=back up", {"ID_FS_LABEL_ENC": "back\\x20up"}),
+        ("PARTUUID=0001", {"ID_PART_ENTRY_UUID": "0001"}),
+        ("/dev/disk/by-id/usb-x", {"DEVLINKS": "/dev/disk/by-id/usb-x"}),
+    ],
+)
+def test_a_disk_that_a_file_of_the_host_names_is_in_use_though_it_is_not_mounted(
+    file: str, properties: dict[str, str]
+) -> None:
+    named = dict.fromkeys(spellings(file), "/etc/fstab")
+    (use,) = HostUsage(named=lambda: named).of(a_stick, {}, [a_disk(**properties)])
+    assert use == HostUse(UseKind.NAMED, "sdb1 is a disk that /etc/fstab names")
+    assert HostUsage(named=lambda: named).of(a_stick, {}, [("block", "/sys/block/sdz", {})]) == ()
+
+
+def test_an_adapter_with_any_address_or_route_is_in_use() -> None:
+    adapter = a_device(vendor_id="0bda", product_id="8153", drivers=("r8152",), interfaces=(("ff", "ff", "00"),))
+    (use,) = HostUsage(networks={"enx0": "has a route"}).of(adapter, {}, [("net", "/sys/none/net/enx0", {})])
+    assert use == HostUse(UseKind.NETWORK, "network interface enx0 has a route")
+    assert kinds(adapter, ("net", "/sys/none/net/enx0", {})) == []
+
+
+def test_an_adapter_whose_interface_went_to_another_network_namespace_is_in_use(tmp_path: Path) -> None:
+    adapter = a_device(drivers=("cdc_ncm",))
+    assert kinds(adapter) == [UseKind.NAMESPACE]
+    (tmp_path / "1-2" / "1-2:1.0" / "net").mkdir(parents=True)
+    wireless = a_device(drivers=("mt76x2u",), sys_path=str(tmp_path / "1-2"))
+    assert kinds(wireless) == [UseKind.NAMESPACE]
+    assert kinds(dataclasses.replace(wireless, drivers=("usbfs",))) == []
+
+
+def test_a_serial_port_in_use_is_a_use_of_its_device() -> None:
+    console = HostUse(UseKind.TERMINAL, "ttyUSB0 is a console of this host")
+    usage = HostUsage(terminals={a_device("1-8").sys_path: [console]})
+    assert usage.of(a_device("1-8"), {}, []) == (console,)
+    assert usage.of(a_device("1-9"), {}, []) == ()
 
 
 def test_the_interface_with_the_default_route_is_in_use_and_another_is_not() -> None:
@@ -198,7 +266,6 @@ def test_what_udev_calls_a_keyboard_is_one_though_its_interfaces_do_not_say_so()
         ("1050", "0401", (KEYBOARD,)),
         ("1d50", "60fc", (KEYBOARD, FIDO)),
         ("20a0", "4108", (KEYBOARD, CCID)),
-        ("abcd", "0001", (KEYBOARD, CCID)),
     ],
 )
 def test_a_security_key_that_types_is_not_the_consoles_keyboard(
@@ -207,6 +274,13 @@ def test_a_security_key_that_types_is_not_the_consoles_keyboard(
     key = a_device(vendor_id=vendor, product_id=product, interfaces=interfaces)
     typed = ("input", "/sys/none/input5", {"ID_INPUT_KEYBOARD": "1"})
     assert kinds(key, typed) == []
+
+
+@pytest.mark.parametrize("slot", [CCID, STICK, ("ff", "00", "00")])
+def test_a_keyboard_with_a_card_slot_is_a_keyboard_of_the_console(slot: Triplet) -> None:
+    assert kinds(a_device(vendor_id="413c", product_id="2101", interfaces=(KEYBOARD, slot))) == [
+        UseKind.CONSOLE_KEYBOARD
+    ]
 
 
 @pytest.mark.parametrize("name", ["ID_FIDO_TOKEN", "ID_SECURITY_TOKEN"])

@@ -1,5 +1,9 @@
 """Which resource class a device is suggested for."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,3 +166,41 @@ def test_there_is_always_a_suggestion_and_it_is_one_of_ours(
 @given(st.text(), st.text(), st.text(), st.lists(st.tuples(st.text(), st.text(), st.text())))
 def test_even_nonsense_gets_an_answer(vendor: str, product: str, device_class: str, interfaces: list[Triplet]) -> None:
     assert suggest(vendor, product, device_class, interfaces) in RESOURCE_CLASSES
+
+
+REAL = json.loads((Path(__file__).parents[2] / "fixtures" / "real_devices.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("device", REAL, ids=[f"{each['id']} {each['name']}" for each in REAL])
+def test_a_real_device_is_called_what_a_person_calls_it(device: dict[str, Any]) -> None:
+    vendor, _, product = device["id"].partition(":")
+    interfaces = [(each[0:2], each[3:5], each[6:8]) for each in device["interfaces"]]
+    label = f"CUSTOM_USB_{device['label']}"
+    assert suggest(vendor, product, device["class"], interfaces) == label, device.get("why", device["name"])
+
+
+@pytest.mark.parametrize("ids", ["051d:0003", "0764:0501", "0463:ffff", "09ae:2012", "0665:5161", "2e66:0302"])
+def test_a_power_supply_has_a_class_of_its_own(ids: str) -> None:
+    assert suggest(ids[:4], ids[5:], "00", [HID]) == "CUSTOM_USB_UPS"
+
+
+@pytest.mark.parametrize(
+    ("device", "ids", "interfaces", "short"),
+    [
+        ("a plain reader of a maker of tokens", "096e:0622", [CCID], "SMART_CARD"),
+        ("a Wi-Fi adapter with Bluetooth", "0e8d:7961", [BLUETOOTH, VENDOR], "NETWORK"),
+        ("a modem that Dell sells", "413c:818e", [ACM, MBIM, CDC_DATA], "MODEM"),
+        (
+            "Bluetooth of vendor class that no list has",
+            "abcd:0001",
+            [("ff", "01", "01"), ("fe", "01", "01")],
+            "BLUETOOTH",
+        ),
+        ("a telephone of a maker that no list has", "abcd:0001", [("ff", "ff", "00"), ADB], "IMAGE"),
+        ("a modem that shows the debug bridge", "2c7c:0125", [VENDOR, ADB], "MODEM"),
+        ("a memory card reader of vendor class", "abcd:0001", [("ff", "06", "50")], "STORAGE"),
+        ("a Wi-Fi adapter of a maker of telephones", "0b05:17d1", [VENDOR], "DEVICE"),
+    ],
+)
+def test_what_triplets_tell_needs_no_list(device: str, ids: str, interfaces: list[Triplet], short: str) -> None:
+    assert suggest(ids[:4], ids[5:], "00", interfaces) == f"CUSTOM_USB_{short}", device

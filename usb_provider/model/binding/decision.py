@@ -170,6 +170,8 @@ def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
             | OfferReason.NOT_IDENTIFIED
             | OfferReason.WITHHELD
             | OfferReason.HUB
+            | OfferReason.MANAGEMENT
+            | OfferReason.NO_MAKER
         ):
             return Why.WITHDRAWN
 

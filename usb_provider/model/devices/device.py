@@ -7,7 +7,7 @@ a device is offered (offer.py) nor what it is called in Placement (identity.py).
 import enum
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from usb_provider.model.devices.place import Place, controller, controller_address
@@ -50,22 +50,40 @@ class UseKind(enum.Enum):
     SWAP = "swap"
     HELD = "held"
     MEMBER = "member"
+    NAMED = "named"
     DEFAULT_ROUTE = "default route"
+    NETWORK = "network"
     ENSLAVED = "enslaved"
+    NAMESPACE = "network namespace"
+    TERMINAL = "terminal"
+    DIAL_UP = "dial-up"
+    PROGRAM = "program"
     CONSOLE_KEYBOARD = "console keyboard"
+
+
+GUESSES: Mapping[UseKind, str] = {UseKind.CONSOLE_KEYBOARD: "keyboard", UseKind.DIAL_UP: "dial-up"}
+"""The uses that are only guesses, with the word by which a rule that names the exact ids overrides the guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostUse:
-    """One way in which the host uses a device: its *kind*, and *what* it is in words, as "sdb1 is mounted on /"."""
+    """One way in which the host uses a device: its *kind*, and *what* it is in words, as "sdb1 is mounted on /".
+
+    ``mark`` identifies the signature of a MEMBER: its type and UUID, whatever the kernel calls the disk.
+    """
 
     kind: UseKind
     what: str
+    mark: str = field(default="", compare=False)
 
     @property
     def certain(self) -> bool:
-        """Whether the host uses it now. MEMBER is none yet: a signature on the medium tells of a later use."""
-        return self.kind is not UseKind.MEMBER
+        """Whether it also withdraws a device from the instance that holds it.
+
+        MEMBER does not: a signature on the medium tells of a later use, and the instance may have written it. PROGRAM
+        does not: QEMU is such a program.
+        """
+        return self.kind not in (UseKind.MEMBER, UseKind.PROGRAM)
 
 
 class UnreadableDevice(ValueError):
@@ -86,6 +104,8 @@ class UsbDevice:
     ``devnum``, as after a reset of its controller. It is the inode of the device's directory in sysfs: the kernel makes
     a new directory at each plug, and gives it a number that it has not given before (__kernfs_new_node in
     fs/kernfs/dir.c). None where it could not be read; a reboot begins anew.
+
+    ``has_disk`` tells whether the host sees a block device of it now.
     """
 
     sys_path: str
@@ -108,6 +128,7 @@ class UsbDevice:
     settled: bool = True
     configured: bool = True
     plug_number: int | None = None
+    has_disk: bool = False
     uses: tuple[HostUse, ...] = ()
     drivers: tuple[str, ...] = ()
     """Drivers bound to its interfaces, those known, sorted."""
@@ -184,6 +205,7 @@ class UsbDevice:
         *,
         settled: bool = True,
         plug_number: int | None = None,
+        has_disk: bool = False,
         uses: Iterable[HostUse] = (),
         drivers: Iterable[str] = (),
         peer_port: str | None = None,
@@ -226,8 +248,10 @@ class UsbDevice:
             peer_port=peer_port,
             authorized=attribute("authorized") != "0",
             settled=settled,
-            configured="bConfigurationValue" not in attributes or attribute("bConfigurationValue") is not None,
+            # The kernel's file is empty while there is none (drivers/usb/core/sysfs.c).
+            configured="bConfigurationValue" not in attributes or attribute("bConfigurationValue") not in (None, "0"),
             plug_number=plug_number,
+            has_disk=has_disk,
             uses=tuple(sorted(uses, key=lambda use: (not use.certain, use.what))),
             drivers=tuple(sorted(set(drivers))),
         )

@@ -4,11 +4,13 @@ A device that no rule names is never offered, so an empty configuration offers n
 Placement nor identity: provider.py leaves out a device that identity.py cannot identify as its rule demands.
 """
 
+import dataclasses
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices import management
+from usb_provider.model.devices.device import GUESSES, UsbDevice, UseKind
 from usb_provider.model.devices.spec import DeviceSpec
 
 
@@ -20,6 +22,8 @@ class OfferReason(enum.Enum):
     UNAUTHORIZED = "the host has not authorised it"
     UNSETTLED = "udev is still processing it"
     UNCONFIGURED = "it has no configuration"
+    NO_MAKER = "its vendor id is 0000"
+    MANAGEMENT = "it belongs to the host's management controller"
     HOST_USE = "the host uses it"
     NO_RULE = "no rule matches it"
     EXCLUDED = "a rule excludes it"
@@ -42,15 +46,51 @@ class Offer:
 
 
 def offers(devices: Iterable[UsbDevice], specs: Sequence[DeviceSpec]) -> tuple[Offer, ...]:
-    """One verdict for each device, in the order of *devices*; it depends on that device and the rules alone."""
-    return tuple(_offer(device, specs) for device in devices)
+    """One verdict for each device, in the order of *devices*.
+
+    It depends on that device, the hubs above it and the rules alone: what hangs on a hub of the host's management
+    controller belongs to that controller as well.
+    """
+    there = tuple(devices)
+    hubs = tuple(f"{device.sys_path}/" for device in there if device.is_hub and management.is_management(device))
+    return tuple(_offer(device, specs, hubs) for device in there)
 
 
-def _offer(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
+def _offer(device: UsbDevice, specs: Sequence[DeviceSpec], managed_hubs: tuple[str, ...] = ()) -> Offer:
     spec = next((spec for spec in specs if spec.matches(device)), None)
-    refusal = guard(device)
+    refusal = guard(device, spec.override if spec is not None else ())
+    if device.sys_path.startswith(managed_hubs) and (refusal is None or refusal[0] is not OfferReason.HUB):
+        refusal = OfferReason.MANAGEMENT, "Never offered: it hangs on a hub of the host's management controller."
     if refusal is not None:
         return Offer(device, None, *refusal, spec)
+    return _by_rule(device, spec, specs)
+
+
+def without_marks(made: Offer, specs: Sequence[DeviceSpec], marks: Collection[str]) -> Offer:
+    """*made*, but as if those signatures were not on its medium: a guest wrote them, and the host ignores them."""
+    device = made.device
+    uses = tuple(use for use in device.uses if use.mark not in marks)
+    if made.verdict is not OfferReason.HOST_USE or len(uses) == len(device.uses):
+        return made
+    return dataclasses.replace(_offer(dataclasses.replace(device, uses=uses), specs), device=device)
+
+
+def while_held(made: Offer, specs: Sequence[DeviceSpec]) -> Offer:
+    """*made*, but for a device that an instance holds: what may be its own doing, or is a guess, takes nothing from it.
+
+    The instance may have written the signature on the medium and unset the configuration; the program that has the
+    device open may be QEMU. A list that a new version of the agent brings takes no device from a running server.
+    """
+    if made.verdict is OfferReason.UNCONFIGURED and made.rule is None:
+        return made  # its rule may be about an interface, and it has none now
+    if made.verdict in (OfferReason.MANAGEMENT, OfferReason.NO_MAKER, OfferReason.UNCONFIGURED) or (
+        made.verdict is OfferReason.HOST_USE and not any(use.certain for use in made.device.uses)
+    ):
+        return _by_rule(made.device, made.rule, specs)
+    return made
+
+
+def _by_rule(device: UsbDevice, spec: DeviceSpec | None, specs: Sequence[DeviceSpec]) -> Offer:
     if spec is None:
         why = f"none of the {len(specs)} device_spec rules matches it" if specs else "no [usb]device_spec rule is set"
         return Offer(device, None, OfferReason.NO_RULE, f"Not offered: {why}.")
@@ -60,17 +100,53 @@ def _offer(device: UsbDevice, specs: Sequence[DeviceSpec]) -> Offer:
     return Offer(device, spec, OfferReason.OFFERED, f"Offered by device_spec rule {spec.number}.", spec)
 
 
-def guard(device: UsbDevice) -> tuple[OfferReason, str] | None:
-    """Why no rule may offer *device*, for programs and as a sentence; None when no guard forbids it."""
-    if device.is_hub:
-        said = "Never offered: it is a controller's root hub." if device.is_root_hub else "Never offered: it is a hub."
-        return OfferReason.HUB, said
-    if not device.authorized:
-        return OfferReason.UNAUTHORIZED, "Not offered: the host has not authorised it (sysfs authorized is 0)."
-    if not device.settled:
-        return OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."
-    if not device.configured:
-        return OfferReason.UNCONFIGURED, "Not offered: it has no configuration (sysfs bConfigurationValue is empty)."
-    if device.uses:
-        return OfferReason.HOST_USE, f"Never offered while the host uses it: {device.uses[0].what}."
+def guard(device: UsbDevice, overridden: Collection[UseKind] = ()) -> tuple[OfferReason, str] | None:
+    """Why no rule may offer *device*, for programs and as a sentence; None when no guard forbids it.
+
+    *overridden* are guesses that the rule says are wrong for this model.
+    """
+    checks = (
+        (device.is_root_hub, OfferReason.HUB, "Never offered: it is a controller's root hub."),
+        (device.is_hub, OfferReason.HUB, "Never offered: it is a hub."),
+        (
+            management.is_management(device),
+            OfferReason.MANAGEMENT,
+            "Never offered: it belongs to the host's management controller.",
+        ),
+        (
+            device.vendor_id == "0000",
+            OfferReason.NO_MAKER,
+            "Not offered: its vendor id is 0000, which no maker has.",
+        ),
+        (
+            not device.authorized,
+            OfferReason.UNAUTHORIZED,
+            "Not offered: the host has not authorised it (sysfs authorized is 0).",
+        ),
+        (not device.settled, OfferReason.UNSETTLED, "Not offered yet: udev is still processing it."),
+        (
+            not device.configured,
+            OfferReason.UNCONFIGURED,
+            "Not offered: it has no configuration (sysfs bConfigurationValue is empty).",
+        ),
+    )
+    refused = next(((verdict, text) for applies, verdict, text in checks if applies), None)
+    return refused or _refusal_of_use(device, overridden)
+
+
+def _refusal_of_use(device: UsbDevice, overridden: Collection[UseKind]) -> tuple[OfferReason, str] | None:
+    certain = next((use for use in device.uses if use.kind not in GUESSES), None)
+    if certain is not None:
+        return OfferReason.HOST_USE, f"Never offered while the host uses it: {certain.what}."
+    if "usbfs" in device.drivers:
+        node = f"/dev/bus/usb/{device.busnum or 0:03}/{device.devnum or 0:03}"
+        what = f"a program that is no guest of ours has it ({node} is open; fuser shows which)"
+        return OfferReason.HOST_USE, f"Never offered while the host uses it: {what}."
+    for use in device.uses:
+        if use.kind not in overridden:
+            text = (
+                f"Never offered while the host uses it: {use.what}. If that is wrong, a rule with vendor_id, "
+                f'product_id and "override": ["{GUESSES[use.kind]}"] offers it.'
+            )
+            return OfferReason.HOST_USE, text
     return None

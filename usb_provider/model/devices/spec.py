@@ -16,7 +16,7 @@ import os_traits
 
 import placement_traits
 from usb_provider.exception import ConfigError
-from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.devices.device import GUESSES, Speed, UsbDevice, UseKind
 from usb_provider.model.text import printable
 
 FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"})
@@ -24,7 +24,7 @@ FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
-OPTIONS = ("resource_class", "traits", "identity", "also", "live_migratable", "exclude")
+OPTIONS = ("resource_class", "traits", "identity", "also", "live_migratable", "override", "exclude")
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
@@ -50,7 +50,8 @@ class DeviceSpec:
     *number* is the rule's place in the configuration, from 1, for sentences. ``also`` are the ids, ``vid:pid``, that
     the device has in other modes; the rule has a vendor and a product id then. ``resource_class`` None means the class
     that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can replace
-    this one, so a guest that has it must not be migrated live.
+    this one, so a guest that has it must not be migrated live. ``override`` are the guards that are wrong for this
+    model, as the operator says.
     """
 
     number: int
@@ -68,6 +69,7 @@ class DeviceSpec:
     identity: IdentityMode = IdentityMode.AUTO
     also: tuple[str, ...] = ()
     live_migratable: bool = True
+    override: frozenset[UseKind] = frozenset()
     exclude: bool = False
 
     @property
@@ -192,6 +194,7 @@ class _Reader:
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
             also=self._also(entries),
             live_migratable=self._flag(entries, "live_migratable", default=True),
+            override=self._override(entries),
             exclude=self._flag(entries, "exclude", default=False),
         )
         if not any(key in entries for key in MATCHERS):
@@ -316,6 +319,22 @@ class _Reader:
             self.wrong(f"the trait {name} is one that usb-provider writes by itself; choose another name.")
             return None
         return name
+
+    def _override(self, entries: dict[str, object]) -> frozenset[UseKind]:
+        if "override" not in entries:
+            return frozenset()
+        value = entries["override"]
+        words = {word: kind for kind, word in GUESSES.items()}
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(each, str) and each in words for each in value)
+        ):
+            self.wrong(f"override must be a list of {' and '.join(sorted(words))}, not {_quoted(value)}.")
+            return frozenset()
+        if "vendor_id" not in entries or "product_id" not in entries:
+            self.wrong("override needs vendor_id and product_id in the same rule, since it is about one model.")
+        return frozenset(words[word] for word in value)
 
     def _flag(self, entries: dict[str, object], key: str, *, default: bool) -> bool:
         value = entries.get(key, default)

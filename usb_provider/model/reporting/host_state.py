@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.held import Held
 from usb_provider.model.devices.keys import JUNK, JunkSerials, possible_keys, serial_problem
+from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
@@ -49,11 +50,12 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """All that a verdict on a device depends on: Placement's tree as last read, the sightings, and the settings."""
+    """All that a verdict on a device depends on: Placement's tree as last read, what was seen before, the settings."""
 
     tree: ObservedTree
     sightings: Sightings = field(default_factory=Sightings)
     settings: ReportSettings = field(default_factory=ReportSettings)
+    lent: LentDisks = field(default_factory=LentDisks)
 
     def assess(self, devices: Sequence[UsbDevice], *, let_go: bool = False) -> tuple[Assessment, ...]:
         """The verdict on each of *devices*; with *let_go*, as if no consumer held anything."""
@@ -65,7 +67,13 @@ class HostState:
             serial_trait=self.settings.serial_trait,
             held=lambda key: self._held(key, let_go=let_go),
             claimed=() if let_go else self._claimed(),
+            marks=self.lent.marks,
         )
+
+    def lent_after(self, assessed: Sequence[Assessment], now: float) -> LentDisks:
+        """The disks that guests have or had, after a look at *now*, in seconds of the wall clock."""
+        looked = ((each.identity.key, each.device, self._held(each.identity.key).allocated) for each in assessed)
+        return self.lent.after(looked, now)
 
     def kept_by_holders(self, devices: Sequence[UsbDevice], assessed: Sequence[Assessment]) -> frozenset[str]:
         """UUIDs of the providers whose device would get another verdict than in *assessed* if no consumer held them."""

@@ -4,7 +4,6 @@ Everything is computed from the root and the devices; nothing is remembered. tre
 plan.py the difference between the two.
 """
 
-import dataclasses
 import hashlib
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -130,11 +129,13 @@ def assess(
     serial_trait: bool = False,
     held: Callable[[str], Held] = lambda key: NOT_HELD,
     claimed: Collection[str] = (),
+    marks: Callable[[str], Collection[str]] = lambda key: (),
 ) -> tuple[Assessment, ...]:
     """Each device's verdict, identity and provider, ordered by where it is plugged in.
 
     *held* and *claimed* tell what is allocated, by provider key; see
-    :func:`usb_provider.model.devices.identity.assign`.
+    :func:`usb_provider.model.devices.identity.assign`. *marks* gives the signatures on the medium that a guest wrote,
+    by the same key.
     """
     offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.order)
     # A device that a guard keeps for the host still has the identity that its rule gives it.
@@ -147,7 +148,7 @@ def assess(
     )
     return tuple(
         _assess(
-            _unless_held(each, specs, held(identities[each.device.sys_name].key)),
+            _as_lent(each, specs, identities[each.device.sys_name].key, held, marks),
             identities[each.device.sys_name],
             root,
             serial_trait,
@@ -156,17 +157,17 @@ def assess(
     )
 
 
-def _unless_held(made: offer.Offer, specs: Sequence[DeviceSpec], held: Held) -> offer.Offer:
-    """*made*, but a held device stays offered despite what the instance itself may have done to it: written a
-    signature on its medium, or unset its configuration.
-    """
-    device = made.device
-    if not held.allocated or (device.configured and not device.uses) or any(use.certain for use in device.uses):
+def _as_lent(
+    made: offer.Offer,
+    specs: Sequence[DeviceSpec],
+    key: str,
+    held: Callable[[str], Held],
+    marks: Callable[[str], Collection[str]],
+) -> offer.Offer:
+    """*made* without what guests did to the device: the one that holds it, or one that had it."""
+    if made.verdict is OfferReason.OFFERED:
         return made
-    again = offer.offers([dataclasses.replace(device, configured=True, uses=())], specs)[0]
-    if again.verdict is OfferReason.NO_RULE and not device.configured:
-        return made  # its rule may be about an interface, and it has none now
-    return dataclasses.replace(again, device=dataclasses.replace(device, uses=()))
+    return offer.while_held(made, specs) if held(key).allocated else offer.without_marks(made, specs, marks(key))
 
 
 def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
