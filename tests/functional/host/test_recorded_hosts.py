@@ -11,7 +11,7 @@ from usb_provider.cmd.devices import suggestions
 from usb_provider.demo.testbed import Testbed
 from usb_provider.host import storage
 from usb_provider.host.udev import UdevHost
-from usb_provider.model.devices.identity import NOT_HELD
+from usb_provider.model.devices.held import NOT_HELD
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.provider import Assessment, assess
 
@@ -36,7 +36,7 @@ def plug(testbed: Testbed, name: str) -> None:
 def verdicts(*rules: dict[str, object], held: bool = False) -> dict[str, Assessment]:
     """Give the verdict on each device that is no hub, by its ids."""
     specs = parse_specs([json.dumps(rule) for rule in rules])
-    holding = dataclasses.replace(NOT_HELD, allocated=held)
+    holding = dataclasses.replace(NOT_HELD, consumers=("server-1",) if held else ())
     found = assess(UdevHost().devices(), specs, held=lambda key: holding)
     return {each.device.usb_id: each for each in found if not each.device.is_hub}
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import serials
 from usb_provider.agent.store import RULE_TRAITS, SIGHTINGS, StateStore
-from usb_provider.model.devices.sightings import Sighting, Sightings
+from usb_provider.model.devices.held import Sighting
+from usb_provider.model.devices.place import Place
+from usb_provider.model.devices.sightings import Sightings
 
 SEEN = Sightings({"a": Sighting.of(a_device())})
 
@@ -115,7 +117,7 @@ def test_whatever_serial_number_a_device_sends_is_the_same_to_the_next_process(
     tmp_path_factory: pytest.TempPathFactory, serial: str | None
 ) -> None:
     directory = tmp_path_factory.mktemp("state")
-    seen = Sightings({"a": Sighting("/sys/a", "1050:0407", serial)})
+    seen = Sightings({"a": Sighting(Place("0000:00:14.0", "1"), "/sys/a", "1050:0407", serial)})
     StateStore(directory).remember_sightings(seen)
     assert StateStore(directory).sightings() == seen
 

@@ -14,7 +14,8 @@ from placement_traits import MANAGED
 from tests.fixtures.builders import ROOT, STICK, a_device, a_spec
 from tests.fixtures.hostile import HOSTILE, any_text, serials
 from usb_provider.model.devices.device import HostUse, Speed, UsbDevice, UseKind
-from usb_provider.model.devices.identity import NOT_HELD, Held, serial_key
+from usb_provider.model.devices.held import NOT_HELD, Held
+from usb_provider.model.devices.keys import serial_key
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.spec import IdentityMode
 from usb_provider.model.reporting.provider import NAME_MARK, Assessment, Root, assess, provider_name, provider_uuid
@@ -143,26 +144,26 @@ MOUNTED = HostUse(UseKind.MOUNTED, "sda1 is mounted on /")
 def test_a_signature_that_a_guest_wrote_does_not_take_the_disk_from_it() -> None:
     disk = a_device(serial="1", uses=(SIGNATURE,))
     assert not assessed(disk).offered
-    assert assessed(disk, held=lambda key: Held(allocated=key == serial_key(disk))).offered
+    assert assessed(disk, held=lambda key: Held(("server-1",) if key == serial_key(disk) else ())).offered
     # It belongs to the instance only while that has it.
     assert not assessed(disk, held=lambda key: Held(present=True)).offered
 
 
 def test_a_disk_that_the_host_mounts_is_not_offered_even_when_an_instance_holds_it() -> None:
     for uses in ((MOUNTED,), (MOUNTED, SIGNATURE)):
-        assert not assessed(a_device(serial="1", uses=uses), held=lambda key: Held(allocated=True)).offered
+        assert not assessed(a_device(serial="1", uses=uses), held=lambda key: Held(("server-1",))).offered
 
 
 def test_a_configuration_that_a_guest_unset_does_not_take_the_device_from_it() -> None:
     device = a_device(serial="1", configured=False)
     assert assessed(device).verdict is OfferReason.UNCONFIGURED
-    held = assessed(device, held=lambda key: Held(allocated=True))
+    held = assessed(device, held=lambda key: Held(("server-1",)))
     assert (held.offered, held.device) == (True, device)
 
 
 def test_a_rule_about_an_interface_says_nothing_of_a_held_device_that_has_none_now() -> None:
     device = a_device(serial="1", configured=False, interfaces=())
-    held = assessed(device, a_spec(1, usb_class="0b"), held=lambda key: Held(allocated=True))
+    held = assessed(device, a_spec(1, usb_class="0b"), held=lambda key: Held(("server-1",)))
     assert held.verdict is OfferReason.UNCONFIGURED
 
 
