@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.report import eventually
@@ -83,12 +84,14 @@ def test_a_stick_whose_number_changes_between_look_up_and_attach_is_attached_at_
     assert [hostdev.alias for hostdev in domains.hostdevs(cloud.vm, "vm")] == [f"ua-usb-{cloud.provider('STICK-1')}"]
 
 
-def test_an_allocation_that_is_removed_takes_the_stick_within_a_resync(cloud: Cloud) -> None:
+def test_an_allocation_that_is_removed_takes_the_stick_within_five_resyncs(cloud: Cloud, healed: Healed) -> None:
     cloud.claim("vm", cloud.stick("STICK-1"))
     cloud.boot("vm")
     cloud.comes_to_have("vm", "STICK-1")
-    cloud.release("vm")
-    eventually(lambda: domains.hostdevs(cloud.vm, "vm"), [], 15)
+    # Deleting an allocation raises no generation: the agent asks who holds what is attached every 10 s here.
+    with healed.within("a person deletes the allocation of a running server: the agent detaches its device"):
+        cloud.release("vm")
+        eventually(lambda: domains.hostdevs(cloud.vm, "vm"), [], 30)
     assert cloud.audit("detach")[-1]["reason"] == "the guest no longer holds its allocation"
     assert domains.is_running(cloud.vm, "vm")
 
