@@ -183,3 +183,17 @@ def test_a_device_whose_socket_runs_at_another_speed_is_the_same_device() -> Non
     slow = a_device("1-6", speed=Speed.HIGH)
     assert port_key(fast) == port_key(slow)
     is_followed(port_key(fast), fast, slow)
+
+
+def test_two_like_devices_on_ports_of_one_number_keep_their_claims_though_the_kernel_takes_them_for_one_socket() -> (
+    None
+):
+    slow, fast = a_device("1-2", speed=Speed.HIGH), a_device("2-2", speed=Speed.SUPER, peer_port="2")
+    plain, longer = (each.key for each in identify(slow, fast))
+    assert (plain, longer) == (port_key(slow), f"{port_key(slow)}+usb3")
+    known = {plain: Held(seen=Sighting.of(slow)), longer: seen(fast)}
+    for there in ([slow, fast], [slow]):
+        found = assign(there, held=lambda key: known.get(key, NOT_HELD), claimed=[longer])
+        assert {name: (each.key, each.withheld) for name, each in found.items()} == {
+            each.sys_name: (plain if each is slow else longer, None) for each in there
+        }
