@@ -21,6 +21,7 @@ from usb_provider.exception import (
     Incompatible,
     InUse,
     NameTaken,
+    NoEndpoint,
     Unavailable,
     UnknownName,
     UsbProviderError,
@@ -407,7 +408,7 @@ def test_a_keystone_that_is_not_there_at_all_is_unavailable(user, requests_mock)
 @pytest.mark.parametrize("catalogue", [{"endpoint": None}, {"region": "two"}], ids=["no endpoint", "another region"])
 def test_a_catalogue_without_placement_says_which_options_matter(user, keystone, catalogue):
     keystone.issues(**catalogue)
-    message = refusal(Unavailable, lambda: user.tree(ROOT))
+    message = refusal(NoEndpoint, lambda: user.tree(ROOT))
     for word in ("region_name", "valid_interfaces", "endpoint_override"):
         assert word in message
 
