@@ -17,6 +17,7 @@ from usb_provider.model.devices.keys import (
     JUNK,
     JunkSerials,
     former_keys,
+    former_serial_keys,
     is_port_key,
     longer_keys,
     port_key,
@@ -156,6 +157,12 @@ class _Rest:
         for device in devices:
             if self._plugged.has_usable_serial(device):
                 groups[self._plugged.serial_key(device)].append(device)
+                continue
+            for key in former_serial_keys(device, self._plugged.usb_id(device)):
+                # Its number counted under other rules or an earlier release. Another device that was plugged in since
+                # the provider was marked absent may have the same number, as all of its kind have.
+                if self._plugged.held(key).present:
+                    groups[key].append(device)
         return groups
 
     def _alike(self, device: UsbDevice) -> list[UsbDevice]:

@@ -3,6 +3,7 @@
 ``vid:pid:serial``, or ``vid:pid@<place>``. docs/identity.md has the rules and their reasons.
 """
 
+import dataclasses
 import re
 import urllib.parse
 from collections.abc import Collection, Iterable
@@ -46,6 +47,8 @@ JUNK_SERIALS = (
 and any one character four times or more (FFFF…), always count as junk."""
 
 _REPEATED = re.compile(r"0+\Z|(.)\1{3,}\Z", re.DOTALL)
+# How decode_exactly() in model/text.py gives a byte that is no text.
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 
 # Printable ASCII but "%", so that quoting stays one-to-one and an ordinary serial reads as it does on the label.
@@ -142,11 +145,24 @@ def former_keys(device: UsbDevice) -> tuple[str, ...]:
     return plain, f"{plain}+{_bus_mark(device)}"
 
 
+def former_serial_keys(device: UsbDevice, usb_id: str | None = None) -> tuple[str, ...]:
+    """Keys by the serial number of *device* where that does not count: those of other rules, and of the first release.
+
+    That release wrote bytes that are no text as backslash escapes, which counted.
+    """
+    if device.serial is None:
+        return ()
+    escaped = _NO_TEXT.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", device.serial)
+    former = dataclasses.replace(device, serial=escaped)
+    return tuple(dict.fromkeys((serial_key(device, usb_id), serial_key(former, usb_id))))
+
+
 def possible_keys(device: UsbDevice, usb_id: str | None = None) -> frozenset[str]:
     """Every key that *device* may get where it is plugged in, unless it keeps a key that is held."""
     return frozenset(
         {
             serial_key(device, usb_id),
+            *former_serial_keys(device, usb_id),
             port_key(device, usb_id),
             *longer_keys(device, usb_id),
             *former_keys(device),
