@@ -35,8 +35,8 @@ from usb_provider.placement.root import RootFinder
 TEXT = """\
 Say what is wrong on this compute node, and what to do about it: configuration, options without effect, Placement,
 credentials, role and microversion, the compute node and its name, udev, libvirt, its hook and whether libvirt has
-loaded it, the agent's socket, SELinux and AppArmor, authorisation of devices, USB controllers of guests, hostdevs that
-a guest should not have or has lost, guests that wait for a device, starts that were refused.
+loaded it, the agent's socket, SELinux and AppArmor, authorisation of devices, USB controllers of the host and of
+guests, hostdevs that a guest should not have or has lost, guests that wait for a device, starts that were refused.
 
 Changes nothing, and takes less than a minute, whatever does not answer. Run it as root: some of it is for root alone.
 Exits with 0 when nothing is wrong (a warning is not), else with 1."""

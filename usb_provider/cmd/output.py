@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from usb_provider.model.devices.controllers import host_controllers
 from usb_provider.model.text import printable
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def print_devices(found: Sequence[Assessment], *, consumers: Mapping[str, str], 
         say("No USB device is plugged into this host.")
         return
     console().print(device_table(found, consumers=consumers, guests=guests))
+    for each in host_controllers(one.device for one in found):
+        if each.has_two_names:
+            say(f"{', '.join(each.buses)}: controller {each}")
     offered = sum(each.offered for each in found)
     say(f"{len(found)} devices, {offered} offered.")
 

@@ -5,6 +5,7 @@ from usb_provider.diagnosis.authorization import AuthorizationCheck
 from usb_provider.diagnosis.check import AnyCheck
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck
 from usb_provider.diagnosis.configuration import ConfigurationCheck, OptionsCheck
+from usb_provider.diagnosis.controllers import HostControllersCheck
 from usb_provider.diagnosis.dead_hostdevs import DeadHostdevsCheck
 from usb_provider.diagnosis.guests import ControllersCheck, StaleHostdevsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookLoadedCheck
@@ -25,6 +26,7 @@ CHECKS: tuple[AnyCheck, ...] = (
     ComputeNodeNameCheck(),
     UdevCheck(),
     AuthorizationCheck(),
+    HostControllersCheck(),
     LibvirtCheck(),
     HookCheck(),
     HookLoadedCheck(),

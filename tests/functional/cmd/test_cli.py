@@ -22,7 +22,19 @@ COMMANDS = ("agent", "devices", "plan", "sync", "status", "doctor", "install-hoo
 
 DEVICE_KEYS = {
     *("sys_name", "busnum", "devnum", "vendor_id", "product_id", "serial", "manufacturer", "product", "classes"),
-    *("speed", "port_path", "controller", "key", "identity", "offered", "reason", "resource_class", "traits"),
+    *(
+        "speed",
+        "port_path",
+        "controller",
+        "controller_address",
+        "place",
+        "key",
+        "identity",
+        "offered",
+        "reason",
+        "resource_class",
+        "traits",
+    ),
     *("provider_uuid", "provider_name", "consumer", "domain"),
 }
 
@@ -75,6 +87,16 @@ def test_devices_lists_each_device_with_its_verdict(testbed: Testbed, program: P
     assert "31 devices, 1 offered." in done.out
 
 
+def test_devices_tells_both_names_of_a_controller_that_has_two(testbed: Testbed, program: Program) -> None:
+    busy(testbed)
+    lines = program.run("devices").out.splitlines()
+    assert [line for line in lines if "controller 0" in line] == [
+        "usb3, usb4: controller 0000:00:1c.0/00.0 (now 0000:03:00.0)"
+    ]
+    found = {each["sys_name"]: each for each in program.run("devices", "--json").json}
+    assert (found["usb3"]["controller"], found["usb3"]["controller_address"]) == ("0000:00:1c.0/00.0", "0000:03:00.0")
+
+
 def test_devices_says_so_when_there_is_none(program: Program) -> None:
     done = program.run("devices", configured=False)
     assert done == (0, "No USB device is plugged into this host.\n", "")
@@ -100,6 +122,8 @@ def test_devices_as_json_has_every_fact(testbed: Testbed, program: Program, root
         "speed": "full",
         "port_path": "2",
         "controller": "0000:00:14.0",
+        "controller_address": "0000:00:14.0",
+        "place": "0000:00:14.0-2",
         "key": "1050:0407:Y1",
         "identity": "serial",
         "offered": True,

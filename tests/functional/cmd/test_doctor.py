@@ -27,6 +27,7 @@ from tests.fixtures.testbed import needs_umockdev, testbed
 from usb_provider.cmd.doctor import make_context
 from usb_provider.cmd.install_hook import hook_text
 from usb_provider.conf import load
+from usb_provider.demo.recording import Recording, bundled
 from usb_provider.demo.testbed import Testbed
 from usb_provider.diagnosis import compute_node, hook, libvirt
 from usb_provider.diagnosis.check import Finding, Verdict, diagnose
@@ -492,6 +493,17 @@ def test_libvirt_without_its_python_module_is_told(program: Program) -> None:
     assert results(found, "controller models", "stale hostdevs") == ["not checked", "not checked"]
 
 
+def test_a_rule_that_names_a_controller_by_an_address_that_may_change_is_told(
+    testbed: Testbed, program: Program
+) -> None:
+    testbed.load(Recording.read(bundled()))
+    program.rules = [KEY_RULE | {"controller": name} for name in ("0000:00:14.0", "0000:03:00.0")]
+    found = rows(program.run("doctor", "--json"))["host controllers"]
+    assert found["result"] == "warning"
+    assert found["found"].startswith("device_spec rule 2 names the controller 0000:03:00.0. ")
+    assert found["advice"] == 'Write "controller": "0000:00:1c.0/00.0", which stays the same.'
+
+
 def test_the_table_has_each_check_in_a_line_and_a_sum(placement: PlacementServer, program: Program) -> None:
     program.use(placement)
     done = program.run("doctor")
@@ -500,7 +512,7 @@ def test_the_table_has_each_check_in_a_line_and_a_sum(placement: PlacementServer
     lines = done.out.splitlines()
     assert "What to do" in lines[0]
     assert len([line for line in lines if line.startswith(("configuration ", "compute node ", "udev "))]) == 3
-    assert lines[-1].startswith("20 checks: ")
+    assert lines[-1].startswith("21 checks: ")
 
 
 def test_a_keystone_that_never_answers_holds_it_up_for_less_than_a_minute(program: Program) -> None:

@@ -10,6 +10,7 @@ from usb_provider.diagnosis.authorization import AuthorizationCheck, Authorizati
 from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck, NameFacts
 from usb_provider.diagnosis.configuration import ConfigurationCheck, ConfigurationFacts, OptionsCheck
+from usb_provider.diagnosis.controllers import ControllerFacts, HostControllersCheck
 from usb_provider.diagnosis.hook import HookCheck, HookFacts, HookLoadedCheck, LoadedFacts
 from usb_provider.diagnosis.libvirt import LibvirtCheck, LibvirtFacts
 from usb_provider.diagnosis.placement import (
@@ -25,6 +26,7 @@ from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.diagnosis.udev import UdevCheck, UdevFacts
 from usb_provider.host.daemons import Daemon
 from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
+from usb_provider.model.devices.controllers import HostController
 from usb_provider.model.reporting.provider import Root
 from usb_provider.virt.protocol import StatusAnswer
 
@@ -37,6 +39,8 @@ HOOK = "/etc/libvirt/hooks/qemu.d/usb-provider"
 STARTED = 1_000_000.0
 DAEMON = Daemon("libvirtd", 611, STARTED)
 QEMUD = Daemon("virtqemud", 612, STARTED, "system_u:system_r:virtqemud_t:s0-s0:c0.c1023")
+BOARD = HostController("0000:00:14.0", "0000:00:14.0", ("usb1",))
+CARD = HostController("0000:00:1c.0/00.0", "0000:03:00.0", ("usb3",))
 ARMOURED = Daemon("libvirtd", 613, STARTED, "libvirtd (enforce)")
 
 
@@ -153,6 +157,18 @@ CASES: list[tuple[Finding, Verdict, str]] = [
     ),
     (UdevCheck().judge(UdevFacts(True, True, 0)), WARNING, "There is no USB device"),
     (UdevCheck().judge(UdevFacts(True, True, 1)), OK, "1 USB device, hubs included"),
+    (HostControllersCheck().judge(ControllerFacts(())), NOT_CHECKED, "No device shows a USB controller"),
+    (
+        HostControllersCheck().judge(ControllerFacts((BOARD, CARD))),
+        OK,
+        "The USB controllers are 0000:00:1c.0/00.0 (now 0000:03:00.0), 0000:00:14.0.",
+    ),
+    (
+        HostControllersCheck().judge(ControllerFacts((BOARD, CARD), ((2, CARD), (3, CARD)))),
+        WARNING,
+        "device_spec rule 2 names the controller 0000:03:00.0. device_spec rule 3 names the controller 0000:03:00.0. "
+        "A new card can give this address to another controller.",
+    ),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "0"}, ("1-2",))), WARNING, "not authorised 1-2"),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "0", "usb2": "1"})), OK, "(usb1)"),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "-1"})), OK, "every device"),

@@ -85,6 +85,7 @@ def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
         "compute node's name",
         "udev",
         "authorized_default",
+        "host controllers",
         "libvirt",
         "hook",
         "hook loaded",
