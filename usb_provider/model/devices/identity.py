@@ -6,6 +6,7 @@ reasons: docs/identity.md.
 """
 
 import enum
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +194,9 @@ class _Rest:
             usb_id = self._plugged.usb_id(device)
             longer = longer_keys(device, usb_id)
             keys = (port_key(device, usb_id), *longer) if self._is_first_of_its_number(device) else longer
-            self._plugged.keys[device.sys_name] = next((key for key in keys if self._is_free(key)), longer[-1])
+            # All of them may be held only where Placement has claims that never came about on this host.
+            more = (longer[-1] + ".other" * number for number in itertools.count(1))
+            self._plugged.keys[device.sys_name] = next(key for key in itertools.chain(keys, more) if self._is_free(key))
         return problems
 
     def _is_first_of_its_number(self, device: UsbDevice) -> bool:

@@ -20,6 +20,7 @@ from usb_provider.model.devices.keys import (
     JUNK_SERIALS,
     JunkSerials,
     is_port_key,
+    longer_keys,
     port_key,
     possible_keys,
     serial_key,
@@ -116,6 +117,15 @@ def test_the_same_serial_on_another_product_is_no_twin() -> None:
     assert keys(A, other) == [SERIAL_KEY, "1050:0402:A1"]
 
 
+def test_a_device_has_a_key_of_its_own_even_where_every_key_of_its_port_is_held() -> None:
+    device, other = a_device("1-1"), a_device("1-2", serial="A1")
+    plain, *longer = port_key(device), *longer_keys(device)
+    known = {key: held(other) for key in (plain, *longer)}
+    found = keys(device, other, held=known)
+    assert len(set(found)) == 2
+    assert found[0].startswith(plain)
+
+
 def test_a_device_without_a_controller_still_has_a_port() -> None:
     assert keys(a_device("1-1", controller=None)) == ["1050:0407@unknown-1"]
 
@@ -205,9 +215,10 @@ def test_no_two_devices_ever_share_a_key(
     found = identities(*devices, demands=wanted, known=known)
     assert len({identity.key for identity in found}) == len(devices)
     for device, identity in zip(devices, found, strict=True):
-        assert identity.key in possible_keys(device) or known[identity.key].allocated
+        is_possible = identity.key in possible_keys(device) or identity.key.startswith(longer_keys(device)[-1])
+        assert is_possible or known[identity.key].allocated
         assert identity.kind is (IdentityKind.PORT if is_port_key(identity.key) else IdentityKind.SERIAL)
-        if not known[identity.key].allocated and identity.kind is IdentityKind.SERIAL:
+        if identity.key in known and not known[identity.key].allocated and identity.kind is IdentityKind.SERIAL:
             assert serial_problem(device.serial, device.usb_id) is None
             assert identity.problem is None
 
