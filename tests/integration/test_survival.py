@@ -126,8 +126,8 @@ def test_a_saved_guest_whose_stick_has_another_number_by_then_is_restored_with_i
     cloud.comes_to_have("vm", "STICK-1")
 
 
-@pytest.mark.parametrize("agent", ["sleeps", "is restarted"])
-def test_a_stick_without_a_driver_is_back_at_its_old_number_and_works_in_the_guest(cloud: Cloud, agent: str) -> None:
+@pytest.mark.parametrize("agents", ["sleeps", "is restarted"])
+def test_a_stick_without_a_driver_is_back_at_its_old_number_and_works_in_the_guest(cloud: Cloud, agents: str) -> None:
     """The controller is reset while the agent does not look; the host has no driver that would show what is dead."""
     vm = cloud.vm
     xhci = "/sys/bus/pci/drivers/xhci_hcd"
@@ -146,14 +146,14 @@ def test_a_stick_without_a_driver_is_back_at_its_old_number_and_works_in_the_gue
         cloud.claim("vm", provider)
         cloud.boot("vm")
         cloud.comes_to_have("vm", "STICK-1")
-        if agent == "sleeps":
+        if agents == "sleeps":
             vm.ssh("systemctl kill --signal=STOP usb-provider-agent")
         else:
             cloud.agent.stop()
         vm.ssh(reset)
         assert domains.host_device(vm, "STICK-1") == before
         eventually(lambda: cloud.has("vm"), [])
-        if agent == "sleeps":
+        if agents == "sleeps":
             vm.ssh("systemctl kill --signal=CONT usb-provider-agent")
         else:
             cloud.agent.start()

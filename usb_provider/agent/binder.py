@@ -233,6 +233,10 @@ class Binder:
         self._attachments = attachments
         self._kept.save(attachments)
 
+    def confirm_every(self, seconds: float) -> None:
+        """From now on, ask Placement so often who holds every attached device. Safe in any thread."""
+        self._claims.interval = seconds
+
     def _seconds_since_start(self, guest_uuid: str) -> float | None:
         started = self._started.get(guest_uuid)
         return None if started is None else round(time.monotonic() - started, 3)

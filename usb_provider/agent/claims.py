@@ -40,7 +40,7 @@ class Claims(Protocol):
 
 
 class ConfirmedClaims:
-    """The view that the binder decides on. One thread may use it.
+    """The view that the binder decides on. One thread may use it; any may set :attr:`interval`.
 
     :param seconds: how long Placement may take to say who holds the devices.
     :param interval: seconds after which the agent asks about every attached device, even if nothing has changed.
@@ -50,7 +50,7 @@ class ConfirmedClaims:
         self._claims = claims
         self._askers = askers
         self._seconds = seconds
-        self._interval = interval
+        self.interval = interval
         self._tree: ObservedTree | None = None
         self._corrections: dict[str, tuple[int, Allocations]] = {}
         self._outdated: ObservedTree | None = None
@@ -69,7 +69,7 @@ class ConfirmedClaims:
     def doubtful(self, decided: Collection[str], attached: Collection[str]) -> frozenset[str]:
         """Providers to ask about: those that a decision is about, and from time to time all that are *attached*."""
         now = time.monotonic()
-        if now - self._all_asked_at < self._interval:
+        if now - self._all_asked_at < self.interval:
             return frozenset(decided)
         self._all_asked_at = now
         return frozenset(decided) | frozenset(attached)

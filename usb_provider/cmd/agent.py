@@ -78,9 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
         # What is wrong must show before anything takes effect: mutating alone would already set the log level.
         checked(load.open_files(words, declare=log.register_options))
         fresh = load.reread(conf)
+        if guests is not None:
+            guests.binder.confirm_every(_CONFIRM_PASSES * fresh.agent.resync_interval)
         return settings(fresh), pace(fresh)
 
     host = UdevHost()
+    guests: GuestSide | None = None
     with contextlib.ExitStack() as stack:
         meter = _meter(stack, options)
 
@@ -89,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
             agent.sign_of_life()
 
         report = stack.enter_context(reporter(conf, options, host, requested=requested, in_full=False))
-        guests: GuestSide | None = None
         if options.libvirt.enabled:
             guests = _guest_side(stack, conf, options, report, lambda: agent, meter=meter)
         agent = Agent(

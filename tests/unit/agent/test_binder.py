@@ -408,6 +408,22 @@ def test_an_allocation_that_was_deleted_behind_a_running_guest_is_noticed_by_a_l
     assert host.has("vm") == set()
 
 
+def test_how_often_it_asks_follows_a_configuration_that_is_read_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.plug("1-2")
+    host.start("vm")
+    provider = host.hold("1-2", "vm")
+    frozen(host, monkeypatch)
+    host.binder.run()
+    del host.allocations[provider]
+    host.binder.confirm_every(10.0)
+    later = time.monotonic() + 11
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    host.binder.run()
+    assert host.has("vm") == set()
+
+
 @pytest.mark.alone
 def test_a_placement_that_hangs_is_waited_for_once_and_the_guest_gets_its_device(host: FakeHost) -> None:
     host.askers = Never()
