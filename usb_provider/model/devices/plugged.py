@@ -90,7 +90,10 @@ class Plugged:
     def was_known_by(self, key: str, device: UsbDevice) -> bool:
         """Whether *device* had *key*: the last look tells, or, where it is lost, that the provider exists.
 
-        The last look may have seen another device in the same port, so the serial number must be the same.
+        The last look may have seen another device in the same port, so the serial number must be the same. It may have
+        seen this device in the port of that number on the other bus, so the place must be the same.
         """
         held = self.held(key)
-        return held.present if held.seen is None else held.seen.serial == device.serial
+        if held.seen is None:
+            return held.present
+        return held.seen.is_where(device) and held.seen.serial == device.serial

@@ -227,3 +227,8 @@ def test_a_path_that_means_another_port_since_the_buses_were_numbered_anew_is_no
     assert before.sys_path == now.sys_path
     (found,) = identify(now, held={f"{port_key(before)}+usb3": before})
     assert (found.key, found.withheld) == (port_key(now), None)
+
+
+def test_a_device_that_moves_to_the_port_of_the_same_number_on_the_other_bus_is_no_twin_of_itself() -> None:
+    before, moved = a_device("1-1", serial="A1"), a_device("2-1", serial="A1", speed=Speed.SUPER)
+    is_followed(port_key(before), before, moved)
