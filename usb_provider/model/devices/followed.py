@@ -68,19 +68,18 @@ class Followed:
 
     def _elsewhere(self, key: str, seen: Sighting) -> list[UsbDevice]:
         """Devices in other places with the serial number of *seen*, but not its twins, which were known before."""
-        serial = self._usable_serial(seen)
-        if serial is None:
-            return []
-        return [
-            each
-            for each in self._plugged.undecided()
-            if each.serial == serial
-            and self._has_its_ids(each, seen)
-            and not seen.is_where(each)
-            and not self._plugged.had_port_key(each)
+        return [each for each in self._plugged.undecided() if self._has_its_serial_elsewhere(each, key, seen)]
+
+    def _has_its_serial_elsewhere(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
+        return (
+            device.serial is not None
+            and device.serial == self._usable_serial(seen)
+            and self._has_its_ids(device, seen)
+            and not seen.is_where(device)
+            and not self._plugged.had_port_key(device)
             # Where the port counts, a claim on it stays with it.
-            and not (self._plugged.demand(each).by_port and is_port_key(key))
-        ]
+            and not (self._plugged.demand(device).by_port and is_port_key(key))
+        )
 
     def withheld(self) -> Iterator[tuple[str, str]]:
         """Devices that no consumer may get, each with the held key for whose device it could be taken."""
@@ -97,10 +96,8 @@ class Followed:
                     # What is in the place has lost its serial number, and this has it.
                     if (
                         key in decided
-                        and self._plugged.has_usable_serial(device)
-                        and device.serial == self._usable_serial(seen) != shown[decided[key]]
-                        and self._has_its_ids(device, seen)
-                        and not self._plugged.had_port_key(device)
+                        and device.serial != shown[decided[key]]
+                        and self._has_its_serial_elsewhere(device, key, seen)
                     ):
                         yield device.sys_name, key
                         break

@@ -232,3 +232,12 @@ def test_a_path_that_means_another_port_since_the_buses_were_numbered_anew_is_no
 def test_a_device_that_moves_to_the_port_of_the_same_number_on_the_other_bus_is_no_twin_of_itself() -> None:
     before, moved = a_device("1-1", serial="A1"), a_device("2-1", serial="A1", speed=Speed.SUPER)
     is_followed(port_key(before), before, moved)
+
+
+def test_where_the_port_counts_a_device_of_the_same_serial_number_elsewhere_is_free() -> None:
+    before = a_device("1-1", serial="A1")
+    there, other = identify(
+        a_device("1-1"), a_device("1-2", serial="A1"), held={port_key(before): before}, demand=BY_PORT
+    )
+    assert there.key == port_key(before)
+    assert other.withheld is None
