@@ -76,9 +76,20 @@ class Followed:
             and device.serial == self._usable_serial(seen)
             and self._has_its_ids(device, seen)
             and not seen.is_where(device)
-            and not self._plugged.had_port_key(device)
+            and not self._is_known_as_another(device, key, seen)
             # Where the port counts, a claim on it stays with it.
             and not (self._plugged.demand(device).by_port and is_port_key(key))
+        )
+
+    def _is_known_as_another(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
+        """Whether *device* was seen where it is under another key than *key*, when *seen* was or later."""
+        return any(
+            other != key
+            and was.look >= seen.look
+            and was.serial == device.serial
+            and was.is_where(device)
+            and self._has_its_ids(device, was)
+            for other, was in self._plugged.seen.items()
         )
 
     def withheld(self) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,8 @@ class Sighting:
     *place* is None in what the first release stored: then only the path tells, until the next look. A path has the
     number of a bus in it, so the path of one boot may be that of another place at the next.
 
+    *look* numbers the looks at which something new was seen: two devices that were seen at one such look are two.
+
     *half* is set when the other half of the socket had a device at the same time: the two are no one socket, although
     the kernel takes them for one. It is the ``half`` of the device that was seen.
     """
@@ -26,6 +28,7 @@ class Sighting:
     usb_id: str
     serial: str | None
     half: str | None = None
+    look: int = 0
 
     @classmethod
     def of(cls, device: UsbDevice, *, is_one_of_two: bool = False) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.held import Held
+from usb_provider.model.devices.held import Held, Sighting
 from usb_provider.model.devices.keys import JunkSerials, longer_keys, port_key, serial_key, serial_problem
 from usb_provider.model.devices.spec import IdentityMode
 
@@ -33,7 +33,7 @@ NO_DEMAND = Demand()
 
 
 class Plugged:
-    """What is plugged in; *demands*, *junk* and *held* as for :func:`usb_provider.model.devices.identity.assign`.
+    """What is plugged in; the other parameters as for :func:`usb_provider.model.devices.identity.assign`.
 
     :ivar keys: the keys of those devices that are decided, by ``sys_name``.
     """
@@ -44,10 +44,12 @@ class Plugged:
         demands: Mapping[str, Demand],
         junk: JunkSerials,
         held: Callable[[str], Held],
+        seen: Mapping[str, Sighting],
     ) -> None:
         self.devices = sorted(devices, key=lambda device: (device.sys_path, device.sys_name))
         self.junk = junk
         self.held = held
+        self.seen = seen
         self.keys: dict[str, str] = {}
         self._demands = demands
 

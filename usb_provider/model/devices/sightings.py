@@ -6,7 +6,7 @@ the claim is about. identity.py decides what follows from it; agent/store.py kee
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -66,7 +66,18 @@ class Sightings:
             if before is not None and not has_serial(key, device):
                 sighting = dataclasses.replace(sighting, serial=before.serial)
             moves.append(Move(key, sighting, (possible_keys(device) | possible_keys(device, key[:9])) - taken))
-        return Sightings(self.by_key, tuple(moves)).moved(is_offered)
+        return Sightings(self.by_key, self._numbered(moves)).moved(is_offered)
+
+    def _numbered(self, moves: Sequence[Move]) -> tuple[Move, ...]:
+        """*moves* with the number of the look that they are from: the last one, unless they show something new."""
+        last = max((seen.look for seen in self.by_key.values()), default=0)
+        known = {**self.by_key, **{move.key: move.sighting for move in self.moves}}
+        now = [dataclasses.replace(move, sighting=dataclasses.replace(move.sighting, look=last)) for move in moves]
+        if all(known.get(move.key) == move.sighting for move in now):
+            return tuple(now)
+        return tuple(
+            dataclasses.replace(move, sighting=dataclasses.replace(move.sighting, look=last + 1)) for move in moves
+        )
 
     def moved(self, is_offered: Callable[[str], bool]) -> "Sightings":
         """These sightings with each move done that Placement shows.
@@ -126,6 +137,7 @@ def _record(seen: Sighting) -> dict[str, object]:
         "serial": seen.serial,
         "place": place,
         "half": seen.half,
+        "look": seen.look,
     }
 
 
@@ -137,6 +149,7 @@ def _sighting(stored: object) -> Sighting:
         _text(record.get("usb_id")),
         _text_or_none(record.get("serial")),
         _text_or_none(record.get("half")),
+        _number(record.get("look", 0)),
     )
 
 
@@ -163,6 +176,12 @@ def _object(stored: object) -> dict[str, object]:
 def texts(stored: object) -> list[str]:
     """*stored*, which came from JSON, as a list of texts. :raises ValueError: when it is something else."""
     return [_text(entry) for entry in _list(stored)]
+
+
+def _number(stored: object) -> int:
+    if not isinstance(stored, int):
+        raise ValueError("it has something else where a number should be")
+    return stored
 
 
 def _text_or_none(stored: object) -> str | None:

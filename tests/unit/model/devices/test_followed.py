@@ -241,3 +241,49 @@ def test_where_the_port_counts_a_device_of_the_same_serial_number_elsewhere_is_f
     )
     assert there.key == port_key(before)
     assert other.withheld is None
+
+
+# Twins
+
+
+def remembered(sightings: Sightings, *claims: str) -> dict[str, Held]:
+    """What is known of each key when consumers hold *claims*."""
+    return {key: Held(("server-1",) * (key in claims), True, was) for key, was in sightings.by_key.items()}
+
+
+def after_look(sightings: Sightings, claim: str, *there: UsbDevice) -> tuple[dict[str, Identity], Sightings]:
+    """The identities of what is *there* at the next look, and what is remembered then, while *claim* is held."""
+    known = remembered(sightings, claim)
+    found = assign(
+        there,
+        held=lambda key: known.get(key, NOT_HELD),
+        claimed=[claim] if claim in known else (),
+        seen=sightings.by_key,
+    )
+    seen_now = [(found[each.sys_name].key, each) for each in there if found[each.sys_name].withheld is None]
+    return found, sightings.after(seen_now, lambda key: False, has_serial=lambda key, device: device.serial is not None)
+
+
+def test_a_twin_that_stays_does_not_take_over_a_claim_by_port_once_it_has_its_serial_key_back() -> None:
+    first, twin = a_device("1-1", serial="A1"), a_device("1-2", serial="A1")
+    sightings = at_once(first, twin)
+    for _ in range(3):
+        found, sightings = after_look(sightings, port_key(first), twin)
+        assert (found["1-2"].key, found["1-2"].withheld) == (serial_key(twin), None)
+
+
+def test_a_device_that_moves_to_a_port_by_which_it_was_known_long_ago_is_no_twin_of_itself() -> None:
+    there, here = a_device("1-1", serial="A1"), a_device("1-2", serial="A1")
+    sightings = Sightings().after([(port_key(here), here)], lambda key: False)
+    sightings = sightings.after([(serial_key(there), there)], lambda key: False)
+    found, _ = after_look(sightings, serial_key(there), here)
+    assert found["1-2"].key == serial_key(there)
+
+
+def test_a_device_whose_place_another_has_taken_stays_withheld_however_often_the_agent_looks() -> None:
+    before, bare, moved = a_device("1-1", serial="A1"), a_device("1-1"), a_device("1-2", serial="A1")
+    claim = serial_key(before)
+    sightings = at_once(before)
+    for _ in range(3):
+        found, sightings = after_look(sightings, claim, bare, moved)
+        assert (found["1-1"].key, found["1-2"].withheld_for) == (claim, claim)

@@ -35,7 +35,9 @@ def looked(*pairs: tuple[str, UsbDevice]) -> Sightings:
 
 
 def test_a_device_is_seen_under_its_key() -> None:
-    assert looked((SERIAL, A)).by_key == {SERIAL: Sighting(Place("0000:00:14.0", "1"), A.sys_path, "1050:0407", "A1")}
+    assert looked((SERIAL, A)).by_key == {
+        SERIAL: Sighting(Place("0000:00:14.0", "1"), A.sys_path, "1050:0407", "A1", look=1)
+    }
 
 
 def test_a_device_that_goes_is_remembered() -> None:
@@ -56,7 +58,7 @@ def test_a_move_is_forgotten_when_the_device_goes() -> None:
     moving = looked((SERIAL, A)).after([(A_PORT, A), (B_PORT, B)], offering(SERIAL))
     gone = moving.after([(SERIAL, B)], offering(SERIAL, B_PORT))
     assert A_PORT not in ports(gone)
-    assert [move.sighting for move in gone.moves] == [Sighting.of(B)]
+    assert [move.sighting.sys_path for move in gone.moves] == [B.sys_path]
 
 
 def test_the_oldest_are_dropped_but_for_those_that_are_kept() -> None:
@@ -71,7 +73,9 @@ def test_the_oldest_are_dropped_but_for_those_that_are_kept() -> None:
 
 
 places = st.builds(Place, any_text, any_text, st.booleans())
-sighted = st.builds(Sighting, st.none() | places, any_text, any_text, serials, st.sampled_from([None, "usb2", "usb3"]))
+sighted = st.builds(
+    Sighting, st.none() | places, any_text, any_text, serials, st.sampled_from([None, "usb2", "usb3"]), st.integers(0)
+)
 any_sightings = st.builds(
     Sightings,
     st.dictionaries(any_text, sighted, max_size=4),
@@ -95,7 +99,11 @@ def test_the_place_in_what_an_earlier_release_stored_is_that_of_its_path() -> No
     fast = a_device("2-1", speed=Speed.SUPER, peer_port="6")
     for device in (A, fast):
         stored = json.loads(json.dumps(looked((SERIAL, device)).to_json()))
-        del stored["sightings"][SERIAL]["place"], stored["sightings"][SERIAL]["half"]
+        del (
+            stored["sightings"][SERIAL]["place"],
+            stored["sightings"][SERIAL]["half"],
+            stored["sightings"][SERIAL]["look"],
+        )
         read = Sightings.from_json(stored)
         assert read == Sightings.from_json(read.to_json())
         assert read.by_key[SERIAL].is_where(device)
