@@ -4,7 +4,8 @@ Each story is a host that changes. The agent is killed after each number of writ
 be it to Placement, with eight threads, or to its files. Then something may happen, and an agent starts. What it leaves
 must be what an agent leaves that was not killed: providers, inventories, traits, consumers, keys.
 
-``USB_PROVIDER_CRASH_ROUNDS=20`` tells each story so many times: the eight threads write in another order each time.
+``USB_PROVIDER_CRASH_ROUNDS=20`` tells each story so many times, with all that may happen in between: the eight threads
+write in another order each time.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import dataclasses
 import os
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,6 +103,10 @@ BETWEEN: dict[str, Callable[["Life"], None]] = {
 }
 
 
+SOME = ("a free device changes its mode", "a twin of a free device comes", "the rule of a free device goes by port")
+"""The stories that an ordinary run, which takes about a minute, tells with all that may happen in between."""
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -140,8 +145,10 @@ class Kill:
 class Life:
     """One telling of a story."""
 
-    def __init__(self, server: PlacementServer, host: Host, kill: Kill, story: Story) -> None:
-        self.server, self.host, self.kill, self.story = server, host, kill, story
+    def __init__(self, server: PlacementServer, directory: Path, kill: Kill, story: Story) -> None:
+        self.server, self.kill, self.story = server, kill, story
+        self.threads = ThreadPoolExecutor(8)
+        self.host = host = Host(server, directory, self.threads)
         self.keys: dict[str, str] = {}
         self._claims = 0
         host.rules(*story.rules)
@@ -176,9 +183,11 @@ class Life:
         self.kill.arm(killed_after)
         with contextlib.suppress(Unavailable, Killed):
             self.host.run()
-        self.host._executor.submit(int).result()
+        # The threads of a process that was killed send nothing more.
+        self.host._executor.shutdown(cancel_futures=True)
         self.kill.disarm()
         self.host.restart()
+        self.host._executor = self.threads = ThreadPoolExecutor(8)
         return self.kill.done
 
     def claim_what_can_be_had(self) -> None:
@@ -211,15 +220,15 @@ class Life:
 
 @pytest.fixture
 def tell(
-    placement_server: PlacementServer, workers: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    placement_server: PlacementServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Story], contextlib.AbstractContextManager[Life]]]:
     """Begins a story, with an empty Placement and no files."""
     kill = Kill(placement_server)
     write_whole = store.write_whole
 
-    def write(path: Path, content: bytes, **how: object) -> None:
+    def write(path: Path, content: bytes, *, mode: int, as_directory: bool) -> None:
         kill.before_file()
-        write_whole(path, content, **how)  # type: ignore[arg-type]
+        write_whole(path, content, mode=mode, as_directory=as_directory)
 
     monkeypatch.setattr(store, "write_whole", write)
     no_time = types.SimpleNamespace(sleep=lambda seconds: None)
@@ -234,14 +243,18 @@ def tell(
         directory.mkdir()
         with placement_server.fresh():
             placement_server.api.must("POST", "/resource_providers", {"name": "host1", "uuid": ROOT_UUID})
-            yield Life(placement_server, Host(placement_server, directory, workers), kill, story)
+            life = Life(placement_server, directory, kill, story)
+            yield life
+            life.threads.shutdown()
 
     yield begin
 
 
 @pytest.mark.timeout(0 if ROUNDS > 1 else 600)
-@pytest.mark.parametrize("between", BETWEEN)
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize(
+    ("name", "between"),
+    [(name, between) for between in BETWEEN for name in STORIES if ROUNDS > 1 or between == "nothing" or name in SOME],
+)
 def test_a_crash_between_any_two_writes_makes_no_difference(tell, name: str, between: str) -> None:
     def told(killed_after: int | None, *, claimed_first: bool = False) -> tuple[dict[str, object], int]:
         with tell(STORIES[name]) as life:
