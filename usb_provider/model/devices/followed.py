@@ -30,13 +30,13 @@ class Followed:
         elsewhere is.
         """
         for key, seen in self._seen.items():
-            there = (each for each in self._plugged.undecided() if self._is_there_unchanged(each, key, seen))
+            there = (each for each in self._plugged.undecided() if self._is_there_unchanged(each, seen))
             self._plugged.settle(key, there)
-        moved = {key: seen for key, seen in self._missing() if not self._candidates(key, seen)}
+        moved = {key: seen for key, seen in self._missing() if not self._candidates(seen)}
         for key, seen in moved.items():
             self._plugged.settle(key, self._elsewhere(key, seen))
         for key, seen in self._missing():
-            self._plugged.settle(key, self._candidates(key, seen))
+            self._plugged.settle(key, self._candidates(seen))
         for key, seen in self._missing():
             self._plugged.settle(key, self._elsewhere(key, seen))
 
@@ -44,25 +44,12 @@ class Followed:
         decided = set(self._plugged.keys.values())
         return [(key, seen) for key, seen in self._seen.items() if key not in decided]
 
-    def _is_there(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
-        """Whether *device* is in the place where *seen* had *key*.
+    def _is_there_unchanged(self, device: UsbDevice, seen: Sighting) -> bool:
+        return seen.is_where(device) and (seen.usb_id, seen.serial) == (device.usb_id, device.serial)
 
-        Without word from the firmware, the kernel takes two ports of one number for one socket. Where both had a device
-        at once, they are two.
-        """
-        if not seen.is_where(device):
-            return False
-        others = (self._plugged.held(other).seen for other in self._plugged.port_keys(device) if other != key)
-        return not any(other is not None and other.sys_path == device.sys_path != seen.sys_path for other in others)
-
-    def _is_there_unchanged(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
-        return self._is_there(device, key, seen) and (seen.usb_id, seen.serial) == (device.usb_id, device.serial)
-
-    def _candidates(self, key: str, seen: Sighting) -> list[UsbDevice]:
+    def _candidates(self, seen: Sighting) -> list[UsbDevice]:
         """What is in the place of *seen* and may be that device, whatever its serial number has become."""
-        return [
-            each for each in self._plugged.undecided() if self._is_there(each, key, seen) and self._may_be(each, seen)
-        ]
+        return [each for each in self._plugged.undecided() if seen.is_where(each) and self._may_be(each, seen)]
 
     def _may_be(self, device: UsbDevice, seen: Sighting) -> bool:
         return self._has_its_ids(device, seen) and not self._has_another_serial(device, seen)
@@ -81,19 +68,29 @@ class Followed:
 
     def _elsewhere(self, key: str, seen: Sighting) -> list[UsbDevice]:
         """Devices in other places with the serial number of *seen*, but not its twins, which were known before."""
-        serial = self._usable_serial(seen)
-        if serial is None:
-            return []
-        return [
-            each
-            for each in self._plugged.undecided()
-            if each.serial == serial
-            and self._has_its_ids(each, seen)
-            and not self._is_there(each, key, seen)
-            and not self._plugged.had_port_key(each)
+        return [each for each in self._plugged.undecided() if self._has_its_serial_elsewhere(each, key, seen)]
+
+    def _has_its_serial_elsewhere(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
+        return (
+            device.serial is not None
+            and device.serial == self._usable_serial(seen)
+            and self._has_its_ids(device, seen)
+            and not seen.is_where(device)
+            and not self._is_known_as_another(device, key, seen)
             # Where the port counts, a claim on it stays with it.
-            and not (self._plugged.demand(each).by_port and is_port_key(key))
-        ]
+            and not (self._plugged.demand(device).by_port and is_port_key(key))
+        )
+
+    def _is_known_as_another(self, device: UsbDevice, key: str, seen: Sighting) -> bool:
+        """Whether *device* was seen where it is under another key than *key*, when *seen* was or later."""
+        return any(
+            other != key
+            and was.look >= seen.look
+            and was.serial == device.serial
+            and was.is_where(device)
+            and self._has_its_ids(device, was)
+            for other, was in self._plugged.seen.items()
+        )
 
     def withheld(self) -> Iterator[tuple[str, str]]:
         """Devices that no consumer may get, each with the held key for whose device it could be taken."""
@@ -102,7 +99,7 @@ class Followed:
         shown = {each.sys_name: each.serial for each in self._plugged.devices}
         for device in self._plugged.undecided():
             for key, seen in missing:
-                if self._is_there(device, key, seen):
+                if seen.is_where(device):
                     yield device.sys_name, key
                     break
             else:
@@ -110,10 +107,8 @@ class Followed:
                     # What is in the place has lost its serial number, and this has it.
                     if (
                         key in decided
-                        and self._plugged.has_usable_serial(device)
-                        and device.serial == self._usable_serial(seen) != shown[decided[key]]
-                        and self._has_its_ids(device, seen)
-                        and not self._plugged.had_port_key(device)
+                        and device.serial != shown[decided[key]]
+                        and self._has_its_serial_elsewhere(device, key, seen)
                     ):
                         yield device.sys_name, key
                         break
@@ -124,7 +119,7 @@ class Followed:
         seen = self._seen[key]
         who = f"consumer {held.consumers[0]}" if len(held.consumers) == 1 else f"{len(held.consumers)} consumers"
         claim = f"USB device {printable(key, 120)}, which {who} holds"
-        if not self._is_there(device, key, seen):
+        if not seen.is_where(device):
             return f"it has the serial number of {claim}, and another device is in the place where that was"
         if self._has_its_ids(device, seen):
             return (

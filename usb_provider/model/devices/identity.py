@@ -10,10 +10,11 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.followed import Followed
-from usb_provider.model.devices.held import NOT_HELD, Held
+from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
 from usb_provider.model.devices.keys import (
     JUNK,
     JunkSerials,
@@ -57,6 +58,7 @@ def assign(
     junk: JunkSerials = JUNK,
     held: Callable[[str], Held] = lambda key: NOT_HELD,
     claimed: Collection[str] = (),
+    seen: Mapping[str, Sighting] = MappingProxyType({}),
 ) -> dict[str, Identity]:
     """Every device's identity, by its ``sys_name``; no two have the same key.
 
@@ -66,8 +68,9 @@ def assign(
     :param demands: what the rule that takes a device says; nothing when it is not there.
     :param held: whether a key is held now, and what was seen under it.
     :param claimed: the keys that are held and under which a device was seen.
+    :param seen: what was last seen under each key, held or not.
     """
-    plugged = Plugged(devices, demands or {}, junk, held)
+    plugged = Plugged(devices, demands or {}, junk, held, seen)
     followed = Followed(plugged, claimed)
     followed.follow()
     rest = _Rest(plugged)

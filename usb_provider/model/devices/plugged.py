@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.held import Held
+from usb_provider.model.devices.held import Held, Sighting
 from usb_provider.model.devices.keys import JunkSerials, longer_keys, port_key, serial_key, serial_problem
 from usb_provider.model.devices.spec import IdentityMode
 
@@ -33,7 +33,7 @@ NO_DEMAND = Demand()
 
 
 class Plugged:
-    """What is plugged in; *demands*, *junk* and *held* as for :func:`usb_provider.model.devices.identity.assign`.
+    """What is plugged in; the other parameters as for :func:`usb_provider.model.devices.identity.assign`.
 
     :ivar keys: the keys of those devices that are decided, by ``sys_name``.
     """
@@ -44,10 +44,12 @@ class Plugged:
         demands: Mapping[str, Demand],
         junk: JunkSerials,
         held: Callable[[str], Held],
+        seen: Mapping[str, Sighting],
     ) -> None:
         self.devices = sorted(devices, key=lambda device: (device.sys_path, device.sys_name))
         self.junk = junk
         self.held = held
+        self.seen = seen
         self.keys: dict[str, str] = {}
         self._demands = demands
 
@@ -90,7 +92,10 @@ class Plugged:
     def was_known_by(self, key: str, device: UsbDevice) -> bool:
         """Whether *device* had *key*: the last look tells, or, where it is lost, that the provider exists.
 
-        The last look may have seen another device in the same port, so the serial number must be the same.
+        The last look may have seen another device in the same port, so the serial number must be the same. It may have
+        seen this device in the port of that number on the other bus, so the place must be the same.
         """
         held = self.held(key)
-        return held.present if held.seen is None else held.seen.serial == device.serial
+        if held.seen is None:
+            return held.present
+        return held.seen.is_where(device) and held.seen.serial == device.serial

@@ -5,14 +5,15 @@ the claim is about. identity.py decides what follows from it; agent/store.py kee
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from usb_provider.model.devices.device import UsbDevice, port_path
+from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.held import Sighting
 from usb_provider.model.devices.keys import possible_keys
-from usb_provider.model.devices.place import Place, controller
+from usb_provider.model.devices.place import Place
 
 _VERSION = 1
 
@@ -55,14 +56,28 @@ class Sightings:
         """
         seen = list(looked)
         taken = {key for key, _ in seen}
+        places = Counter(device.place for _, device in seen)
         moves = []
         for key, device in seen:
-            sighting = Sighting.of(device)
+            sighting = Sighting.of(device, is_one_of_two=places[device.place] > 1)
             before = self.by_key.get(key)
+            if before is not None and before.half is not None and before.is_where(device):
+                sighting = dataclasses.replace(sighting, half=before.half)
             if before is not None and not has_serial(key, device):
                 sighting = dataclasses.replace(sighting, serial=before.serial)
             moves.append(Move(key, sighting, (possible_keys(device) | possible_keys(device, key[:9])) - taken))
-        return Sightings(self.by_key, tuple(moves)).moved(is_offered)
+        return Sightings(self.by_key, self._numbered(moves)).moved(is_offered)
+
+    def _numbered(self, moves: Sequence[Move]) -> tuple[Move, ...]:
+        """*moves* with the number of the look that they are from: the last one, unless they show something new."""
+        last = max((seen.look for seen in self.by_key.values()), default=0)
+        known = {**self.by_key, **{move.key: move.sighting for move in self.moves}}
+        now = [dataclasses.replace(move, sighting=dataclasses.replace(move.sighting, look=last)) for move in moves]
+        if all(known.get(move.key) == move.sighting for move in now):
+            return tuple(now)
+        return tuple(
+            dataclasses.replace(move, sighting=dataclasses.replace(move.sighting, look=last + 1)) for move in moves
+        )
 
     def moved(self, is_offered: Callable[[str], bool]) -> "Sightings":
         """These sightings with each move done that Placement shows.
@@ -75,7 +90,7 @@ class Sightings:
         by_key = dict(self.by_key)
         waiting = []
         for move in self.moves:
-            left = {key for key in move.old_keys if by_key.get(key) in (None, move.sighting)}
+            left = {key for key in move.old_keys if key not in by_key or by_key[key].is_as(move.sighting)}
             if any(is_offered(key) for key in left):
                 waiting.append(move)
                 continue
@@ -111,26 +126,37 @@ class Sightings:
 
 
 def _record(seen: Sighting) -> dict[str, object]:
-    place = {"controller": seen.place.controller, "port": seen.place.port, "is_usb3": seen.place.is_usb3}
-    return {"sys_path": seen.sys_path, "usb_id": seen.usb_id, "serial": seen.serial, "place": place}
+    place = seen.place and {
+        "controller": seen.place.controller,
+        "port": seen.place.port,
+        "is_usb3": seen.place.is_usb3,
+    }
+    return {
+        "sys_path": seen.sys_path,
+        "usb_id": seen.usb_id,
+        "serial": seen.serial,
+        "place": place,
+        "half": seen.half,
+        "look": seen.look,
+    }
 
 
 def _sighting(stored: object) -> Sighting:
     record = _object(stored)
-    serial = record.get("serial")
-    sys_path = _text(record.get("sys_path"))
     return Sighting(
-        _place(record.get("place"), sys_path),
-        sys_path,
+        _place(record.get("place")),
+        _text(record.get("sys_path")),
         _text(record.get("usb_id")),
-        None if serial is None else _text(serial),
+        _text_or_none(record.get("serial")),
+        _text_or_none(record.get("half")),
+        _number(record.get("look", 0)),
     )
 
 
-def _place(stored: object, sys_path: str) -> Place:
-    """A stored place. The first release that kept sightings had none; the path tells it, but for the kind of bus."""
+def _place(stored: object) -> Place | None:
+    """A stored place; the first release that kept sightings had none."""
     if stored is None:
-        return Place(controller(sys_path) or "unknown", port_path(sys_path.rpartition("/")[2]))
+        return None
     record = _object(stored)
     return Place(_text(record.get("controller")), _text(record.get("port")), record.get("is_usb3") is True)
 
@@ -150,6 +176,16 @@ def _object(stored: object) -> dict[str, object]:
 def texts(stored: object) -> list[str]:
     """*stored*, which came from JSON, as a list of texts. :raises ValueError: when it is something else."""
     return [_text(entry) for entry in _list(stored)]
+
+
+def _number(stored: object) -> int:
+    if not isinstance(stored, int):
+        raise ValueError("it has something else where a number should be")
+    return stored
+
+
+def _text_or_none(stored: object) -> str | None:
+    return None if stored is None else _text(stored)
 
 
 def _list(stored: object) -> list[object]:

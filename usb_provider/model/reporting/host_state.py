@@ -67,6 +67,7 @@ class HostState:
             serial_trait=self.settings.serial_trait,
             held=lambda key: self._held(key, let_go=let_go),
             claimed=() if let_go else self._claimed(),
+            seen=self.sightings.by_key,
             marks=self.lent.marks,
         )
 
@@ -94,7 +95,8 @@ class HostState:
 
         A device may show another serial number at each plug, so their number is bounded; those of held devices stay.
         """
-        looked = [(each.identity.key, each.device) for each in assessed]
+        # What is withheld may be the device that was seen under another key. It is not known as a device of its own.
+        looked = [(each.identity.key, each.device) for each in assessed if each.identity.withheld is None]
         after = self.sightings.after(looked, self.is_offered, has_serial=self._is_to_be_remembered)
         if len(after.by_key) <= SIGHTINGS_LIMIT:
             return after

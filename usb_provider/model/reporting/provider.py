@@ -6,13 +6,14 @@ plan.py the difference between the two.
 
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import placement_traits
 from usb_provider.model.devices import identity, offer
 from usb_provider.model.devices.device import Speed, UsbDevice
-from usb_provider.model.devices.held import NOT_HELD, Held
+from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
 from usb_provider.model.devices.identity import Identity
 from usb_provider.model.devices.keys import JUNK, JunkSerials
 from usb_provider.model.devices.offer import OfferReason
@@ -129,11 +130,12 @@ def assess(
     serial_trait: bool = False,
     held: Callable[[str], Held] = lambda key: NOT_HELD,
     claimed: Collection[str] = (),
+    seen: Mapping[str, Sighting] = MappingProxyType({}),
     marks: Callable[[str], Collection[str]] = lambda key: (),
 ) -> tuple[Assessment, ...]:
     """Each device's verdict, identity and provider, ordered by where it is plugged in.
 
-    *held* and *claimed* tell what is allocated, by provider key; see
+    *held*, *claimed* and *seen* tell what is allocated and what was seen, by provider key; see
     :func:`usb_provider.model.devices.identity.assign`. *marks* gives the signatures on the medium that a guest wrote,
     by the same key.
     """
@@ -144,7 +146,7 @@ def assess(
         for each in offers
     }
     identities = identity.assign(
-        [each.device for each in offers], demands=demands, junk=junk, held=held, claimed=claimed
+        [each.device for each in offers], demands=demands, junk=junk, held=held, claimed=claimed, seen=seen
     )
     return tuple(
         _assess(

@@ -178,3 +178,31 @@ def test_a_held_device_that_comes_back_where_it_was_when_it_had_a_twin_keeps_its
         host.plug(after)
         host.run()
     assert_usb_view(placement, root, {KEY_NAME: row(used=1), port_name(1): GONE, port_name(2): GONE})
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_twin_that_stays_does_not_inherit_what_the_unplugged_one_holds_by_its_port(placement, host, root, restarted):
+    host.plug(FIRST, TWIN)
+    host.run()
+    placement.allocate(consumer(), {port_uuid(1): {"CUSTOM_USB_KEY": 1}})
+    host.unplug(FIRST)
+    for _ in range(3):
+        if restarted:
+            host.restart()
+        host.run()
+        assert_usb_view(placement, root, {port_name(1): HELD_GONE, port_name(2): GONE, KEY_NAME: row()})
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_held_device_that_moves_while_another_takes_its_place_is_kept_from_all_at_each_look(
+    placement, host, root, held, restarted
+):
+    host.unplug(FIRST)
+    host.plug(yubikey(None, "1"), TWIN)
+    for _ in range(3):
+        if restarted:
+            host.restart()
+        found = {each.device.sys_name: each for each in host.run().devices}
+        assert (found["1-1"].identity.key, found["1-2"].offered) == ("1050:0407:Y1", False)
+        assert held in found["1-2"].reason
+        assert_usb_view(placement, root, {KEY_NAME: row(used=1)})

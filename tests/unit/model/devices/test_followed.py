@@ -14,6 +14,7 @@ from usb_provider.model.devices.held import NOT_HELD, Held, Sighting
 from usb_provider.model.devices.identity import Identity, assign
 from usb_provider.model.devices.keys import port_key, serial_key
 from usb_provider.model.devices.plugged import Demand
+from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import IdentityMode
 
 CORAL = {"vendor_id": "1a6e", "product_id": "089a"}
@@ -185,15 +186,104 @@ def test_a_device_whose_socket_runs_at_another_speed_is_the_same_device() -> Non
     is_followed(port_key(fast), fast, slow)
 
 
+def at_once(*devices: UsbDevice) -> Sightings:
+    """What is remembered of *devices*, which were plugged in together."""
+    found = assign(devices)
+    return Sightings().after([(found[each.sys_name].key, each) for each in devices], lambda key: False)
+
+
 def test_two_like_devices_on_ports_of_one_number_keep_their_claims_though_the_kernel_takes_them_for_one_socket() -> (
     None
 ):
     slow, fast = a_device("1-2", speed=Speed.HIGH), a_device("2-2", speed=Speed.SUPER, peer_port="2")
     plain, longer = (each.key for each in identify(slow, fast))
     assert (plain, longer) == (port_key(slow), f"{port_key(slow)}+usb3")
-    known = {plain: Held(seen=Sighting.of(slow)), longer: seen(fast)}
-    for there in ([slow, fast], [slow]):
-        found = assign(there, held=lambda key: known.get(key, NOT_HELD), claimed=[longer])
-        assert {name: (each.key, each.withheld) for name, each in found.items()} == {
-            each.sys_name: (plain if each is slow else longer, None) for each in there
-        }
+    seen_at_once = at_once(slow, fast)
+    later = seen_at_once.after([(plain, slow)], lambda key: False)
+    for sightings in (seen_at_once, later):
+        known = {key: Held(("server-1",) * (key == longer), True, seen) for key, seen in sightings.by_key.items()}
+        for there in ([slow, fast], [slow]):
+            found = assign(there, held=lambda key, known=known: known.get(key, NOT_HELD), claimed=[longer])
+            assert {name: (each.key, each.withheld) for name, each in found.items()} == {
+                each.sys_name: (plain if each is slow else longer, None) for each in there
+            }
+
+
+def test_what_is_in_the_other_half_of_a_missing_devices_socket_is_withheld_however_often_the_agent_looks() -> None:
+    held, other = a_device("1-2", speed=Speed.HIGH), a_device("2-2", **LOADED, speed=Speed.SUPER, peer_port="2")
+    key = port_key(held)
+    sightings = at_once(held)
+    for _ in range(3):
+        known = {each: Held(("server-1",) * (each == key), True, seen) for each, seen in sightings.by_key.items()}
+        found = assign([other], held=lambda each, known=known: known.get(each, NOT_HELD), claimed=[key])
+        assert found["2-2"].withheld_for == key
+        sightings = sightings.after([(found["2-2"].key, other)], lambda key: False)
+
+
+def test_a_path_that_means_another_port_since_the_buses_were_numbered_anew_is_not_the_place() -> None:
+    """Bus 2 was the USB 3 bus of the controller, and is its USB 2 bus since another controller has bus 1."""
+    before = a_device("2-1", speed=Speed.SUPER)
+    now = a_device("2-1", speed=Speed.HIGH)
+    assert before.sys_path == now.sys_path
+    (found,) = identify(now, held={f"{port_key(before)}+usb3": before})
+    assert (found.key, found.withheld) == (port_key(now), None)
+
+
+def test_a_device_that_moves_to_the_port_of_the_same_number_on_the_other_bus_is_no_twin_of_itself() -> None:
+    before, moved = a_device("1-1", serial="A1"), a_device("2-1", serial="A1", speed=Speed.SUPER)
+    is_followed(port_key(before), before, moved)
+
+
+def test_where_the_port_counts_a_device_of_the_same_serial_number_elsewhere_is_free() -> None:
+    before = a_device("1-1", serial="A1")
+    there, other = identify(
+        a_device("1-1"), a_device("1-2", serial="A1"), held={port_key(before): before}, demand=BY_PORT
+    )
+    assert there.key == port_key(before)
+    assert other.withheld is None
+
+
+# Twins
+
+
+def remembered(sightings: Sightings, *claims: str) -> dict[str, Held]:
+    """What is known of each key when consumers hold *claims*."""
+    return {key: Held(("server-1",) * (key in claims), True, was) for key, was in sightings.by_key.items()}
+
+
+def after_look(sightings: Sightings, claim: str, *there: UsbDevice) -> tuple[dict[str, Identity], Sightings]:
+    """The identities of what is *there* at the next look, and what is remembered then, while *claim* is held."""
+    known = remembered(sightings, claim)
+    found = assign(
+        there,
+        held=lambda key: known.get(key, NOT_HELD),
+        claimed=[claim] if claim in known else (),
+        seen=sightings.by_key,
+    )
+    seen_now = [(found[each.sys_name].key, each) for each in there if found[each.sys_name].withheld is None]
+    return found, sightings.after(seen_now, lambda key: False, has_serial=lambda key, device: device.serial is not None)
+
+
+def test_a_twin_that_stays_does_not_take_over_a_claim_by_port_once_it_has_its_serial_key_back() -> None:
+    first, twin = a_device("1-1", serial="A1"), a_device("1-2", serial="A1")
+    sightings = at_once(first, twin)
+    for _ in range(3):
+        found, sightings = after_look(sightings, port_key(first), twin)
+        assert (found["1-2"].key, found["1-2"].withheld) == (serial_key(twin), None)
+
+
+def test_a_device_that_moves_to_a_port_by_which_it_was_known_long_ago_is_no_twin_of_itself() -> None:
+    there, here = a_device("1-1", serial="A1"), a_device("1-2", serial="A1")
+    sightings = Sightings().after([(port_key(here), here)], lambda key: False)
+    sightings = sightings.after([(serial_key(there), there)], lambda key: False)
+    found, _ = after_look(sightings, serial_key(there), here)
+    assert found["1-2"].key == serial_key(there)
+
+
+def test_a_device_whose_place_another_has_taken_stays_withheld_however_often_the_agent_looks() -> None:
+    before, bare, moved = a_device("1-1", serial="A1"), a_device("1-1"), a_device("1-2", serial="A1")
+    claim = serial_key(before)
+    sightings = at_once(before)
+    for _ in range(3):
+        found, sightings = after_look(sightings, claim, bare, moved)
+        assert (found["1-1"].key, found["1-2"].withheld_for) == (claim, claim)

@@ -88,8 +88,9 @@ def identities(
 ) -> list[Identity]:
     """The identity of each of *devices*, in their order."""
     by_key = known or {}
-    claimed = [key for key, held in by_key.items() if held.allocated and held.seen is not None]
-    found = assign(devices, demands=demands, held=lambda key: by_key.get(key, NOT_HELD), claimed=claimed)
+    seen = {key: held.seen for key, held in by_key.items() if held.seen is not None}
+    claimed = [key for key in seen if by_key[key].allocated]
+    found = assign(devices, demands=demands, held=lambda key: by_key.get(key, NOT_HELD), claimed=claimed, seen=seen)
     return [found[device.sys_name] for device in devices]
 
 

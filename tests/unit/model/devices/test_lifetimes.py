@@ -83,6 +83,7 @@ class Host:
             root=ROOT,
             held=self.held,
             claimed=[key for key in self.seen if self.held(key).allocated],
+            seen=self.seen,
         )
         plan = diff(
             self.tree,

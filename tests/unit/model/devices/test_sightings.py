@@ -1,5 +1,6 @@
 """What was seen where: remembered as far as Placement bears it out, and stored."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import any_text, serials
-from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.held import Sighting
 from usb_provider.model.devices.keys import port_key, serial_key
 from usb_provider.model.devices.place import Place
@@ -34,7 +35,9 @@ def looked(*pairs: tuple[str, UsbDevice]) -> Sightings:
 
 
 def test_a_device_is_seen_under_its_key() -> None:
-    assert looked((SERIAL, A)).by_key == {SERIAL: Sighting(Place("0000:00:14.0", "1"), A.sys_path, "1050:0407", "A1")}
+    assert looked((SERIAL, A)).by_key == {
+        SERIAL: Sighting(Place("0000:00:14.0", "1"), A.sys_path, "1050:0407", "A1", look=1)
+    }
 
 
 def test_a_device_that_goes_is_remembered() -> None:
@@ -55,7 +58,7 @@ def test_a_move_is_forgotten_when_the_device_goes() -> None:
     moving = looked((SERIAL, A)).after([(A_PORT, A), (B_PORT, B)], offering(SERIAL))
     gone = moving.after([(SERIAL, B)], offering(SERIAL, B_PORT))
     assert A_PORT not in ports(gone)
-    assert [move.sighting for move in gone.moves] == [Sighting.of(B)]
+    assert [move.sighting.sys_path for move in gone.moves] == [B.sys_path]
 
 
 def test_the_oldest_are_dropped_but_for_those_that_are_kept() -> None:
@@ -70,7 +73,9 @@ def test_the_oldest_are_dropped_but_for_those_that_are_kept() -> None:
 
 
 places = st.builds(Place, any_text, any_text, st.booleans())
-sighted = st.builds(Sighting, places, any_text, any_text, serials)
+sighted = st.builds(
+    Sighting, st.none() | places, any_text, any_text, serials, st.sampled_from([None, "usb2", "usb3"]), st.integers(0)
+)
 any_sightings = st.builds(
     Sightings,
     st.dictionaries(any_text, sighted, max_size=4),
@@ -91,9 +96,26 @@ def test_what_a_later_version_adds_does_no_harm() -> None:
 
 
 def test_the_place_in_what_an_earlier_release_stored_is_that_of_its_path() -> None:
-    stored = json.loads(json.dumps(looked((SERIAL, A)).to_json()))
-    del stored["sightings"][SERIAL]["place"]
-    assert Sightings.from_json(stored) == looked((SERIAL, A))
+    fast = a_device("2-1", speed=Speed.SUPER, peer_port="6")
+    for device in (A, fast):
+        stored = json.loads(json.dumps(looked((SERIAL, device)).to_json()))
+        del (
+            stored["sightings"][SERIAL]["place"],
+            stored["sightings"][SERIAL]["half"],
+            stored["sightings"][SERIAL]["look"],
+        )
+        read = Sightings.from_json(stored)
+        assert read == Sightings.from_json(read.to_json())
+        assert read.by_key[SERIAL].is_where(device)
+        assert not read.by_key[SERIAL].is_where(B)
+        assert read.after([(SERIAL, device)], offering()) == looked((SERIAL, device))
+
+
+def test_a_device_that_gets_another_key_at_a_boot_that_numbers_the_buses_anew_leaves_its_old_key() -> None:
+    renumbered = dataclasses.replace(A, sys_path=A.sys_path.replace("usb1/1-", "usb2/2-"), sys_name="2-1", busnum=2)
+    moving = looked((SERIAL, A)).after([(A_PORT, renumbered)], offering(SERIAL))
+    assert [move.key for move in moving.moves] == [A_PORT]
+    assert ports(moving.moved(offering())) == {A_PORT: "2-1"}
 
 
 def test_a_serial_number_that_a_held_device_does_not_show_now_is_remembered() -> None:
