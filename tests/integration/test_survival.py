@@ -150,13 +150,14 @@ def test_a_stick_without_a_driver_is_back_at_its_old_number_and_works_in_the_gue
             cloud.agent.stop()
         vm.ssh(reset)
         assert domains.host_device(vm, "STICK-1") == before
-        eventually(lambda: cloud.has("vm"), [])
+        # QEMU itself notices nothing as long as the guest sends nothing to the stick.
         if agents == "sleeps":
             vm.ssh("systemctl kill --signal=CONT usb-provider-agent")
         else:
             cloud.agent.start()
+        reason = "the device was plugged in again, or its controller was reset"
+        eventually(lambda: [entry["reason"] for entry in cloud.audit("detach")], [reason])
         cloud.comes_to_have("vm", "STICK-1")
-        assert cloud.audit("detach")[-1]["reason"] == "the device was plugged in again, or its controller was reset"
     finally:
         vm.ssh(f"systemctl kill --signal=CONT usb-provider-agent; echo > {quirks}", check=False)
 
