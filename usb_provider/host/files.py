@@ -118,3 +118,20 @@ def _temporary(directory: Path, prefix: str) -> Iterator[Path]:
         for name in os.listdir(directory):
             if name.startswith(prefix) and name.endswith(".tmp"):
                 yield directory / name
+
+
+def text_in(path: str) -> str:
+    """The text in *path*, other bytes as escapes; empty where it is not there or cannot be read."""
+    try:
+        # Not read_text(), which makes a newline of a carriage return.
+        return Path(path).read_bytes().decode("utf-8", "backslashreplace")
+    except OSError:
+        return ""
+
+
+def names_in(path: str) -> list[str]:
+    """The names in the directory *path*, sorted; none where it is not there or cannot be read."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []

@@ -6,8 +6,8 @@ usage.py asks it about the block devices of USB devices. It reads what every use
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 
+from usb_provider.host.files import names_in, text_in
 from usb_provider.model.text import printable
 
 MOVED_TYPE = "USB_PROVIDER_FS_TYPE"
@@ -89,7 +89,7 @@ def is_disk_awaited(sys_path: str, disks: Collection[str]) -> bool:
     return any(
         not any(disk.startswith(f"{scsi}/") for disk in disks)
         for scsi in _scsi_devices(sys_path)
-        if _text(f"{scsi}/type").strip() in _SCSI_DISKS
+        if text_in(f"{scsi}/type").strip() in _SCSI_DISKS
     )
 
 
@@ -135,13 +135,13 @@ def named_devices() -> dict[str, str]:
     """
     named: dict[str, str] = {}
     for path, parse in ((FSTAB, fstab_names), (CRYPTTAB, crypttab_names)):
-        _add(named, parse(_text(path)), path)
-    _add(named, cmdline_names(_text("/proc/cmdline")), "the kernel's command line")
-    _add(named, resume_names(_text("/etc/initramfs-tools/conf.d/resume")), "/etc/initramfs-tools/conf.d/resume")
+        _add(named, parse(text_in(path)), path)
+    _add(named, cmdline_names(text_in("/proc/cmdline")), "the kernel's command line")
+    _add(named, resume_names(text_in("/etc/initramfs-tools/conf.d/resume")), "/etc/initramfs-tools/conf.d/resume")
     for directory in UNITS:
         for unit in _listing(directory):
             if unit.endswith((".mount", ".swap")):
-                _add(named, unit_names(_text(f"{directory}/{unit}")), f"the systemd unit {printable(unit)}")
+                _add(named, unit_names(text_in(f"{directory}/{unit}")), f"the systemd unit {printable(unit)}")
     return named
 
 
@@ -227,15 +227,5 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8", "backslashreplace")
-    except OSError:
-        return ""
-
-
 def _listing(path: str, begin: str = "") -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(path) if name.startswith(begin))
-    except OSError:
-        return []
+    return [name for name in names_in(path) if name.startswith(begin)]

@@ -6,8 +6,8 @@ usage.py asks it. It reads what every user may read; which files a program has o
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
+from usb_provider.host.files import names_in, text_in
 from usb_provider.host.network import dial_up
 from usb_provider.model.devices.device import HostUse, UseKind
 from usb_provider.model.text import printable
@@ -23,7 +23,7 @@ def terminals_in_use(in_use: Mapping[str, str]) -> dict[str, list[HostUse]]:
     ports = dict(_usb_ports())
     if not ports:
         return {}
-    consoles = parse_consoles(_text("/proc/consoles")) | set(_text(f"{_TTY_CLASS}/console/active").split())
+    consoles = parse_consoles(text_in("/proc/consoles")) | set(text_in(f"{_TTY_CLASS}/console/active").split())
     locks = {port: owner for port in ports if (owner := _lock_owner(port)) is not None}
     controlling = _controlling_terminals()
     ppp = dial_up(in_use)
@@ -45,12 +45,12 @@ def terminals_in_use(in_use: Mapping[str, str]) -> dict[str, list[HostUse]]:
 
 def _usb_ports() -> Iterator[tuple[str, tuple[str, int]]]:
     """Each serial port of a USB device, with that device's sysfs path and the port's number as the kernel packs it."""
-    for name in _listing(_TTY_CLASS):
+    for name in names_in(_TTY_CLASS):
         if _BUILT_IN.fullmatch(name):
             continue
         path = os.path.realpath(f"{_TTY_CLASS}/{name}")
         device = _USB_DEVICE.match(path)
-        number = re.fullmatch(r"(\d+):(\d+)", _text(f"{path}/dev").strip())
+        number = re.fullmatch(r"(\d+):(\d+)", text_in(f"{path}/dev").strip())
         if device and number:
             yield name, (device[1], packed(int(number[1]), int(number[2])))
 
@@ -68,10 +68,10 @@ def packed(major: int, minor: int) -> int:
 def _controlling_terminals() -> frozenset[int]:
     """The number of each terminal that controls a process: getty and a login shell have one (proc(5), stat)."""
     found = set()
-    for pid in _listing("/proc"):
+    for pid in names_in("/proc"):
         if pid.isdigit():
             # The name in parentheses may have any character, parentheses included.
-            fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            fields = text_in(f"/proc/{pid}/stat").rpartition(")")[2].split()
             if len(fields) > 4 and fields[4].lstrip("-").isdigit():
                 found.add(int(fields[4]) & 0xFFFFFFFF)
     return frozenset(found)
@@ -80,21 +80,7 @@ def _controlling_terminals() -> frozenset[int]:
 def _lock_owner(port: str) -> str | None:
     """The program that locked *port* with a UUCP lock file, as pppd does (FHS 3.0, /var/lock); None when none has."""
     for directory in _LOCKS:
-        pid = _text(f"{directory}/LCK..{port}").strip().split(" ")[0]
-        if pid.isdigit() and (name := _text(f"/proc/{pid}/comm").strip()):
+        pid = text_in(f"{directory}/LCK..{port}").strip().split(" ")[0]
+        if pid.isdigit() and (name := text_in(f"/proc/{pid}/comm").strip()):
             return printable(name)
     return None
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8", "backslashreplace")
-    except OSError:
-        return ""
-
-
-def _listing(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import placement_traits
+from usb_provider.host.files import names_in, text_in
 from usb_provider.host.network import NETWORK_DRIVERS, flags, interfaces_in_use
 from usb_provider.host.storage import named_devices, names_of, signature
 from usb_provider.host.terminals import terminals_in_use
@@ -56,13 +57,13 @@ class HostUsage:
     @classmethod
     def read(cls) -> Self:
         """From /proc. In a container, only PID 1's mounts may show those of the host, so both files are read."""
-        mounts = parse_mountinfo(_text("/proc/self/mountinfo")) | parse_mountinfo(_text("/proc/1/mountinfo"))
+        mounts = parse_mountinfo(text_in("/proc/self/mountinfo")) | parse_mountinfo(text_in("/proc/1/mountinfo"))
         networks = interfaces_in_use()
         return cls(
             mounts=mounts,
             spans=btrfs_devices(Path("/sys/fs/btrfs")),
-            swaps=parse_swaps(_text("/proc/swaps")),
-            default_routes=parse_routes(_text("/proc/net/route"), _text("/proc/net/ipv6_route")),
+            swaps=parse_swaps(text_in("/proc/swaps")),
+            default_routes=parse_routes(text_in("/proc/net/route"), text_in("/proc/net/ipv6_route")),
             networks=networks,
             terminals=terminals_in_use(networks),
             named=functools.cache(named_devices),
@@ -103,7 +104,7 @@ class HostUsage:
             yield HostUse(UseKind.MOUNTED, f"{name} is a part of a mounted filesystem")
         if paths & set(self.swaps):
             yield HostUse(UseKind.SWAP, f"{name} is swap space")
-        for holder in _listing(f"{sys_path}/holders"):
+        for holder in names_in(f"{sys_path}/holders"):
             yield HostUse(UseKind.HELD, f"{name} is held by {holder}")
         named = self.named()
         file = next((named[each] for each in names_of(paths, properties) if each in named), None) if named else None
@@ -121,7 +122,7 @@ class HostUsage:
             yield HostUse(UseKind.NETWORK, f"network interface {name} {self.networks[name]}")
         # "master" and "upper_…" are links to the bridge, bond, switch or VLAN on top (net/core/dev.c).
         uppers = [
-            entry.removeprefix("upper_") for entry in _listing(sys_path) if entry == "master" or entry[:6] == "upper_"
+            entry.removeprefix("upper_") for entry in names_in(sys_path) if entry == "master" or entry[:6] == "upper_"
         ]
         if uppers:
             yield HostUse(UseKind.ENSLAVED, f"network interface {name} is a part of {printable(uppers[-1])}")
@@ -157,7 +158,7 @@ def btrfs_devices(directory: Path) -> frozenset[str]:
 
     mountinfo names only one of them, and a device number that none of them has.
     """
-    return frozenset(name for each in _listing(str(directory)) for name in _listing(f"{directory}/{each}/devices"))
+    return frozenset(name for each in names_in(str(directory)) for name in names_in(f"{directory}/{each}/devices"))
 
 
 def parse_swaps(text: str) -> frozenset[str]:
@@ -190,7 +191,7 @@ def _is_network_elsewhere(device: UsbDevice) -> bool:
         return True
     if not device.drivers or _NEVER_NETWORK.issuperset(device.drivers):
         return False
-    interfaces = (entry for entry in _listing(device.sys_path) if entry.startswith(f"{device.sys_name}:"))
+    interfaces = (entry for entry in names_in(device.sys_path) if entry.startswith(f"{device.sys_name}:"))
     return any(os.path.isdir(f"{device.sys_path}/{interface}/net") for interface in interfaces)
 
 
@@ -204,18 +205,3 @@ def _is_keyboard(device: UsbDevice, drivers: Mapping[Triplet, str | None]) -> bo
 def _unescape(text: str) -> str:
     """Octal escapes of proc(5): a space is ``\\040``."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _text(path: str) -> str:
-    try:
-        # Not read_text(), which makes a newline of a carriage return.
-        return Path(path).read_bytes().decode("utf-8", "backslashreplace")
-    except OSError:
-        return ""
-
-
-def _listing(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
