@@ -40,12 +40,12 @@ def hosts_of(config: pytest.Config) -> tuple[Vm, ...]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Make a compute node that panicked or hangs usable again, as if the test before had not been."""
     cloud = item.config.stash.get(RUNNING, None)
-    lost = [vm for vm in hosts_of(item.config) if vm.is_frozen or vm.is_lost]
-    for vm in lost:
-        vm.revive()
-    if cloud is not None and lost:
-        for vm in lost:
-            cloud.wait_for_host(vm.name)
+    if cloud is None:
+        return
+    lost = [each for each in cloud.computes if each.vm.is_frozen or each.vm.is_lost]
+    for each in lost:
+        cloud.revive(each)
+    if lost:
         clear(cloud)
 
 

@@ -107,6 +107,12 @@ def test_a_host_whose_kernel_panics_is_revived_with_what_was_installed(vm: Vm, i
     assert vm.ssh("usb-provider --version")
 
 
+def test_a_host_whose_login_ends_is_not_lost(vm: Vm, installed: Vm) -> None:
+    vm.ssh("pkill -9 -f '^sshd: root'", check=False)
+    assert not vm.is_lost
+    assert vm.ssh("usb-provider --version")
+
+
 def test_a_host_that_hangs_is_revived_with_what_was_installed(vm: Vm, installed: Vm) -> None:
     vm.plug("a", serial="STICK-1")
     assert not vm.is_lost

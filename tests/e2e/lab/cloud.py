@@ -105,6 +105,14 @@ class Cloud:
         eventually(lambda: self.state_of(name), "up", seconds)
         self.controller.discover_hosts()
 
+    def revive(self, compute: Compute) -> None:
+        """Return when a compute node that was lost has booted, and its nova-compute has reported since."""
+        before = self._service(compute.name).updated_at
+        compute.vm.revive()
+        # Nova takes a compute service for up for a minute after its last report: that one may be of before.
+        eventually(lambda: self._service(compute.name).updated_at != before, True, 300)
+        self.wait_for_host(compute.name)
+
     def restart_nova_compute(self) -> None:
         """Restart nova-compute; return when it has reported again, since nova takes it for up for a while without."""
         self.vm.ssh("systemctl stop nova-compute", timeout=120)

@@ -235,8 +235,18 @@ class Vm:
             self.ssh("true", timeout=_ANSWER_SECONDS)
         except LabError:
             self._hangs = not self.has_panicked
+            if self._hangs:
+                self._note_processors()
             return True
         return False
+
+    def _note_processors(self) -> None:
+        """Write down where the processors of a host that hangs stand, for a reader who looks for the cause."""
+        assert self._qmp is not None
+        with (self.directory / "hung.txt").open("a") as stream:
+            for _ in range(3):
+                stream.write(self._qmp.hmp("info registers -a") + "\n")
+                time.sleep(1)
 
     def freeze(self) -> None:
         """Let the host stand still: to others it is as dead as if its power had been cut, until :meth:`revive`."""
@@ -270,6 +280,9 @@ class Vm:
         :raises CommandFailed: when it ends with another code than 0 (and *check*), or not within *timeout* seconds.
         :raises HostPanicked: when the kernel has panicked, so that trying again is of no use.
         """
+        if self._master is not None and self._master.poll() is not None:
+            self._raise_if_panicked()
+            self._connect(_ANSWER_SECONDS)  # the login ended, which says nothing of the host: it may well live on
         words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:
             done = subprocess.run(
