@@ -36,6 +36,13 @@ class ConfigError(UsbProviderError):
         super().__init__("\n".join(self.problems))
 
 
+class WrongRoot(ConfigError):
+    """The configuration names the compute node of another host, or two hosts name the same.
+
+    The caller should write nothing, say so, and try again later.
+    """
+
+
 def _on_one_line(text: str) -> str:
     """*text* with what a terminal would act on as escapes: it may be a part of the operator's file."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -22,13 +22,14 @@ from usb_provider.agent.operations import Operations
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.causes import buses, with_causes
-from usb_provider.model.binding.decision import Attach, Binding, Detach, Why, decide
+from usb_provider.model.binding.decision import Attach, Binding, Decision, Detach, Why, decide
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.retry import Key, Memory, Suspects
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.plan import Note
+from usb_provider.model.text import printable
 
 LOG = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class Binder:
         self._plugged: Plugged | None = None
         self._buses: frozenset[int] = frozenset()
         self._memory = Memory()
+        self._elsewhere: list[Note] = []
         self.last = BinderPass()
 
     def started(self, guest_uuid: str) -> None:
@@ -162,6 +164,7 @@ class Binder:
             dead=self._dead(guests, view, under_way),
             attachments=self._attachments,
         )
+        decision = self._without_held_elsewhere(decision, view)
         leaving = {(each.guest_uuid, each.provider_uuid) for each in decision.detaches}
         self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
         self._remember(guests, decision.bindings, under_way)
@@ -184,6 +187,25 @@ class Binder:
         due = [each for each in due if each.provider_uuid not in old]
         self._begin(due)
         return bool(due) and not self._operations.under_way()
+
+    def _without_held_elsewhere(self, decision: Decision, view: HostView) -> Decision:
+        """*decision* without the detaches of what a guest holds below another compute node, or may hold there.
+
+        Then the agent reports below a wrong compute node, or the host got another one while the guest ran.
+        """
+        released = [each for each in decision.detaches if each.why is Why.RELEASED]
+        outside = {each.provider_uuid for each in released} - view.tree.providers.keys()
+        holders = self._claims.holders_outside(outside)
+        kept: list[Detach] = []
+        self._elsewhere = []
+        for each in released:
+            consumers = holders.get(each.provider_uuid, ())
+            if consumers is None:
+                kept.append(each)
+            elif each.guest_uuid in consumers:
+                kept.append(each)
+                self._elsewhere.append(_held_elsewhere(each, view))
+        return dataclasses.replace(decision, detaches=tuple(each for each in decision.detaches if each not in kept))
 
     def _operated(self) -> frozenset[str]:
         """Guests on which an operation is under way; one that takes long is logged once."""
@@ -296,7 +318,8 @@ class Binder:
             for uuid, when in self._started.items()
             if uuid in waiting or uuid in under_way or (uuid not in running and now - when < _START_SECONDS)
         }
-        self.last = BinderPass(bindings, self._memory, guests.running, (*guests.notes, *self._kept.notes()))
+        notes = (*guests.notes, *self._kept.notes(), *self._elsewhere)
+        self.last = BinderPass(bindings, self._memory, guests.running, notes)
 
     def _next_look(self) -> float | None:
         self.last = dataclasses.replace(self.last, memory=self._memory)
@@ -306,3 +329,13 @@ class Binder:
         if any(each.busy and (each.guest.ours or each.guest.uuid in wanting) for each in self.last.running):
             times.append(now + _BUSY_SECONDS)
         return max(0.05, min(times) - now) if times else None
+
+
+def _held_elsewhere(detach: Detach, view: HostView) -> Note:
+    root = view.tree.root
+    return Note(
+        f"elsewhere:{detach.guest_uuid}:{detach.provider_uuid}",
+        f"Guest {detach.guest_name} holds and has the device of provider {detach.provider_uuid}, which is not below "
+        f"the compute node {printable(root.name, 200)}; the agent does not detach it. Check that the compute node in "
+        f"[agent]compute_id_file or root_provider_uuid is this host's.",
+    )

@@ -98,6 +98,16 @@ class ConfirmedClaims:
             self._claims.outdated()
         return frozenset(old), is_corrected
 
+    def holders_outside(self, provider_uuids: Collection[str]) -> dict[str, Collection[str] | None]:
+        """The consumers of each of these providers, which are not in the tree; None where Placement does not say."""
+        asked = sorted(provider_uuids)
+        if not asked or time.monotonic() < self._away_until:
+            return dict.fromkeys(asked)
+        return {
+            uuid: None if answer is None else () if isinstance(answer, Conflict) else answer[1].keys()
+            for uuid, answer in zip(asked, self._ask(asked), strict=True)
+        }
+
     def device_of(self, provider_uuid: str) -> UsbDevice | None:
         """The device of a provider as it is now; None where it is not plugged in. Safe in any thread."""
         view = self._claims.view()

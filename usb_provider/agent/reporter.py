@@ -16,6 +16,7 @@ from typing import Protocol
 from placement_traits.usb import PREFIX
 from usb_provider.agent.notices import LastSaid
 from usb_provider.agent.purge import PurgeClock
+from usb_provider.agent.root_watch import ANY_HOST, RootWatch, ThisHost
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices.device import UsbDevice
@@ -90,19 +91,20 @@ class Reporter:
         store: StateStore,
         executor: Executor,
         in_full: bool = False,
+        host: ThisHost = ANY_HOST,
     ) -> None:
-        """Make nothing yet; with *in_full*, the first look reads every field of every provider.
+        """Make nothing yet; *host* tells whether a root is this host's.
 
-        Without it, the first look is cheap: summaries describe the idle providers, and later passes read the rest.
+        With *in_full*, the first look reads every field of every provider. Without it, the first look is cheap:
+        summaries describe the idle providers, and later passes read the rest.
         """
         self._settings = settings
         self._devices = devices
         self._client = client
-        self._roots = roots
+        self._roots = RootWatch(roots, client, host)
         self._store = store
         self._executor = executor
         self._observer = Observer(client, executor, in_full=in_full)
-        self._root: Root | None = None
         self._sightings = Sightings()
         self._lent = LentDisks()
         self._has_looked = False
@@ -124,13 +126,14 @@ class Reporter:
             self._publish(dataclasses.replace(self._state, settings=settings))
 
     def view(self) -> HostView | None:
-        """The tree as the last pass left it, with every device as it is now; None before the first pass.
+        """The tree as the last pass left it, with every device as it is now; None before the first pass, and while
+        the root may not be this host's: then no caller may act on it.
 
         Safe in any thread. It asks only udev, and only when something changed; while nothing changes, it gives the same
         object.
         """
         state = self._state
-        if state is None:
+        if state is None or self._roots.objection() is not None:
             return None
         devices = self._devices()
         last = self._viewed
@@ -164,6 +167,7 @@ class Reporter:
         """Make one pass.
 
         :raises RootMissing: when nova's compute node provider is not there; wait and make another pass.
+        :raises WrongRoot: when it is another host's; say so and make another pass later.
         :raises Unavailable: when Placement or Keystone does not answer; back off and make another pass.
         :raises Conflict: when Placement changed during each attempt; make another pass a little later.
         """
@@ -210,13 +214,16 @@ class Reporter:
         if not self._has_looked:
             self._sightings, self._lent, self._has_looked = self._store.sightings(), self._store.lent(), True
         devices = tuple(self._devices(fresh=True))
-        root = self._find_root()
+        last = None if self._state is None else self._state.tree
+        root = self._roots.find(last)
+        if last is not None and last.root.uuid != root.uuid:
+            self._observer.forget_all()
         plugged = {key for each in devices for key in possible_keys(each)}
         candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
         try:
             tree = self._observer.look(root, candidates, lambda: self._usual_class(root, devices))
         except RootMissing:
-            self._root = None
+            self._roots.lose()
             raise
         self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
         expired = self._purge.expired(tree, self.settings.purge_absent_after)
@@ -262,15 +269,6 @@ class Reporter:
         if state != last:
             self._state = state
 
-    def _find_root(self) -> Root:
-        if self._root is not None and self._roots.still(self._root):
-            return self._root
-        if self._root is not None:
-            self._observer.forget_all()
-        self._root = self._roots.find()
-        LOG.info("The compute node provider is %s (%s).", printable(self._root.name, 200), self._root.uuid)
-        return self._root
-
     def _plan(
         self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str], set_aside: Mapping[str, str]
     ) -> Plan:
@@ -293,7 +291,9 @@ class Reporter:
 
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:
+            self._roots.wrote(look.tree, (), look.tree)
             return ()
+        before = look.tree
         applied = apply(self._client, self._executor, look.plan, look.tree)
         done += applied.done
         self._purge.note(applied.done)
@@ -307,6 +307,7 @@ class Reporter:
                 providers[uuid] = provider
         self._observer.names_exist([action.name for action in look.plan.names])
         look.tree = dataclasses.replace(look.tree, providers=providers)
+        self._roots.wrote(before, [uuid for uuid, _ in applied.left], look.tree)
         self._sightings = self._sightings.moved(self._state_with(look.tree).is_offered)
         self._publish(self._state_with(look.tree))
         for error in applied.refused:

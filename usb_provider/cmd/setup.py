@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from oslo_config import cfg
 
 from usb_provider.agent.reporter import Reporter
+from usb_provider.agent.root_watch import ANY_HOST, ThisHost
 from usb_provider.agent.store import StateStore
 from usb_provider.conf import load
 from usb_provider.host.names import hypervisor_hostnames
@@ -49,10 +50,11 @@ def reporter(
     timeout: float | None = None,
     requested: Callable[[str, str], None] | None = None,
     in_full: bool = True,
+    this_host: ThisHost = ANY_HOST,
 ) -> Iterator[Reporter]:
     """A reporter with its threads, which end with the context. *timeout*, in seconds, replaces the configured one;
     *requested* is called for each request to Placement. A command sees every field of every provider. The agent, which
-    looks again soon, starts without *in_full*, that is with fewer requests.
+    looks again soon, starts without *in_full*, that is with fewer requests, and knows *this_host* by libvirt.
 
     :raises ConfigError: when [placement] is incomplete.
     """
@@ -66,4 +68,5 @@ def reporter(
             store=StateStore(options.agent.state_dir),
             executor=executor,
             in_full=in_full,
+            host=this_host,
         )

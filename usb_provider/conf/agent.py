@@ -29,6 +29,22 @@ Possible values:
 * Unset: the agent looks up this host's name as libvirt gives it to nova, then its short name.
 """,
     ),
+    cfg.BoolOpt(
+        "root_name_may_differ",
+        default=False,
+        help="""
+Report below a compute node provider whose name is neither libvirt's name of this host nor one of its own.
+
+Nova names the provider after libvirt's host name. So another name means that ``compute_id_file`` or an option above is
+another host's, as after copying a disk or a configuration, and the agent writes nothing and detaches nothing. The
+domain makes no difference.
+
+Possible values:
+
+* False: say so, and wait until it is corrected.
+* True: this host's compute node has another name.
+""",
+    ),
     cfg.StrOpt(
         "compute_id_file",
         default="/var/lib/nova/compute_id",

@@ -31,6 +31,7 @@ class AgentOptions:
 
     root_provider_uuid: str | None
     root_provider_name: str | None
+    root_name_may_differ: bool
     compute_id_file: Path
     resync_interval: int
     debounce: float
@@ -200,6 +201,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
         agent=AgentOptions(
             root_provider_uuid=str(uuid.UUID(root_uuid)) if root_uuid else None,
             root_provider_name=values["agent", "root_provider_name"] or None,
+            root_name_may_differ=values["agent", "root_name_may_differ"],
             compute_id_file=Path(values["agent", "compute_id_file"]),
             resync_interval=values["agent", "resync_interval"],
             debounce=values["agent", "debounce"],

@@ -52,6 +52,7 @@ def write_files(directory: Path, placement: EmbeddedPlacement, root: str, rules:
         "# Written at each start of usb-provider demo.",
         "[agent]",
         f"root_provider_uuid = {root}",
+        "root_name_may_differ = true",
         f"state_dir = {directory / 'agent'}",
         "[usb]",
         *(f"device_spec = {rule}" for rule in rules),

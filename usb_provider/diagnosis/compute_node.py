@@ -10,6 +10,7 @@ from usb_provider.diagnosis.placement import PLACEMENT
 from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.model.reporting.provider import Root
+from usb_provider.model.reporting.root_check import is_another_hosts
 
 # A resolver may hang.
 _HOSTNAMES = Reading("hostnames", lambda context: hypervisor_hostnames(), lambda context: (socket.gethostname(),))
@@ -47,6 +48,7 @@ class NameFacts:
     found: str | None
     by_libvirt: str | None
     hostnames: tuple[str, ...]
+    may_differ: bool = False
 
 
 class ComputeNodeNameCheck(Check[NameFacts]):
@@ -64,6 +66,7 @@ class ComputeNodeNameCheck(Check[NameFacts]):
             None if isinstance(placement, Unknown) or isinstance(placement.root, Trouble) else placement.root.name,
             hypervisor.hostname if isinstance(hypervisor, LibvirtFacts) else None,
             (socket.gethostname(),) if isinstance(hostnames, Unknown) else hostnames,
+            context.options.agent.root_name_may_differ,
         )
 
     def judge(self, facts: NameFacts) -> Finding:
@@ -74,8 +77,15 @@ class ComputeNodeNameCheck(Check[NameFacts]):
         whose = "this host is called" if facts.by_libvirt is None else "libvirt calls this host"
         if facts.found in expected:
             return self.ok(f"The compute node has the name that nova takes from libvirt: {facts.found}.")
+        found = f"The compute node is called {facts.found}, but {whose} {' or '.join(expected)}."
+        if is_another_hosts(facts.found, facts.by_libvirt, facts.hostnames) and not facts.may_differ:
+            return self.wrong(
+                found,
+                "The agent writes nothing and detaches nothing. Correct [agent]compute_id_file or the root_provider "
+                "option if they name another host's compute node; if they do not, set [agent]root_name_may_differ.",
+            )
         return self.warning(
-            f"The compute node is called {facts.found}, but {whose} {' or '.join(expected)}.",
+            found,
             "Nova names it after libvirt's host name: check that compute_id is not another host's, and that the host "
             "was not renamed since; otherwise the agent reports devices below the wrong compute node.",
         )

@@ -80,6 +80,13 @@ class RootFinder:
             f"and [agent]root_provider_name can name it."
         )
 
+    def source(self) -> str:
+        """Which file or option says what the root is: what an operator has to correct if it is the wrong one."""
+        known = self._hints.known_uuid()
+        if known is not None:
+            return known[1]
+        return "[agent]root_provider_name" if self._hints.name else "this host's name"
+
     def still(self, root: Root) -> bool:
         """Whether the hints on this host still lead to *root*, asked without a request."""
         known = self._hints.known_uuid()

@@ -63,8 +63,14 @@ def without_root(check: Check[PlacementFacts], kind: TroubleKind, text: str) -> 
     return asked(check, root=Trouble(kind, text))
 
 
-def named(found: str | None, by_libvirt: str | None = None, hostnames: tuple[str, ...] = (ROOT.name,)) -> Finding:
-    return ComputeNodeNameCheck().judge(NameFacts(found, by_libvirt, hostnames))
+def named(
+    found: str | None,
+    by_libvirt: str | None = None,
+    hostnames: tuple[str, ...] = (ROOT.name,),
+    *,
+    may_differ: bool = False,
+) -> Finding:
+    return ComputeNodeNameCheck().judge(NameFacts(found, by_libvirt, hostnames, may_differ))
 
 
 def hook(
@@ -143,7 +149,10 @@ CASES: list[tuple[Finding, Verdict, str]] = [
     (ComputeNodeCheck().judge(Trouble(CONFIGURATION, "It cannot be read.")), WRONG, "cannot be read"),
     (ComputeNodeCheck().judge(Trouble(AWAY, "No.")), NOT_CHECKED, "could not be asked"),
     (named(None), NOT_CHECKED, "was not found"),
-    (named("host1", "other"), WARNING, "The compute node is called host1, but libvirt calls this host other."),
+    (named("host1", "other"), WRONG, "The compute node is called host1, but libvirt calls this host other."),
+    (named("host1", "host1.example.org"), WARNING, "but libvirt calls this host host1.example.org."),
+    (named("host1", "other", ("host1",)), WARNING, "but libvirt calls this host other."),
+    (named("host1", "other", may_differ=True), WARNING, "but libvirt calls this host other."),
     (named("host1", "host1", ("other",)), OK, "host1"),
     (named("host1", None, ("a", "b")), WARNING, "this host is called a or b."),
     (named(ROOT.name), OK, ROOT.name),
