@@ -39,6 +39,7 @@ __all__ = [
     "describe_interface",
     "drain_reason",
     "drain_reason_trait",
+    "is_of_a_device",
     "is_owned",
     "product_trait",
     "serial_trait",
@@ -269,6 +270,11 @@ def describe_interface(triplet: Triplet) -> str:
         words = {"hid": "HID", "mctp": "MCTP", "i3c": "I3C"}.get(words, words)
         words = words.replace("cdc", "CDC").replace("type c", "Type-C")
     return f"{words} ({base}/{subclass}/{protocol})"
+
+
+def is_of_a_device(name: str) -> bool:
+    """Whether the trait *name* is made from the ids or the serial number of a device, which can be anything."""
+    return name.startswith((VENDOR_PREFIX, PRODUCT_PREFIX, SERIAL_PREFIX))
 
 
 def is_owned(name: str) -> bool:

@@ -24,6 +24,7 @@ from usb_provider.model.devices.keys import possible_keys
 from usb_provider.model.devices.lent import LentDisks, mark_name
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
+from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
@@ -221,7 +222,9 @@ class Reporter:
         plugged = {key for each in devices for key in possible_keys(each)}
         candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
         try:
-            tree = self._observer.look(root, candidates, lambda: self._usual_class(root, devices))
+            tree = self._observer.look(
+                root, candidates, lambda: _usual_class(self._state_with(ObservedTree(root)).assess(devices))
+            )
         except RootMissing:
             self._roots.lose()
             raise
@@ -252,12 +255,6 @@ class Reporter:
         self._explained.tell(assessed)
         return _Look(tree, assessed, plan)
 
-    def _usual_class(self, root: Root, devices: Sequence[UsbDevice]) -> str | None:
-        """The resource class of most of the offered *devices*."""
-        assessed = self._state_with(ObservedTree(root)).assess(devices)
-        classes = Counter(each.resource_class for each in assessed if each.resource_class is not None)
-        return next((name for name, _ in classes.most_common(1)), None)
-
     def _state_with(self, tree: ObservedTree) -> HostState:
         return HostState(tree, self._sightings, self._settings, self._lent)
 
@@ -273,11 +270,13 @@ class Reporter:
         self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str], set_aside: Mapping[str, str]
     ) -> Plan:
         retired = self._store.rule_traits() | self.settings.rule_traits
+        wanted = [each.desired for each in assessed if each.desired is not None]
+        desired, notes = within_limit(wanted, tree, self.settings.max_providers)
 
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
-                [each.desired for each in assessed if each.desired is not None],
+                desired,
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
                 kept={each.provider_uuid or "" for each in assessed if not each.device.configured},
                 retired_traits=retired,
@@ -287,7 +286,9 @@ class Reporter:
             )
 
         plan = make(())
-        return make(self._observer.known_names(PREFIX)) if plan.names else plan
+        if plan.names:
+            plan = make(self._observer.known_names(PREFIX))
+        return dataclasses.replace(plan, notes=(*plan.notes, *notes))
 
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:
@@ -339,6 +340,12 @@ class _Explained:
                 LOG.debug("Device %s, %s", each.device.sys_name, text)
         for sys_name in self._said.keep({each.device.sys_name for each in assessed}):
             LOG.debug("Device %s was unplugged.", sys_name)
+
+
+def _usual_class(assessed: Sequence[Assessment]) -> str | None:
+    """The resource class of most of the devices that are offered."""
+    classes = Counter(each.resource_class for each in assessed if each.resource_class is not None)
+    return next((name for name, _ in classes.most_common(1)), None)
 
 
 def _disks(look: _Look, lent: LentDisks) -> tuple[set[str], set[str]]:

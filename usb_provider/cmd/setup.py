@@ -28,6 +28,7 @@ def settings(options: load.Options) -> ReportSettings:
         serial_trait=options.usb.report_serial_trait,
         purge_absent_after=options.agent.purge_absent_after,
         purge_wait=options.agent.purge_wait,
+        max_providers=options.agent.max_providers,
     )
 
 

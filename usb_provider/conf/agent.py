@@ -124,6 +124,23 @@ Possible values:
 * A whole number of seconds. After a restart the agent waits for the whole time again.
 """,
     ),
+    cfg.IntOpt(
+        "max_providers",
+        default=500,
+        min=1,
+        max=100_000,
+        mutable=True,
+        help="""
+How many providers the agent may have below the compute node, those of absent devices included.
+
+A device can show another serial number at each plug, and gets a provider each time. At the limit the agent creates no
+further one, and says so; the devices that have a provider are reported as before.
+
+Possible values:
+
+* A whole number, such as ``500``: some times the number of devices that the host ever has.
+""",
+    ),
     cfg.StrOpt(
         "state_dir",
         default="/var/lib/usb-provider",

@@ -37,6 +37,7 @@ class AgentOptions:
     debounce: float
     purge_absent_after: int
     purge_wait: int
+    max_providers: int
     state_dir: Path
 
 
@@ -207,6 +208,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
             debounce=values["agent", "debounce"],
             purge_absent_after=values["agent", "purge_absent_after"],
             purge_wait=values["agent", "purge_wait"],
+            max_providers=values["agent", "max_providers"],
             state_dir=Path(values["agent", "state_dir"]),
         ),
         usb=UsbOptions(

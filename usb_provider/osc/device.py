@@ -243,14 +243,17 @@ class PurgeDevice(base.Lister):
     providers out of their hosts' trees first, waits until nova-compute has forgotten them, and then deletes them.
     Builds go on all the time. If the command is interrupted, repeat it.
 
+    Traits with the ids or serial number of a device (CUSTOM_USB_VENDOR_, PRODUCT_ and SERIAL_) that no provider has any
+    more are deleted as well.
+
     A device that is drained or reserved is kept: without its provider, it would come back undrained. A device that is
     plugged in meanwhile gets its provider back; one that is plugged in later gets a new provider.
     """
 
     cost = (
         f"{COST}; 1 or 2 more for what an interrupted purge has left; and where devices are absent and free, 1 more, 1 "
-        f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}. Without --wait, also 1 to Nova for each "
-        f"1000 compute nodes."
+        f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}. Without --dry-run, also 1 "
+        f"for the unused traits and 1 for each of them. Without --wait, also 1 to Nova for each 1000 compute nodes."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -278,7 +281,9 @@ class PurgeDevice(base.Lister):
             results = ["would be deleted" if yes else kept(device) for device, yes in zip(found, would, strict=True)]
         else:
             wait = self._wait(found) if parsed_args.wait is None else parsed_args.wait
-            results = Purge(self.cloud.placement, self.cloud.executor, self.warn).run(found, wait)
+            purge = Purge(self.cloud.placement, self.cloud.executor, self.warn)
+            results = purge.run(found, wait)
+            purge.delete_unused_traits()
         # The other providers are deleted all the same.
         self.exit_code = int(any(result.startswith("not deleted") for result in results))
         rows = [

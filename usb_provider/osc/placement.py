@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
+from placement_traits.usb import PREFIX
 from usb_provider.openstack.transport import Query, Service, segment
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
@@ -53,13 +54,13 @@ class FleetClient(PlacementClient):
             return frozenset()
         return self._get("/traits", answers.trait_names, {"name": "in:" + ",".join(sorted(names))})
 
+    def unused_traits(self) -> frozenset[str]:
+        """Names of the traits with our prefix that no provider has."""
+        return self._get("/traits", answers.trait_names, {"name": f"startswith:{PREFIX}", "associated": "false"})
+
     def delete_allocations(self, consumer: str) -> None:
         """Delete all allocations of *consumer*; it is no error when it has none."""
         self._checked("DELETE", f"/allocations/{segment(consumer)}", accept=(204, 404))
-
-    def delete_unused_trait(self, name: str) -> None:
-        """Delete the trait, unless it is gone or some provider has it."""
-        self._checked("DELETE", f"/traits/{segment(name)}", accept=(204, 404, 409))
 
 
 def _listed(body: answers.ProvidersJson) -> tuple[Listed, ...]:

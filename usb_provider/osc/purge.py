@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
+import placement_traits
 from placement_traits import PURGED
 from usb_provider.exception import Conflict, InUse, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
@@ -50,6 +51,14 @@ class Purge:
             zip((each.uuid for each in waiting), self._executor.map(self._delete, waiting), strict=True)
         )
         return [why or deleted[device.uuid] for device, why in zip(devices, kept, strict=True)]
+
+    def delete_unused_traits(self) -> None:
+        """Delete the traits that devices gave and no provider has any more, and say how many."""
+        names = sorted(filter(placement_traits.is_of_a_device, self._client.unused_traits()))
+        for _ in self._executor.map(self._client.delete_unused_trait, names):
+            pass
+        if names:
+            self._say(f"Traits that no provider has any more are deleted ({len(names)}).")
 
     def _parents(self, roots: Iterable[str]) -> frozenset[str]:
         """The UUIDs of all providers that have children below *roots*; one request for each."""

@@ -6,11 +6,12 @@ before it left. A refusal ends its own sequence only.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from usb_provider.exception import NameTaken, PlacementConflict, Unavailable
+import placement_traits
+from usb_provider.exception import NameTaken, PlacementConflict, Unavailable, UsbProviderError
 from usb_provider.model.reporting.plan import (
     Action,
     CreateProvider,
@@ -128,12 +129,24 @@ def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider |
         case SetTraits():
             assert at is not None
             generation = client.set_traits(at.uuid, _from(action.generation, at), action.traits)
+            _delete_unused(client, action.removed)
             return dataclasses.replace(at, generation=generation, traits=action.traits)
         case SetInventory():
             assert at is not None
             inventories = dict(action.inventories)
             generation = client.set_inventories(at.uuid, _from(action.generation, at), inventories)
             return dataclasses.replace(at, generation=generation, inventories=inventories)
+
+
+def _delete_unused(client: PlacementClient, names: Collection[str]) -> None:
+    """Delete those of *names* that one device gave and no provider has now: a device can show others at each plug."""
+    try:
+        for name in sorted(names):
+            if placement_traits.is_of_a_device(name):
+                client.delete_unused_trait(name)
+    except UsbProviderError as error:
+        # Nothing depends on it, and "openstack usb device purge" deletes what is left.
+        LOG.debug("A trait that no provider has is left: %s", error)
 
 
 def _create(client: PlacementClient, action: CreateProvider) -> int:

@@ -159,6 +159,10 @@ class PlacementClient:
         """Create the trait unless it exists."""
         self._checked("PUT", f"/traits/{segment(name)}", accept=(201, 204))
 
+    def delete_unused_trait(self, name: str) -> None:
+        """Delete the trait, unless it is gone or some provider has it."""
+        self._checked("DELETE", f"/traits/{segment(name)}", accept=(204, 404, 409))
+
     def create_provider(self, uuid: str, name: str, parent_uuid: str) -> int:
         """Create a provider and give its generation.
 

@@ -173,8 +173,27 @@ def test_a_purge_costs_what_its_help_says(cloud: Cloud, root: str) -> None:
     for key in ("a", "b", "c"):
         absent(cloud, root, key)
     results(cloud, *NOW)
-    assert cloud.requests() == 3 + 1 + 1 + 1 + 7 * 3
+    assert cloud.requests() == 3 + 1 + 1 + 1 + 7 * 3 + 1 + 2
     assert results(cloud, *NOW, "--host", "compute1") == {}
+
+
+def test_a_purge_takes_the_traits_that_devices_gave_and_no_provider_has(cloud: Cloud, root: str) -> None:
+    gone = {"CUSTOM_USB_PRODUCT_1050_0010", "CUSTOM_USB_SERIAL_A1", "CUSTOM_USB_VENDOR_BEEF"}
+    cloud.device(root, "absent", traits={STATE_ABSENT, *gone} - {"CUSTOM_USB_VENDOR_BEEF"}, resource_class=None)
+    cloud.device(root, "free")
+    for name in ("CUSTOM_USB_VENDOR_BEEF", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"):
+        cloud.placement.api.must("PUT", f"/traits/{name}")
+    answer = cloud.openstack(*NOW)
+    assert "Traits that no provider has any more are deleted (3)." in answer.err
+    left = cloud.placement.api.must("GET", "/traits?name=startswith:CUSTOM_USB_")["traits"]
+    assert {"CUSTOM_USB_VENDOR_1050", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"} <= set(left)
+    assert gone.isdisjoint(left)
+
+
+def test_a_purge_that_only_shows_what_it_would_do_deletes_no_trait(cloud: Cloud, root: str) -> None:
+    cloud.placement.api.must("PUT", "/traits/CUSTOM_USB_VENDOR_BEEF")
+    results(cloud, *PURGE, "--dry-run")
+    assert "CUSTOM_USB_VENDOR_BEEF" in cloud.placement.api.must("GET", "/traits?name=startswith:CUSTOM_USB_")["traits"]
 
 
 @pytest.mark.parametrize("wait", ["-1", "soon", "1.5"])

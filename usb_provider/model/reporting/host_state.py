@@ -28,6 +28,7 @@ class ReportSettings:
     serial_trait: bool = False
     purge_absent_after: int = 0
     purge_wait: int = 360
+    max_providers: int = 500
 
     @property
     def rule_traits(self) -> frozenset[str]:
