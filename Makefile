@@ -13,12 +13,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 # $(call step,WHAT,COMMAND) says what is being done, and in the end how long it took.
 step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
-.PHONY: run venv test unit functional test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench check clean help
+.PHONY: run venv test unit functional fuzz test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
 	@echo "make test        unit and functional tests (real Placement, real libudev, real nova-scheduler)"
 	@echo "make venv        only set up $(VENV), with the openstack client"
+	@echo "make fuzz        hostile input of every kind for a minute, or MINUTES=…"
 	@echo "make test-integration   a virtual host with real USB, udev and libvirt (builds it first: some minutes)"
 	@echo "make test-e2e    nova, keystone, placement and glance on loopback, that virtual host as their compute node"
 	@echo "make cloud       the same cloud, left running to play with"
@@ -51,6 +52,9 @@ unit: $(VENV)/.dev
 
 functional: $(VENV)/.dev
 	$(call run_tests,tests/functional)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.fuzz $(MINUTES)
 
 test-integration: $(VENV)/.dev
 	@tools/install-system-packages.sh run integration

@@ -10,33 +10,14 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import a_device, a_spec
 from tests.fixtures.hostile import any_text
+from tests.fixtures.hostile_rules import rule_texts
 from usb_provider.exception import ConfigError
 from usb_provider.model.devices.device import Speed, UsbDevice
 from usb_provider.model.devices.spec import (
     FORBIDDEN_TRAITS,
-    MATCHERS,
-    OPTIONS,
     DeviceSpec,
     IdentityMode,
     parse_specs,
-)
-
-KEYS = (*MATCHERS, *OPTIONS)
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-plausible = st.sampled_from(
-    ["1050", "0407", "05AC", "hid", "0b", "high", "port", "serial", "*", "2.*", "CUSTOM_USB_KEY", "MANAGED", "", "$"]
-)
-rule_texts = st.one_of(
-    any_text,
-    json_values.map(json.dumps),
-    st.dictionaries(
-        st.sampled_from([*KEYS, "address", "vendor"]), json_values | plausible | st.lists(plausible), max_size=5
-    ).map(json.dumps),
 )
 
 words = st.sampled_from(["Key", "Stick", "*", "K*", "?ey", "[KS]*", "Kez"])
