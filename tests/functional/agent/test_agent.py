@@ -98,7 +98,7 @@ def test_it_reports_at_start_tells_systemd_is_one_process_and_ends_when_asked(
     said = agent.logged("Placement: ")
     assert len(said) == len(writes(placement))
     assert [entry for entry in agent.log if entry not in said] == [
-        f"INFO usb_provider.agent.reporter: The compute node provider is host1 ({root})."
+        f"INFO usb_provider.agent.root_watch: The compute node provider is host1 ({root})."
     ]
     assert len(agent.output.splitlines()) == len(agent.log), "something else than log lines was written"
 
