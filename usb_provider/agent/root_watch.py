@@ -6,9 +6,10 @@ writes.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from usb_provider.agent.host_names import HostNames
 from usb_provider.exception import Conflict, WrongRoot
 from usb_provider.model.reporting.provider import Root
 from usb_provider.model.reporting.root_check import UNDONE_TIMES, OwnWrites, is_another_hosts
@@ -22,14 +23,15 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ThisHost:
-    """What tells this host from others: its own names, libvirt's name for it where that is known, and its guests.
+    """What tells this host from others.
 
-    *guests* gives the UUIDs of all guests that libvirt knows here. Neither call waits long. With *may_differ*, an
-    operator has said that the compute node has another name.
+    *names* gives its names as they are known, at once, and *ask* looks them up again and returns within seconds.
+    *guests* gives the UUIDs of all guests that libvirt knows here, at once. With *may_differ*, an operator has said
+    that the compute node has another name.
     """
 
-    names: Sequence[str] = ()
-    by_libvirt: Callable[[], str | None] = lambda: None
+    names: Callable[[], HostNames] = HostNames
+    ask: Callable[[], None] = lambda: None
     guests: Callable[[], Collection[str]] = tuple
     may_differ: bool = False
 
@@ -46,6 +48,7 @@ class RootWatch:
         self._client = client
         self._host = host
         self._root: Root | None = None
+        self._source = ""
         self._is_ours: str | None = None
         self._writes = OwnWrites()
 
@@ -58,8 +61,11 @@ class RootWatch:
             found = self._finder.find()
             if tree is not None and tree.root.uuid != found.uuid:
                 self._check_that_no_guest_stays(tree, found)
-            self._root, self._writes = found, OwnWrites()
+            self._root, self._writes, self._source = found, OwnWrites(), self._finder.source()
             LOG.info("The compute node provider is %s (%s).", printable(found.name, 200), found.uuid)
+        if self._is_ours != self._root.uuid and not self._host.may_differ:
+            # Also in each pass that it objects to: a host may get its name some time after it booted.
+            self._host.ask()
         objection = self.objection()
         if objection is not None:
             raise WrongRoot([objection])
@@ -75,28 +81,28 @@ class RootWatch:
 
     def objection(self) -> str | None:
         """Why the agent may not write below the root, or detach what its tree does not explain; None where it may."""
-        root, writes, names = self._root, self._writes, self._host.names
+        root, writes, source = self._root, self._writes, self._source
         if root is None:
             return None
         if self._is_ours != root.uuid and not self._host.may_differ:
-            by_libvirt = self._host.by_libvirt()
-            if is_another_hosts(root.name, by_libvirt, names):
+            names = self._host.names()
+            if is_another_hosts(root.name, names.by_libvirt, names.own):
                 return (
-                    f"The compute node provider {_named(root)} (from {self._finder.source()}) is another host's, since "
-                    f"libvirt calls this host {printable(by_libvirt or '', 200)}; the agent writes nothing and "
-                    f"detaches nothing. Correct {self._finder.source()} on this host, or set "
-                    f"[agent]root_name_may_differ if this is its compute node."
+                    f"The compute node provider {_named(root)} (from {source}) is another host's, since libvirt calls "
+                    f"this host {printable(names.by_libvirt or '', 200)}; the agent writes nothing and detaches "
+                    f"nothing. Correct {source} on this host, or set [agent]root_name_may_differ if this is its "
+                    f"compute node."
                 )
-            if by_libvirt is not None:
+            if names.by_libvirt is not None:
                 # A host that is renamed under a running agent stays the same host.
                 self._is_ours = root.uuid
         contested = writes.contested(time.monotonic())
         if contested is not None:
             return (
                 f"Another agent undoes what this one writes below the compute node provider {_named(root)} (from "
-                f"{self._finder.source()}): {UNDONE_TIMES} times in an hour for {contested}. Two hosts or two "
-                f"configurations name one compute node; the agent writes nothing and detaches nothing for an hour. "
-                f"Correct {self._finder.source()} on the host whose compute node it is not, and restart both agents."
+                f"{source}): {UNDONE_TIMES} times in an hour for {contested}. Two hosts or two configurations name "
+                f"one compute node; the agent writes nothing and detaches nothing for an hour. Correct {source} on "
+                f"the host whose compute node it is not, and restart both agents."
             )
         return None
 

@@ -4,19 +4,20 @@ import argparse
 import contextlib
 import logging
 import sys
-import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
+from usb_provider.agent.host_names import HostNames, NamesInquiry
 from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.agent.reporter import Reporter
 from usb_provider.agent.root_watch import ThisHost
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
 from usb_provider.exception import ConfigError, Unavailable
+from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.placement.client import PlacementClient
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 # As many questions of hooks at once as the listener has peers, and as many again for migrations, which ask several.
 _ASKERS = 32
 _ANSWER_SECONDS = 5.0
-_HOSTNAME_SECONDS = 3.0
 _ANSWER_SHARE = 0.8
 """A question to Placement within an answer takes this share of [hook]timeout, and _ANSWER_SECONDS, at most: the hook
 waits long for an agent that starts, but a Placement that hangs does not hold up each start for as long."""
@@ -62,7 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
     from usb_provider.agent.state_report import write
     from usb_provider.cmd.configuration import checked
     from usb_provider.cmd.setup import reporter, settings
-    from usb_provider.host.names import hypervisor_hostnames
     from usb_provider.host.udev import UdevHost
 
     hold_signals()
@@ -98,7 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         hypervisor = _Hypervisor()
         this_host = ThisHost(
-            hypervisor_hostnames(), hypervisor.hostname, hypervisor.guests, options.agent.root_name_may_differ
+            lambda: hypervisor.inquiry.latest,
+            hypervisor.ask,
+            hypervisor.guests,
+            options.agent.root_name_may_differ,
         )
         made = reporter(conf, options, host, requested=requested, in_full=False, this_host=this_host)
         report = stack.enter_context(made)
@@ -222,33 +224,28 @@ def _guest_side(
 
 
 class _Hypervisor:
-    """What the reporter asks of libvirt. It never waits for libvirt long, since it also reports while libvirt hangs."""
+    """What the reporter asks of libvirt, once there is a connection to ask: it also reports while libvirt hangs."""
 
     def __init__(self) -> None:
         self.virt: LibvirtHost | None = None
-        self._has_waited = False
+        self.inquiry = NamesInquiry(self._names)
 
-    def hostname(self) -> str | None:
-        """The host's name by libvirt, or None. Only the first call waits: before the first write the name matters."""
-        virt = self.virt
-        if virt is None:
-            return None
-        if virt.last_hostname is None and not self._has_waited:
-            self._has_waited = True
-            # A daemon thread of its own: it may hang with libvirt when the agent ends.
-            asking = threading.Thread(target=_ask_hostname, args=(virt,), name="hostname", daemon=True)
-            asking.start()
-            asking.join(_HOSTNAME_SECONDS)
-        return virt.last_hostname
+    def ask(self) -> None:
+        """Look the host's names up, if libvirt has one for it."""
+        if self.virt is not None:
+            self.inquiry.ask()
 
     def guests(self) -> Collection[str]:
         """The UUIDs of all guests that libvirt knows here, as of the last binding pass."""
         return () if self.virt is None else self.virt.latest.known
 
-
-def _ask_hostname(virt: "LibvirtHost") -> None:
-    with contextlib.suppress(Unavailable):
-        virt.hostname()
+    def _names(self) -> HostNames:
+        assert self.virt is not None
+        try:
+            by_libvirt = self.virt.hostname()
+        except Unavailable:
+            return HostNames()
+        return HostNames(hypervisor_hostnames(), by_libvirt)
 
 
 class _Claims:

@@ -73,7 +73,6 @@ class LibvirtHost:
     No call hangs with libvirtd: opening a connection takes 10 s at most, and a call on an open one ends when keepalive
     gives the connection up, after 20 s. A call that changes a guest may wait for that guest without an end.
 
-    :ivar last_hostname: the host's name when a connection was last opened: a pass knows it once :meth:`guests` answers.
     :param changed: called, mostly from libvirt's event thread, whenever it is time to look again.
     """
 
@@ -85,7 +84,6 @@ class LibvirtHost:
         self._reading = threading.Lock()
         self._picture = Picture()
         self._removals = Removals()
-        self.last_hostname: str | None = None
         _run_event_loop()
 
     def close(self) -> None:
@@ -235,7 +233,6 @@ class LibvirtHost:
     def _open_reader(self) -> "_Connection":
         connection = self._open()
         try:
-            self.last_hostname = str(connection.libvirt.getHostname())
             connection.libvirt.registerCloseCallback(self._closed_by_libvirt, connection)
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),

@@ -7,6 +7,7 @@ import pytest
 from tests.fixtures.placement import assert_usb_view, usb_view
 from tests.fixtures.reporting import KEY_NAME, KEY_UUID, ROOT_UUID, Host, consumer, row, yubikey
 from usb_provider.agent import root_watch
+from usb_provider.agent.host_names import HostNames
 from usb_provider.agent.root_watch import ThisHost
 from usb_provider.exception import WrongRoot
 from usb_provider.placement.root import RootHints
@@ -27,7 +28,7 @@ def _directories(tmp_path):
 
 def called(name, **more):
     """A host that libvirt calls *name*."""
-    return ThisHost((name,), lambda: name, **more)
+    return ThisHost(lambda: HostNames((name,), name), **more)
 
 
 # The name tells
@@ -81,7 +82,7 @@ def test_an_operator_may_say_that_the_compute_node_has_another_name(host):
 
 def test_a_host_that_is_renamed_while_the_agent_runs_stays_the_same_host(host):
     names = ["host1"]
-    host.this_host = ThisHost((), lambda: names[-1])
+    host.this_host = ThisHost(lambda: HostNames((), names[-1]))
     host.run()
     names.append("dhcp-17")
     host.plug(yubikey())
@@ -90,10 +91,31 @@ def test_a_host_that_is_renamed_while_the_agent_runs_stays_the_same_host(host):
 
 def test_a_view_that_was_read_before_libvirt_gave_its_name_is_taken_back_when_it_does(host):
     names = [None]
-    host.this_host = ThisHost((), lambda: names[-1])
+    host.this_host = ThisHost(lambda: HostNames((), names[-1]))
     host.run()
     assert host.reporter().view() is not None
     names.append("host2")
+    assert host.reporter().view() is None
+
+
+def test_a_host_that_gets_its_name_some_time_after_it_booted_is_not_taken_for_another_for_long(host):
+    names = [HostNames(("debian",), "debian")]
+    host.this_host = ThisHost(lambda: names[-1], lambda: names.append(names.pop(0)))
+    host.plug(yubikey())
+    with pytest.raises(WrongRoot, match="libvirt calls this host debian"):
+        host.run()
+    names.insert(0, HostNames(("host1",), "host1"))
+    assert host.run().actions
+    assert host.reporter().view() is not None
+
+
+def test_while_it_objects_the_view_asks_for_no_file(host, tmp_path):
+    file = tmp_path / "compute_id"
+    file.write_text(ROOT_UUID)
+    host.hints, host.this_host = RootHints(compute_id_file=file), called("host2")
+    with pytest.raises(WrongRoot, match=str(file)):
+        host.run()
+    file.write_text("damaged")
     assert host.reporter().view() is None
 
 
