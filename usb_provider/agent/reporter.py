@@ -106,6 +106,7 @@ class Reporter:
         self._store = store
         self._executor = executor
         self._observer = Observer(client, executor, in_full=in_full)
+        self._made_traits: set[str] = set()
         self._sightings = Sightings()
         self._lent = LentDisks()
         self._has_looked = False
@@ -295,7 +296,7 @@ class Reporter:
             self._roots.wrote(look.tree, (), look.tree)
             return ()
         before = look.tree
-        applied = apply(self._client, self._executor, look.plan, look.tree)
+        applied = apply(self._client, self._executor, look.plan, look.tree, self._made_traits)
         done += applied.done
         self._purge.note(applied.done)
         providers = dict(look.tree.providers)
@@ -307,6 +308,7 @@ class Reporter:
                 self._observer.remember(provider)
                 providers[uuid] = provider
         self._observer.names_exist([action.name for action in look.plan.names])
+        self._observer.names_may_be_gone(applied.gone)
         look.tree = dataclasses.replace(look.tree, providers=providers)
         self._roots.wrote(before, [uuid for uuid, _ in applied.left], look.tree)
         self._sightings = self._sightings.moved(self._state_with(look.tree).is_offered)

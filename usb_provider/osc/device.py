@@ -16,6 +16,7 @@ from usb_provider.osc.fleet import device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.nova import Flavor
 from usb_provider.osc.purge import WAIT, Purge, kept
 
 Table = tuple[Sequence[str], Iterable[Sequence[object]]]
@@ -243,8 +244,8 @@ class PurgeDevice(base.Lister):
     providers out of their hosts' trees first, waits until nova-compute has forgotten them, and then deletes them.
     Builds go on all the time. If the command is interrupted, repeat it.
 
-    Traits with the ids or serial number of a device (CUSTOM_USB_VENDOR_, PRODUCT_ and SERIAL_) that no provider has any
-    more are deleted as well.
+    Traits with the ids or serial number of a device (CUSTOM_USB_VENDOR_, PRODUCT_ and SERIAL_) that no provider and no
+    flavor has any more are deleted as well.
 
     A device that is drained or reserved is kept: without its provider, it would come back undrained. A device that is
     plugged in meanwhile gets its provider back; one that is plugged in later gets a new provider.
@@ -253,7 +254,8 @@ class PurgeDevice(base.Lister):
     cost = (
         f"{COST}; 1 or 2 more for what an interrupted purge has left; and where devices are absent and free, 1 more, 1 "
         f"for each of their hosts and 7 for each device, {SIDE_BY_SIDE}. Without --dry-run, also 1 "
-        f"for the unused traits and 1 for each of them. Without --wait, also 1 to Nova for each 1000 compute nodes."
+        f"for the unused traits and 1 for each of them, and 1 to Nova for each 1000 flavors. Without --wait, also 1 to "
+        f"Nova for each 1000 compute nodes."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -283,7 +285,7 @@ class PurgeDevice(base.Lister):
             wait = self._wait(found) if parsed_args.wait is None else parsed_args.wait
             purge = Purge(self.cloud.placement, self.cloud.executor, self.warn)
             results = purge.run(found, wait)
-            purge.delete_unused_traits()
+            purge.delete_unused_traits(self._flavors)
         # The other providers are deleted all the same.
         self.exit_code = int(any(result.startswith("not deleted") for result in results))
         rows = [
@@ -291,6 +293,13 @@ class PurgeDevice(base.Lister):
             for device, result in zip(found, results, strict=True)
         ]
         return ("ID", "Host", "Device", "Result"), rows
+
+    def _flavors(self) -> list[Flavor]:
+        """All flavors; none where there is no Nova. :raises UsbProviderError: when Nova does not say."""
+        try:
+            return self.cloud.nova.flavors()
+        except (NoEndpoint, Incompatible):
+            return []
 
     def _wait(self, found: Sequence[Device]) -> int:
         """How long some nova-compute may have what is to be deleted of *found* in its cache, in seconds."""

@@ -74,11 +74,14 @@ class Nova(ServiceClient):
         """The flavor. :raises UnknownArgument: when there is none, or several; the caller should name another."""
         found = self._find("/flavors", name_or_id, _the_flavor)
         if found is None:
-            every = self._pages("/flavors/detail", _flavors, lambda flavor: flavor.id, is_public="None")
-            found = next((each for each in every if each.name == name_or_id), None)
+            found = next((each for each in self.flavors() if each.name == name_or_id), None)
         if found is None:
             raise UnknownArgument(f'Nova has no flavor {name_or_id}; "openstack flavor list --all" shows them.')
         return found
+
+    def flavors(self) -> list[Flavor]:
+        """All flavors of all projects."""
+        return self._pages("/flavors/detail", _flavors, lambda flavor: flavor.id, is_public="None")
 
     def create_flavor(self, name: str, size: Size, extra_specs: Mapping[str, str], *, public: bool) -> Flavor:
         """Create a flavor with its extra specs; where Nova refuses these, the flavor is deleted again."""

@@ -14,6 +14,7 @@ from usb_provider.exception import Conflict, InUse, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc.fleet import device_of
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.nova import Flavor
 from usb_provider.osc.placement import FleetClient
 
 WAIT = 360
@@ -52,13 +53,27 @@ class Purge:
         )
         return [why or deleted[device.uuid] for device, why in zip(devices, kept, strict=True)]
 
-    def delete_unused_traits(self) -> None:
-        """Delete the traits that devices gave and no provider has any more, and say how many."""
-        names = sorted(filter(placement_traits.is_of_a_device, self._client.unused_traits()))
-        for _ in self._executor.map(self._client.delete_unused_trait, names):
+    def delete_unused_traits(self, flavors: Callable[[], Iterable[Flavor]]) -> None:
+        """Delete the traits that devices gave, and no provider and none of *flavors* has any more, and say how many.
+
+        Placement refuses each build of a flavor that names a trait which does not exist, also where the flavor forbids
+        the trait. So none is deleted when *flavors* raises an error.
+        """
+        names = set(filter(placement_traits.is_of_a_device, self._client.unused_traits()))
+        if not names:
+            return
+        try:
+            named = {key.rpartition(":")[2] for flavor in flavors() for key in flavor.extra_specs}
+        except UsbProviderError as error:
+            self._say(
+                f"Traits that no provider has any more are left ({len(names)}), since a flavor may need them: {error}"
+            )
+            return
+        unused = sorted(names - named)
+        for _ in self._executor.map(self._client.delete_unused_trait, unused):
             pass
-        if names:
-            self._say(f"Traits that no provider has any more are deleted ({len(names)}).")
+        if unused:
+            self._say(f"Traits that no provider and no flavor has any more are deleted ({len(unused)}).")
 
     def _parents(self, roots: Iterable[str]) -> frozenset[str]:
         """The UUIDs of all providers that have children below *roots*; one request for each."""

@@ -37,13 +37,15 @@ class Applied:
 
     ``left`` is each touched provider as our last write left it, None for one that was deleted; ``refused`` are the
     refusals, at most one a provider: the caller should observe and plan again. ``failure`` is set when Placement
-    stopped answering: the caller should raise it once it has taken note of the rest.
+    stopped answering: the caller should raise it once it has taken note of the rest. ``gone`` are traits that may not
+    exist any more.
     """
 
     done: tuple[Action, ...] = ()
     left: tuple[tuple[str, ObservedProvider | None], ...] = ()
     refused: tuple[PlacementConflict, ...] = ()
     failure: Unavailable | None = None
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -53,12 +55,15 @@ class _Progress:
     error: PlacementConflict | Unavailable | None = None
 
 
-def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: ObservedTree) -> Applied:
+def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: ObservedTree, made: set[str]) -> Applied:
     """Carry out *plan*, which was made from *tree*.
+
+    A device can show other ids or another serial number at each plug. So a trait that a device gave and that this
+    process has *made* is deleted when no provider has it any more. *made* is kept up to date.
 
     :raises Unavailable: when Placement does not answer before any provider was written.
     """
-    done: list[Action] = list(executor.map(lambda action: _ensure(client, action), plan.names))
+    done: list[Action] = list(executor.map(lambda action: _ensure(client, action, made), plan.names))
     run = _stopping(lambda sequence: _run(client, sequence, tree))
     left: list[tuple[str, ObservedProvider | None]] = []
     refused: list[PlacementConflict] = []
@@ -74,14 +79,18 @@ def apply(client: PlacementClient, executor: Executor, plan: Plan, tree: Observe
                 left.append((sequence[0].provider_uuid, progress.provider))
         if refused or failure is not None:
             break
-    return Applied(tuple(done), tuple(left), tuple(refused), failure)
+    lost = {name for action in done if isinstance(action, SetTraits) for name in action.removed} & made
+    if lost and failure is None:
+        _delete_unused(client, lost)
+    made -= lost
+    return Applied(tuple(done), tuple(left), tuple(refused), failure, frozenset(lost))
 
 
-def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait) -> Action:
+def _ensure(client: PlacementClient, action: EnsureResourceClass | EnsureTrait, made: set[str]) -> Action:
     if isinstance(action, EnsureResourceClass):
         client.ensure_resource_class(action.name)
-    else:
-        client.ensure_trait(action.name)
+    elif client.ensure_trait(action.name) and placement_traits.is_of_a_device(action.name):
+        made.add(action.name)
     LOG.info("Placement: %s", printable(str(action), 1000))
     return action
 
@@ -129,7 +138,6 @@ def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider |
         case SetTraits():
             assert at is not None
             generation = client.set_traits(at.uuid, _from(action.generation, at), action.traits)
-            _delete_unused(client, action.removed)
             return dataclasses.replace(at, generation=generation, traits=action.traits)
         case SetInventory():
             assert at is not None
@@ -139,11 +147,9 @@ def _act(client: PlacementClient, action: ProviderAction, at: ObservedProvider |
 
 
 def _delete_unused(client: PlacementClient, names: Collection[str]) -> None:
-    """Delete those of *names* that one device gave and no provider has now: a device can show others at each plug."""
     try:
         for name in sorted(names):
-            if placement_traits.is_of_a_device(name):
-                client.delete_unused_trait(name)
+            client.delete_unused_trait(name)
     except UsbProviderError as error:
         # Nothing depends on it, and "openstack usb device purge" deletes what is left.
         LOG.debug("A trait that no provider has is left: %s", error)

@@ -155,9 +155,9 @@ class PlacementClient:
         """Create the resource class unless it exists."""
         self._checked("PUT", f"/resource_classes/{segment(name)}", accept=(201, 204))
 
-    def ensure_trait(self, name: str) -> None:
-        """Create the trait unless it exists."""
-        self._checked("PUT", f"/traits/{segment(name)}", accept=(201, 204))
+    def ensure_trait(self, name: str) -> bool:
+        """Create the trait unless it exists, and give whether this has created it."""
+        return self._checked("PUT", f"/traits/{segment(name)}", accept=(201, 204)).status_code == 201
 
     def delete_unused_trait(self, name: str) -> None:
         """Delete the trait, unless it is gone or some provider has it."""

@@ -137,6 +137,11 @@ class Observer:
         if self._names is not None:
             self._names |= frozenset(names)
 
+    def names_may_be_gone(self, names: Collection[str]) -> None:
+        """Forget that *names* exist."""
+        if self._names is not None:
+            self._names -= frozenset(names)
+
     def forget_names(self) -> None:
         """Ask again which names exist, since a known one is gone."""
         self._names = None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
-from tests.fixtures.openstack import KEY, Cloud
+from tests.fixtures.openstack import KEY, Cloud, Nova
 from tests.fixtures.reporting import consumer, uuid_of
 from usb_provider.osc import purge
 
@@ -184,10 +184,50 @@ def test_a_purge_takes_the_traits_that_devices_gave_and_no_provider_has(cloud: C
     for name in ("CUSTOM_USB_VENDOR_BEEF", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"):
         cloud.placement.api.must("PUT", f"/traits/{name}")
     answer = cloud.openstack(*NOW)
-    assert "Traits that no provider has any more are deleted (3)." in answer.err
+    assert "Traits that no provider and no flavor has any more are deleted (3)." in answer.err
     left = cloud.placement.api.must("GET", "/traits?name=startswith:CUSTOM_USB_")["traits"]
     assert {"CUSTOM_USB_VENDOR_1050", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"} <= set(left)
     assert gone.isdisjoint(left)
+
+
+def usb_traits(cloud: Cloud) -> set[str]:
+    """The names of all USB traits that exist."""
+    return set(cloud.placement.api.must("GET", "/traits?name=startswith:CUSTOM_USB_")["traits"])
+
+
+def test_a_purge_keeps_a_trait_that_a_flavor_asks_for_or_forbids(cloud: Cloud, root: str, nova: Nova) -> None:
+    names = [f"CUSTOM_USB_SERIAL_{each}" for each in "ABC"]
+    for name in names:
+        cloud.placement.api.must("PUT", f"/traits/{name}")
+    nova.page = 1
+    nova.flavor("other", hw__cpu_policy="dedicated")
+    nova.flavor("one", trait__CUSTOM_USB_SERIAL_A="required")
+    nova.flavor("two", trait_USB__CUSTOM_USB_SERIAL_B="forbidden")
+    answer = cloud.openstack(*NOW)
+    assert "deleted (1)." in answer.err
+    assert usb_traits(cloud) & set(names) == set(names[:2])
+
+
+def test_a_purge_leaves_the_traits_where_nova_does_not_say_which_flavors_there_are(
+    cloud: Cloud, root: str, nova: Nova
+) -> None:
+    cloud.placement.api.must("PUT", "/traits/CUSTOM_USB_SERIAL_A")
+    nova.refuse["GET .*flavors"] = 403
+    answer = cloud.openstack(*NOW)
+    assert answer.code == 0
+    assert "Traits that no provider has any more are left (1), since a flavor may need them: Nova" in answer.err
+    assert "CUSTOM_USB_SERIAL_A" in usb_traits(cloud)
+
+
+def test_a_trait_that_a_device_gets_while_a_purge_runs_stays(cloud: Cloud, root: str) -> None:
+    cloud.placement.api.must("PUT", "/traits/CUSTOM_USB_SERIAL_A")
+    uuid = cloud.device(root, "free")
+    cloud.placement.before(
+        "DELETE /traits/CUSTOM_USB_SERIAL_A",
+        lambda: cloud.operator.set_traits(uuid, {*cloud.placement.traits(uuid), "CUSTOM_USB_SERIAL_A"}),
+    )
+    assert cloud.openstack(*NOW).code == 0
+    assert "CUSTOM_USB_SERIAL_A" in cloud.placement.traits(uuid)
 
 
 def test_a_purge_that_only_shows_what_it_would_do_deletes_no_trait(cloud: Cloud, root: str) -> None:

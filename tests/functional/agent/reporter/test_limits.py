@@ -1,5 +1,7 @@
 """What a device that shows other ids or another serial number at each plug can make the agent create is bounded."""
 
+import time
+
 import pytest
 
 from tests.fixtures.placement import usb_view
@@ -51,6 +53,44 @@ def test_serial_traits_of_a_device_with_another_serial_at_each_plug_do_not_pile_
     plug_serials(host, "Y1", "Y2", "Y3")
     assert placement.api.must("GET", USB_TRAITS)["traits"] == ["CUSTOM_USB_SERIAL_Y3"]
     assert plug_serials(host, "Y1").notes == ()
+    assert placement.api.must("GET", USB_TRAITS)["traits"] == ["CUSTOM_USB_SERIAL_Y1"]
+
+
+def test_the_agent_deletes_no_trait_that_it_has_not_made_since_a_flavor_may_forbid_it(placement, host, root):
+    placement.api.must("PUT", "/traits/CUSTOM_USB_SERIAL_Y1")
+    host.rules({**KEY_RULE, "identity": "port"}, serial_trait=True)
+    plug_serials(host, "Y1", "Y2")
+    host.restart()
+    plug_serials(host, "Y3")
+    assert set(placement.api.must("GET", USB_TRAITS)["traits"]) == {f"CUSTOM_USB_SERIAL_Y{each}" for each in (1, 2, 3)}
+
+
+def test_a_trait_that_another_host_has_too_stays(placement, host, root, operator):
+    host.rules({**KEY_RULE, "identity": "port"}, serial_trait=True)
+    plug_serials(host, "Y1")
+    other = operator.create("host2", None)
+    operator.set_traits(other, {"CUSTOM_USB_SERIAL_Y1"})
+    assert plug_serials(host, "Y2").notes == ()
+    assert "CUSTOM_USB_SERIAL_Y1" in placement.traits(other)
+
+
+def test_a_purge_by_the_agent_takes_the_traits_of_the_device_along(placement, host, root):
+    host.rules(KEY_RULE, serial_trait=True, purge_absent_after=0)
+    plug_serials(host, "Y1", "Y2")
+    host.rules(KEY_RULE, serial_trait=True, purge_absent_after=1, purge_wait=0)
+    time.sleep(2.1)  # Placement's clock counts in seconds
+    for _ in range(2):
+        host.run()
+    assert set(placement.providers(root)) == {"host1", "host1_usb_1050:0407:Y2"}
+    assert placement.api.must("GET", USB_TRAITS)["traits"] == ["CUSTOM_USB_SERIAL_Y2"]
+
+
+def test_a_trait_that_is_deleted_and_needed_again_costs_no_second_attempt(placement, host, root):
+    host.rules({**KEY_RULE, "identity": "port"}, serial_trait=True)
+    plug_serials(host, "Y1", "Y2")
+    placement.requests.clear()
+    plug_serials(host, "Y1")
+    assert [each for each in placement.requests if isinstance(each.status, str) or each.status >= 400] == []
     assert placement.api.must("GET", USB_TRAITS)["traits"] == ["CUSTOM_USB_SERIAL_Y1"]
 
 
