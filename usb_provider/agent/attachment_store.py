@@ -9,7 +9,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from usb_provider.host.files import read_whole, write_whole
+from usb_provider.host.files import make_directory, read_whole, write_whole
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.reporting.plan import Note
 
@@ -37,8 +37,8 @@ class AttachmentStore:
         if attachments == self._stored:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, json.dumps(attachments.to_json()).encode(), as_directory=True)
+            make_directory(self._path.parent, mode=0o750)
+            write_whole(self._path, json.dumps(attachments.to_json()).encode(), mode=0o640, as_directory=True)
         except OSError as error:
             # An old file could make the next process take a hostdev for dead that is not.
             with contextlib.suppress(OSError):

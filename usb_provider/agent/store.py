@@ -109,7 +109,8 @@ class StateStore:
             return
         note = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory, mode=0o750)
+            directory.mkdir(exist_ok=True)
             for name in frozenset(offered) - there:
                 (directory / name).touch()
             for name in there & frozenset(others):

@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = own_options(arguments)
     wanted = None if arguments.uninstall else hook_text_of(options)
     try:
-        present = path.read_text(encoding="utf-8") if path.exists() else None
-        fine = present == wanted and (wanted is None or os.access(path, os.X_OK))
+        # In bytes: a power cut may have left something that is no text.
+        present = path.read_bytes() if path.exists() else None
+        fine = present == (None if wanted is None else wanted.encode()) and (wanted is None or os.access(path, os.X_OK))
         if fine:
             output.say(f"{path} is {'not there' if wanted is None else 'up to date'}: nothing to do.")
             return 0

@@ -43,6 +43,14 @@ def test_a_hook_that_is_updated_keeps_its_date_and_leaves_no_other_file(program:
     assert (directory / NAME).read_text().startswith("#!")
 
 
+def test_what_a_power_cut_made_of_the_hook_is_replaced(program: Program, directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / NAME).write_bytes(b"\xff\xfe\0" + b"\0" * 4096)
+    assert program.run("install-hook", "--dry-run", "--directory", directory).out.startswith("Would update")
+    assert program.run("install-hook", "--directory", directory).code == 0
+    assert (directory / NAME).read_text() == hook_text(Path("/nonexistent/hook.sock"), 30.0)
+
+
 def test_a_hook_that_cannot_be_written_leaves_no_other_file(program: Program, directory: Path) -> None:
     (directory / NAME).mkdir(parents=True)
     done = program.run("install-hook", "--directory", directory)

@@ -1,5 +1,6 @@
 """The file that tells the next process what was attached: it may be lost, damaged or not writable."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def test_the_file_is_written_only_when_something_changed(tmp_path: Path) -> None
     (tmp_path / ATTACHMENTS).unlink()
     store.save(KNOWN)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_agent_and_its_group_read_what_it_keeps(tmp_path: Path) -> None:
+    AttachmentStore(tmp_path / "state").save(KNOWN)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "state" / ATTACHMENTS).stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"version": 2}'])

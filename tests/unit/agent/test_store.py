@@ -193,3 +193,8 @@ def test_only_the_agent_and_its_group_read_what_it_keeps(tmp_path: Path) -> None
         path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state", *(tmp_path / "state").iterdir())
     }
     assert modes == {"state": 0o750, RULE_TRAITS: 0o640, SIGHTINGS: 0o640}
+
+
+def test_the_directory_is_for_the_agent_and_its_group_also_where_a_disk_is_marked_first(tmp_path: Path) -> None:
+    StateStore(tmp_path / "state").mark_disks({"46f4:0001:A1"}, ())
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
