@@ -7,7 +7,8 @@ here means "false" or "none".
 import re
 from collections.abc import Sequence
 
-_SECRET_OF_A_URL = re.compile(r"(?<=://)[^\s/?#]*(?=@)")
+_SECRET_OF_A_URL = re.compile(r"(?<=://)(?:[^\s/?#@:]*:(?!\d{1,5}[/?#])[^\s,;]*|[^\s/?#]*)(?=@)")
+"""Also where a character of the password is one that ought to be escaped; a port and what follows it is no password."""
 
 
 def masked(text: str) -> str:

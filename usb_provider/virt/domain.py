@@ -21,6 +21,7 @@ from usb_provider.exception import AttachRefused, DeviceGone, Unavailable, maske
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
 from usb_provider.model.reporting.plan import Note
+from usb_provider.model.text import printable
 from usb_provider.virt.connection import Connections, Connector, NotOpened
 from usb_provider.virt.picture import Happened, Picture
 from usb_provider.virt.removals import Removals
@@ -262,7 +263,7 @@ class LibvirtHost:
     def _lifecycle(
         self, connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, opaque: object
     ) -> None:
-        LOG.debug("libvirt: %s event %d detail %d", domain.name(), event, detail)
+        LOG.debug("libvirt: %s event %d detail %d", printable(domain.name(), 200), event, detail)
         happened = _HAPPENED.get((event, detail)) or _HAPPENED.get((event, None))
         if happened is not None:
             self._picture.happened(happened, domain.UUIDString().lower())
@@ -277,13 +278,13 @@ class LibvirtHost:
     def _device_added(
         self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
     ) -> None:
-        LOG.debug("libvirt: %s, device %s added", domain.name(), alias)
+        LOG.debug("libvirt: %s, device %s added", printable(domain.name(), 200), printable(alias, 200))
         self._changed()
 
     def _device_not_removed(
         self, connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, opaque: object
     ) -> None:
-        LOG.debug("libvirt: %s, device %s not removed", domain.name(), alias)
+        LOG.debug("libvirt: %s, device %s not removed", printable(domain.name(), 200), printable(alias, 200))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

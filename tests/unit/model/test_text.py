@@ -80,6 +80,9 @@ def test_two_strings_that_differ_in_more_than_their_ends_do_not_become_equal(one
         ("qemu+ssh://root:a@b@host/system", "qemu+ssh://***@host/system"),
         ("http://host/a@b and mail@example.org", "http://host/a@b and mail@example.org"),
         ("at https://:x@h, http://y@h", "at https://***@h, http://***@h"),
+        ("http://bob:a/b#c?d@host:8778/v3 fails.", "http://***@host:8778/v3 fails."),
+        ("http://bob:a@/b@host", "http://***@host"),
+        ("http://host:8774/v2.1/users/a@b", "http://host:8774/v2.1/users/a@b"),
     ],
 )
 def test_no_address_shows_its_password(text: str, shown: str) -> None:
