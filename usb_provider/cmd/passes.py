@@ -7,7 +7,7 @@ import argparse
 
 from usb_provider.cmd import output
 from usb_provider.cmd.configuration import read_configuration
-from usb_provider.cmd.setup import reporter
+from usb_provider.cmd.setup import reporter, this_host
 from usb_provider.model.reporting.plan import action_json
 
 PLAN_TEXT = """\
@@ -40,7 +40,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     from usb_provider.host.udev import UdevHost
 
     conf, options = read_configuration(arguments)
-    with reporter(conf, options, UdevHost()) as report:
+    with reporter(conf, options, UdevHost(), this_host=this_host(options)) as report:
         seen = report.preview()
     plan = seen.plan
     if arguments.json:
@@ -63,7 +63,7 @@ def run_sync(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return run_plan(arguments)
     conf, options = read_configuration(arguments)
-    with reporter(conf, options, UdevHost()) as report:
+    with reporter(conf, options, UdevHost(), this_host=this_host(options)) as report:
         done = report.run()
     if arguments.json:
         output.print_json(

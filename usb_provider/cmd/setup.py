@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
 
+from usb_provider.agent.host_names import HostNames, NamesInquiry
 from usb_provider.agent.reporter import Reporter
 from usb_provider.agent.root_watch import ANY_HOST, ThisHost
 from usb_provider.agent.store import StateStore
 from usb_provider.conf import load
+from usb_provider.exception import Unavailable
 from usb_provider.host.names import hypervisor_hostnames
 from usb_provider.host.udev import UdevHost
 from usb_provider.model.reporting.host_state import ReportSettings
@@ -40,6 +42,27 @@ def root_hints(options: load.Options) -> RootHints:
         name=options.agent.root_provider_name,
         hostnames=hypervisor_hostnames(),
     )
+
+
+def this_host(options: load.Options) -> ThisHost:
+    """What tells this host from others, for a command: libvirt's name for it, where the agent serves guests."""
+    inquiry = NamesInquiry(lambda: _names(options.libvirt.connection_uri))
+    ask = inquiry.ask if options.libvirt.enabled else ThisHost().ask
+    return ThisHost(lambda: inquiry.latest, ask, may_differ=options.agent.root_name_may_differ)
+
+
+def _names(uri: str) -> HostNames:
+    try:
+        from usb_provider.virt.domain import LibvirtHost
+    except ImportError:
+        return HostNames()
+    host = LibvirtHost(uri, lambda: None)
+    try:
+        return HostNames(hypervisor_hostnames(), host.hostname())
+    except Unavailable:
+        return HostNames()
+    finally:
+        host.close()
 
 
 @contextlib.contextmanager
