@@ -22,6 +22,7 @@ from usb_provider.model.text import printable
 PROJECT = "usb-provider"
 
 _SOCKET_PATH_BYTES = 107
+_ITSELF = "an option refers to itself; write $$ for a dollar sign"
 _PATHS = {("agent", "compute_id_file"), ("agent", "state_dir"), ("hook", "socket")}
 
 
@@ -132,6 +133,8 @@ def open_files(
         raise ConfigError([f"The configuration file {name} cannot be read: {error.strerror}."]) from error
     except cfg.Error as error:
         raise ConfigError([f"The configuration cannot be read: {_line(error)}."]) from error
+    except RecursionError as error:
+        raise ConfigError([f"The configuration cannot be read: {_ITSELF}."]) from error
     return conf
 
 
@@ -151,6 +154,8 @@ def reread(conf: cfg.ConfigOpts) -> Options:
         conf.mutate_config_files()
     except (cfg.Error, OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"The configuration cannot be read again: {_line(error)}."]) from error
+    except RecursionError as error:
+        raise ConfigError([f"The configuration cannot be read again: {_ITSELF}."]) from error
     return read(conf)
 
 
@@ -239,7 +244,11 @@ def _value(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, problems: list[str]) 
         return value
     except (cfg.Error, ValueError) as error:
         problems.append(f"[{group}]{opt.name} has a value that is not allowed: {_line(error)}.")
-        return opt.default
+    except RecursionError:
+        problems.append(
+            f"[{group}]{opt.name} has a value that is not allowed: it refers to itself; write $$ for a dollar sign."
+        )
+    return opt.default
 
 
 def _check_text(value: str, *, is_path: bool) -> None:

@@ -76,6 +76,10 @@ def configured(
         # oslo.config names the place as the repr of a Python object.
         why = re.sub(r" from LocationInfo\(.*?\)(?= is not valid)", "", " ".join(str(error).split()))
         raise ConfigError([f"[{section}] cannot be used: {why.rstrip('.')}."]) from error
+    except RecursionError as error:
+        raise ConfigError(
+            [f"[{section}] cannot be used: an option refers to itself; write $$ for a dollar sign."]
+        ) from error
     if auth is None:
         raise ConfigError([f"[placement]auth_section names [{section}], where no auth_type is set; set it there."])
     if session.timeout is not None and session.timeout > _LONGEST_TIMEOUT:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from usb_provider.conf.load import open_files, survey
-from usb_provider.conf.opts import list_opts
+from usb_provider.conf.opts import OWN_GROUPS, list_opts
 from usb_provider.exception import ConfigError
 from usb_provider.placement.client import connect
 
@@ -46,6 +46,19 @@ def test_a_value_that_cannot_be_is_at_most_a_sentence(tmp_path: Path, group: str
         assert said.endswith((".", "…"))
         assert said.isprintable()
         assert "Traceback" not in said and "LocationInfo" not in said
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_option_that_refers_to_itself_is_told(tmp_path: Path, group: str, name: str) -> None:
+    said = problems(tmp_path / "usb.conf", group, name, f"${name}")
+    assert len(said) <= 1
+    # [oslo_reports]log_dir is not read here.
+    if group in {module.group.name for module in OWN_GROUPS} - {"oslo_reports"}:
+        assert said == (
+            f"[{group}]{name} has a value that is not allowed: it refers to itself; write $$ for a dollar sign.",
+        )
+    elif name in PASSWORD:
+        assert "an option refers to itself; write $$ for a dollar sign." in said[0]
 
 
 @pytest.mark.parametrize(
