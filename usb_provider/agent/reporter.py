@@ -124,6 +124,7 @@ class Reporter:
     @settings.setter
     def settings(self, settings: ReportSettings) -> None:
         self._settings = settings
+        self._roots.forgive()
         if self._state is not None:
             self._publish(dataclasses.replace(self._state, settings=settings))
 

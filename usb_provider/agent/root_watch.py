@@ -75,6 +75,10 @@ class RootWatch:
         """The root is gone: find it again."""
         self._root = None
 
+    def forgive(self) -> None:
+        """Forget what was undone: the configuration was read again, and may have been what was wrong."""
+        self._writes = OwnWrites()
+
     def wrote(self, before: ObservedTree, touched: Collection[str], after: ObservedTree) -> None:
         """The agent found *before*, wrote the providers *touched*, and left *after*."""
         self._writes = self._writes.after(before, touched, after, time.monotonic())
@@ -102,7 +106,7 @@ class RootWatch:
                 f"Another agent undoes what this one writes below the compute node provider {_named(root)} (from "
                 f"{source}): {UNDONE_TIMES} times in an hour for {contested}. Two hosts or two configurations name "
                 f"one compute node; the agent writes nothing and detaches nothing for an hour. Correct {source} on "
-                f"the host whose compute node it is not, and restart both agents."
+                f"the host whose compute node it is not, and reload both agents."
             )
         return None
 

@@ -5,7 +5,7 @@ import types
 import pytest
 
 from tests.fixtures.placement import assert_usb_view, usb_view
-from tests.fixtures.reporting import KEY_NAME, KEY_UUID, ROOT_UUID, Host, consumer, row, yubikey
+from tests.fixtures.reporting import KEY_NAME, KEY_UUID, ROOT_UUID, WITHDRAWN, Host, consumer, row, yubikey
 from usb_provider.agent import root_watch
 from usb_provider.agent.host_names import HostNames
 from usb_provider.agent.root_watch import ThisHost
@@ -143,6 +143,24 @@ def test_two_agents_that_undo_each_others_writes_notice_it_and_one_goes_on_after
     now += 3600.0
     host.run()
     assert usb_view(placement, root)[KEY_NAME] == row()
+
+
+def test_an_operator_who_tries_rules_with_sync_reloads_the_agent_and_it_goes_on(placement, host, root, workers):
+    host.plug(yubikey())
+    host.run()
+    command = Host(placement, host.directory, workers)
+    command.rules({"vendor_id": "1234", "resource_class": "CUSTOM_USB_KEY"})
+    command.plug(yubikey())
+    for _ in range(3):
+        command.restart()
+        command.run()
+        host.run()
+    with pytest.raises(WrongRoot, match="Two hosts or two configurations"):
+        host.run()
+    host.rules({"vendor_id": "1234", "resource_class": "CUSTOM_USB_KEY"})
+    host.run()
+    assert WITHDRAWN in usb_view(placement, root)[KEY_NAME]["traits"]
+    assert host.reporter().view() is not None
 
 
 # It changes while guests have devices
