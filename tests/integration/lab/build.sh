@@ -201,7 +201,8 @@ inside useradd --system --home-dir /var/lib/nova --shell /usr/sbin/nologin nova
 inside usermod --append --groups libvirt,kvm nova
 inside install -d -m 755 -o nova -g nova /var/lib/nova /var/lib/nova/instances /etc/nova /var/log/nova
 echo 'nova ALL=(root) NOPASSWD: /opt/nova/bin/privsep-helper *' > "$root/etc/sudoers.d/nova"
-install -m 644 "$here/files/nova-compute.service" "$root/etc/systemd/system/nova-compute.service"
+install -m 644 "$here/files/nova-compute.service" "$here/files/kvm-open.service" "$root/etc/systemd/system/"
+inside systemctl --quiet enable kvm-open.service
 
 size=$(($(du -sm "$root" | cut -f 1) + 1024))
 # With a journal: tests cut the power, and the emulated processor has a way of making the kernel panic.
