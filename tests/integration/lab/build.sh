@@ -6,14 +6,24 @@
 # The cache, USB_PROVIDER_LAB or usb-provider-lab in the user's cache directory, has a directory for the state of this
 # recipe and of the project's dependencies. Needs root: packages are unpacked and configured in a chroot.
 #
+# SUITE is the Debian release of the test host: bookworm (12), which is the default, or trixie (13).
+#
 # "build.sh debian" makes only Debian's part, which needs no Python: "make cloud" does it while the venv is made.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../../.." && pwd)
 cache=${USB_PROVIDER_LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/usb-provider-lab}
-suite=bookworm # libvirt 9.0, QEMU 7.2, Python 3.11
-image_python=3.11
+suite=${SUITE:-bookworm}
+# What the dependencies want on the test host's Python alone, which pip on another Python does not find out.
+case $suite in
+    bookworm) image_python=3.11 only_there=(async-timeout) ;; # libvirt 9.0, QEMU 7.2; redis wants it below 3.11.3
+    trixie) image_python=3.13 only_there=(legacy-cgi) ;;      # libvirt 11.3, QEMU 10.0; WebOb wants it from 3.13 on
+    *)
+        echo "SUITE is bookworm or trixie, not $suite." >&2
+        exit 1
+        ;;
+esac
 
 mkdir -p "$cache"
 exec 9> "$cache/lock"
@@ -25,7 +35,7 @@ packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,ope
 packages=$packages,python3,python3-venv,python3-libvirt
 packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
 packages=$packages,qemu-utils,sudo
-debian=$cache/debian-$(echo "$suite $packages" | sha256sum | cut -c 1-16)
+debian=$cache/debian-$suite-$(echo "$packages" | sha256sum | cut -c 1-16)
 make_debian() {
     local part=$debian.part mirror
     "$top/tools/install-system-packages.sh" run integration >&2
@@ -33,7 +43,7 @@ make_debian() {
     # From the mirror that this machine uses.
     mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' \
         /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null | head -n 1 || true)
-    rm -rf "$cache"/debian-*
+    rm -rf "$cache/debian-$suite"-*
     mkdir "$part"
     cat > "$part/fetch-kernel" << 'HOOK'
 #!/bin/sh
@@ -64,7 +74,7 @@ import sys, tomllib
 print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")' "$top/pyproject.toml")
 # nova-compute, of the version that the other tests have.
 nova=nova==$("$python" -c 'import importlib.metadata; print(importlib.metadata.version("nova"))')
-key=$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}" "$nova"; } | sha256sum | cut -c 1-16)
+key=$suite-$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}" "$nova"; } | sha256sum | cut -c 1-16)
 if [ -d "$cache/$key" ]; then
     echo "$cache/$key"
     exit
@@ -89,12 +99,20 @@ tar -x -f "$debian/root.tar" -C "$root" --numeric-owner --xattrs --xattrs-includ
 
 # The kernel, as an ELF file that QEMU boots without the guest having to decompress it.
 dpkg-deb -x "$debian"/linux-image-*.deb kernel
+[ -d kernel/lib/modules ] || mv kernel/usr/lib kernel/lib # where Debian 13 has them
 release=$(ls kernel/lib/modules)
 "$python" - "kernel/boot/vmlinuz-$release" vmlinux << 'PYTHON'
-import lzma, pathlib, sys
+import lzma, pathlib, struct, subprocess, sys
 
-packed = pathlib.Path(sys.argv[1]).read_bytes()
-kernel = lzma.LZMADecompressor().decompress(packed[packed.index(b"\xfd7zXZ\x00") :])
+image = pathlib.Path(sys.argv[1]).read_bytes()
+# The kernel's Documentation/arch/x86/boot.rst: payload_offset counts from the end of the sectors of the real-mode part.
+offset, length = struct.unpack_from("<II", image, 0x248)
+begin = (image[0x1F1] + 1) * 512 + offset
+payload = image[begin : begin + length]
+if payload.startswith(b"\xfd7zXZ\x00"):
+    kernel = lzma.LZMADecompressor().decompress(payload)
+else:  # zstd, which takes the size that the kernel's build puts behind it for garbage
+    kernel = subprocess.run(["zstd", "-dcq"], input=payload[:-4], stdout=subprocess.PIPE, check=True).stdout
 assert kernel.startswith(b"\x7fELF"), kernel[:4]
 pathlib.Path(sys.argv[2]).write_bytes(kernel)
 PYTHON
@@ -103,9 +121,11 @@ mkdir -p "$root/lib/modules/$release"
     cd "kernel/lib/modules/$release"
     {
         ls modules.*
-        find kernel -name '*.ko' | grep -E -f "$here/files/modules"
+        find kernel -name '*.ko' -o -name '*.ko.xz' | grep -E -f "$here/files/modules"
     } | cpio -pdm --quiet "$root/lib/modules/$release"
 )
+# The first process of the test host has an insmod that takes no compressed ones.
+find "$root/lib/modules/$release" -name '*.ko.xz' -exec xz -d {} +
 depmod -b "$root" "$release"
 
 # initramfs OUT INIT MODULE…: busybox, the modules with what they need, and INIT.
@@ -136,8 +156,7 @@ cp "$root/opt/guest/initrd" guest-initrd
 say "kernel $release and the guest are in place"
 
 # What the wheel and nova-compute need, so that a test run installs nothing but the wheel itself.
-# async-timeout: redis, which nova brings, wants it below Python 3.11.3, so in the image only.
-"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" "$nova" async-timeout >&2
+"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" "$nova" "${only_there[@]}" >&2
 if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$image_python" ]; then
     for wheel in wheels/*-cp3*.whl; do
         case $wheel in *-abi3-*) continue ;; esac
@@ -182,7 +201,8 @@ inside useradd --system --home-dir /var/lib/nova --shell /usr/sbin/nologin nova
 inside usermod --append --groups libvirt,kvm nova
 inside install -d -m 755 -o nova -g nova /var/lib/nova /var/lib/nova/instances /etc/nova /var/log/nova
 echo 'nova ALL=(root) NOPASSWD: /opt/nova/bin/privsep-helper *' > "$root/etc/sudoers.d/nova"
-install -m 644 "$here/files/nova-compute.service" "$root/etc/systemd/system/nova-compute.service"
+install -m 644 "$here/files/nova-compute.service" "$here/files/kvm-open.service" "$root/etc/systemd/system/"
+inside systemctl --quiet enable kvm-open.service
 
 size=$(($(du -sm "$root" | cut -f 1) + 1024))
 # With a journal: tests cut the power, and the emulated processor has a way of making the kernel panic.
@@ -190,8 +210,8 @@ mke2fs -q -t ext4 -O ^metadata_csum -J size=16 -m 0 -d "$root" host.ext4 "${size
 mkdir done
 mv host.ext4 vmlinux initrd guest-initrd id_ed25519 done/
 : > done/in-use
-# Of other states of the recipe only those stay that a running test host uses.
-for old in "$cache"/*/in-use; do
+# Of other states of the recipe for this suite only those stay that a running test host uses.
+for old in "$cache/$suite"-*/in-use; do
     [ -f "$old" ] || continue
     flock -n "$old" rm -rf "$(dirname "$old")" || true
 done
