@@ -13,7 +13,6 @@ from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
 from tests.integration.lab.agent import UNIT
 from tests.integration.lab.guest_clock import ticks
-from tests.integration.lab.vm import CommandFailed
 
 OUTAGE_SECONDS = 180
 """How much later than its hosts Placement is back after a power cut."""
@@ -45,21 +44,6 @@ def placement(cloud: Cloud) -> Iterator[None]:
     cloud.controller.services["placement"].start()
 
 
-def all_run(cloud: Cloud, servers: dict[str, str], seconds: float = 300) -> None:
-    """Pass when each of the servers is ACTIVE, and runs with its own stick."""
-
-    def running() -> list[bool]:
-        try:
-            return [domains.is_running(cloud.vm, server) for server in servers]
-        except CommandFailed:
-            return []
-
-    eventually(running, [True] * len(servers), seconds)
-    for server, serial in servers.items():
-        cloud.has(server, serial)
-        eventually(lambda server=server: cloud.settled(server), "ACTIVE")
-
-
 @pytest.mark.usefixtures("placement")
 def test_after_a_power_cut_with_placement_back_three_minutes_later_all_servers_run(
     cloud: Cloud, servers: dict[str, str], healed: Healed
@@ -74,7 +58,7 @@ def test_after_a_power_cut_with_placement_back_three_minutes_later_all_servers_r
     commands = said_by_doctor(cloud)
     for each in commands:
         cloud.openstack(each)
-    all_run(cloud, servers)
+    cloud.all_run(servers)
     by = "itself" if not commands else f"{len(commands)} commands, as `usb-provider doctor` says"
     case = f"power cut of a compute node with {len(servers)} servers; Placement is back three minutes after the host"
     healed.took(case, time.monotonic() - began, by=by)
@@ -98,7 +82,7 @@ def test_a_server_whose_stick_was_missing_after_a_power_cut_runs_with_the_comman
         cloud.vm.wait_for("usb-provider devices | grep -q 46f4:0001")
         cloud.wait_for_host(cloud.vm.name)
         cloud.openstack(f"server reboot --hard {server}")
-        all_run(cloud, {server: "A1"})
+        cloud.all_run({server: "A1"})
     assert said_by_doctor(cloud) == []
 
 
@@ -208,10 +192,7 @@ def test_a_rebuild_with_an_image_that_requires_traits_waits_until_the_conductor_
 def rebuilt(cloud: Cloud, server: str, image: str) -> str:
     """Rebuild the server, ten seconds after the last time, and give its status."""
     time.sleep(10)
-    answer = cloud.admin.compute.post(
-        f"/servers/{server}/action", json={"rebuild": {"imageRef": image}}, microversion="2.96"
-    )
-    assert answer.ok, answer.text
+    cloud.request(server, "rebuild", imageRef=image)
     return cloud.settled(server)
 
 

@@ -8,7 +8,6 @@ import pytest
 from tests.e2e.lab.cloud import HOST, Cloud, eventually
 from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
-from tests.integration.lab.vm import CommandFailed
 
 
 def still_works(cloud: Cloud, *serials: str) -> None:
@@ -113,14 +112,5 @@ def test_after_a_reboot_of_the_compute_node_its_servers_run_again_and_have_their
     cloud.becomes(server, "ACTIVE")
     cloud.has(server, "A1")
     cloud.vm.reboot(cleanly=False)
-
-    def is_back() -> bool:
-        try:
-            return domains.is_running(cloud.vm, server)
-        except CommandFailed:
-            return False
-
     with healed.within("power cut of a compute node, while Placement stays: from the host's boot on"):
-        eventually(is_back, True, 300)
-        cloud.has(server, "A1")
-    eventually(lambda: cloud.settled(server), "ACTIVE")
+        cloud.all_run({server: "A1"})

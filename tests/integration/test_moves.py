@@ -1,5 +1,6 @@
 """Live migration between two hosts: the guest ends up with what it holds at the destination, alive, and no more."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -28,6 +29,23 @@ def migrate_slowly(pair: Pair, megabytes_a_second: int) -> None:
     pair.source.vm.ssh(f"({command}) </dev/null >/dev/null 2>&1 &")
     pair.destination.vm.wait_for("virsh domstate vm | grep -q paused")
     pair.source.vm.wait_for("virsh domjobinfo vm | grep -q 'Memory processed'")
+
+
+def begin_move(pair: Pair, megabytes_a_second: int) -> tuple[str, str]:
+    """Give HERE-1's provider and the migration, once the Linux guest "vm" is on its way from HERE-1 to THERE-1."""
+    here, there = one_stick_each(pair, linux=True)
+    migration = pair.claim_move("vm", [here], [there])
+    migrate_slowly(pair, megabytes_a_second)
+    return here, migration
+
+
+@contextlib.contextmanager
+def moving(pair: Pair) -> Iterator[None]:
+    """Within the block "vm" is on its way; then it has arrived, and nova has given HERE-1 back."""
+    _, migration = begin_move(pair, 4)
+    yield
+    assert how_it_ended(pair).startswith("0")
+    pair.source.placement.release(migration)
 
 
 def how_it_ended(pair: Pair) -> str:
@@ -81,9 +99,7 @@ def test_two_sticks_are_exchanged_for_two_others(pair: Pair) -> None:
 
 
 def test_an_aborted_migration_leaves_the_guest_and_its_stick_as_they_were(pair: Pair) -> None:
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 1)
+    here, migration = begin_move(pair, 1)
     pair.source.vm.ssh("virsh --quiet domjobabort vm")
     assert "abort" in how_it_ended(pair) or "cancel" in how_it_ended(pair)
     assert domains.is_running(pair.source.vm, "vm")
@@ -97,9 +113,7 @@ def test_an_aborted_migration_leaves_the_guest_and_its_stick_as_they_were(pair: 
 
 def test_a_migration_that_fails_when_the_guest_has_been_stopped_leaves_it_its_stick(pair: Pair) -> None:
     """libvirt may say of it what it says of one that has arrived (qemuDomainRunningReasonToResumeEvent)."""
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 1)
+    here, migration = begin_move(pair, 1)
     # All the time that it takes, without the guest: QEMU stops it with much left to be copied.
     pair.source.vm.ssh("virsh --quiet migrate-setmaxdowntime vm 300000")
     pair.source.vm.wait_for("virsh domstate vm | grep -q paused")
@@ -132,12 +146,8 @@ def test_an_agent_at_the_source_is_not_needed(pair: Pair) -> None:
 
 
 def test_an_agent_that_is_killed_while_a_guest_comes_in_puts_it_right_when_it_is_back(pair: Pair) -> None:
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 4)
-    pair.destination.agent.stop()
-    assert how_it_ended(pair).startswith("0")
-    pair.source.placement.release(migration)
+    with moving(pair):
+        pair.destination.agent.stop()
     (placeholder,) = domains.hostdevs(pair.destination.vm, "vm")
     assert placeholder.vendor is None
     pair.destination.agent.start()
@@ -263,24 +273,16 @@ def test_a_device_that_somebody_else_attached_is_left_alone_beside_ours(pair: Pa
 
 
 def test_a_move_ends_well_while_both_agents_restart(pair: Pair) -> None:
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 4)
-    for host in (pair.source, pair.destination):
-        host.agent.restart()
-    assert how_it_ended(pair).startswith("0")
-    pair.source.placement.release(migration)
+    with moving(pair):
+        for host in (pair.source, pair.destination):
+            host.agent.restart()
     pair.destination.comes_to_have("vm", "THERE-1")
     is_free(pair, "HERE-1")
 
 
 def test_a_stick_that_is_unplugged_while_its_guest_comes_is_in_the_guest_when_it_is_back(pair: Pair) -> None:
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 4)
-    pair.destination.vm.unplug("THERE-1")
-    assert how_it_ended(pair).startswith("0")
-    pair.source.placement.release(migration)
+    with moving(pair):
+        pair.destination.vm.unplug("THERE-1")
     eventually(lambda: pair.destination.has("vm"), [])
     is_free(pair, "HERE-1")
     pair.destination.vm.plug("THERE-1", serial="THERE-1", bus="xhci2")
@@ -288,12 +290,8 @@ def test_a_stick_that_is_unplugged_while_its_guest_comes_is_in_the_guest_when_it
 
 
 def test_a_stick_that_is_unplugged_while_its_guest_leaves_does_not_hold_it_up(pair: Pair) -> None:
-    here, there = one_stick_each(pair, linux=True)
-    migration = pair.claim_move("vm", [here], [there])
-    migrate_slowly(pair, 4)
-    pair.source.vm.unplug("HERE-1")
-    assert how_it_ended(pair).startswith("0")
-    pair.source.placement.release(migration)
+    with moving(pair):
+        pair.source.vm.unplug("HERE-1")
     pair.destination.comes_to_have("vm", "THERE-1")
     eventually(lambda: pair.source.schedulable("HERE-1"), False)
 

@@ -98,7 +98,7 @@ def test_a_start_while_placement_is_down_is_refused_only_when_it_needs_placement
     with cloud.placement.down():
         started = time.monotonic()
         said = cloud.refused("vm")
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 60, "it waits for Placement no longer than the hook does"
         assert "The agent cannot ask Placement what this instance holds" in said
         cloud.boot("bystander", extra_specs={})
     cloud.vm.ssh("sleep 2")

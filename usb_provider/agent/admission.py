@@ -7,12 +7,13 @@ refusal once. It attaches nothing. :meth:`Admission.answer` may be called from a
 binder's own pass waits for libvirt.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, wait
 
 from placement_traits import NOT_LIVE_MIGRATABLE
@@ -20,7 +21,7 @@ from usb_provider.agent.arrivals import Arrivals
 from usb_provider.agent.audit import AuditLine, record
 from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.agent.present import PresentGuests
-from usb_provider.exception import Conflict, Unavailable, UsbProviderError
+from usb_provider.exception import AccessRefused, Conflict, Unavailable, UsbProviderError
 from usb_provider.model.binding.guests import GuestsNow
 from usb_provider.model.binding.holding import held_by, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest
@@ -43,7 +44,8 @@ _WHAT = {
 """What the hook asks for, in the words of a refusal."""
 
 _MOST_WAITING = 8
-"""How many answers may wait for a view at once, of the 16 that the listener gives: others are not held up by them.
+"""How many answers may wait for a view, or for a Placement that is away, of the 16 that the listener gives at once.
+Others are not held up by them.
 
 libvirtd carries out five calls of one client at a time (max_client_requests in libvirtd.conf), and nova-compute is one.
 """
@@ -53,6 +55,10 @@ _MARGIN_SHARE = 0.2
 """What an answer leaves of the hook's time, so that it arrives: this share, and _MARGIN_SECONDS at most."""
 
 _LOOK_SECONDS = 0.1
+"""How often an answer looks for a view that it waits for."""
+
+_PAUSE_SHARE = 0.1
+"""How long an answer waits before it asks a Placement again that is away: this share of what one request may take."""
 
 _READING_SECONDS = 2.0
 _LEAST_READING_SECONDS = 0.3
@@ -72,7 +78,7 @@ class Admission:
     :param traits: the traits of any provider, also of another host's.
     :param started: gets the UUID of a guest that is starting.
     :param askers: runs the requests to Placement that an answer needs.
-    :param seconds: how long Placement may take for one answer.
+    :param seconds: how long Placement may take for one request.
     :param look_now: is called again and again while an answer waits for a view: a reporting pass should be made.
     :param classes: the resource classes that rules give, besides CUSTOM_USB_*.
     """
@@ -182,14 +188,15 @@ class Admission:
     def _prepare(self, guest: Guest, until: float, ends: float) -> Answer:
         """Whether *guest* may start: it must be able to get every device that it holds on this host.
 
-        A view that is not there yet is waited for *until* then, by time.monotonic(); the answer is due when it *ends*.
+        It waits for a view and for Placement *until* then, by time.monotonic(); the answer is due when it *ends*.
         """
         if guest.asks_for:
             self._await_view(until)
+        needs_answer = bool(guest.asks_for) or self._held_before(guest.uuid)
         try:
-            (held,) = self._asked(lambda: self._consumer(guest.uuid))
+            (held,) = self._asked(lambda: self._consumer(guest.uuid), until=until if needs_answer else None)
         except UsbProviderError as error:
-            if guest.asks_for or self._held_before(guest.uuid):
+            if needs_answer:
                 return self._refuse(guest, [_cannot_be_asked(error)], Operation.PREPARE)
             return Allowed()
         view = self._view()
@@ -227,7 +234,9 @@ class Admission:
             return self._refuse(guest, [NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
             held, *traits = self._asked(
-                lambda: self._consumer(guest.uuid), *(functools.partial(self._traits_of, each) for each in brings)
+                lambda: self._consumer(guest.uuid),
+                *(functools.partial(self._traits_of, each) for each in brings),
+                until=until if brings else None,
             )
         except UsbProviderError as error:
             if not brings:  # nothing that it has could be lost
@@ -239,14 +248,22 @@ class Admission:
 
     def _await_view(self, until: float) -> None:
         """Return when there is a view, or *until* is over; at once where too many wait already."""
-        if self._view() is not None or not self._waiting.acquire(blocking=False):
+        if self._view() is not None:
             return
-        try:
-            while self._view() is None and (left := until - time.monotonic()) > 0:
+        with self._turn_to_wait() as may_wait:
+            while may_wait and self._view() is None and (left := until - time.monotonic()) > 0:
                 self._look_now()
                 time.sleep(min(_LOOK_SECONDS, left))
+
+    @contextlib.contextmanager
+    def _turn_to_wait(self) -> Iterator[bool]:
+        """Whether an answer may wait within the block: not where too many wait already."""
+        may_wait = self._waiting.acquire(blocking=False)
+        try:
+            yield may_wait
         finally:
-            self._waiting.release()
+            if may_wait:
+                self._waiting.release()
 
     def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:
@@ -254,11 +271,28 @@ class Admission:
         except Conflict:  # the provider has been deleted, and with it what its rule said
             return ()
 
-    def _asked(self, *questions: Callable[[], Collection[str]]) -> list[Collection[str]]:
+    def _asked(self, *questions: Callable[[], Collection[str]], until: float | None) -> list[Collection[str]]:
         """Placement's answers to parallel requests; they come, or fail, before the waiting hook gives up.
+
+        A Placement that is away or hangs is asked again *until* then, by time.monotonic(); None is for once.
 
         :raises Unavailable: when one takes too long; that request ends by itself.
         """
+        if until is None:
+            return self._asked_once(questions)
+        with self._turn_to_wait() as may_wait:
+            while True:
+                try:
+                    return self._asked_once(questions)
+                except AccessRefused:
+                    raise
+                except Unavailable:
+                    left = until - time.monotonic()
+                    if not may_wait or left <= 0:
+                        raise
+                    time.sleep(min(_PAUSE_SHARE * self._seconds, left))
+
+    def _asked_once(self, questions: Collection[Callable[[], Collection[str]]]) -> list[Collection[str]]:
         futures = [self._askers.submit(question) for question in questions]
         if wait(futures, timeout=self._seconds).not_done:
             raise Unavailable(

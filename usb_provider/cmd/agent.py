@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _ASKERS = 32
 _ANSWER_SECONDS = 5.0
 _ANSWER_SHARE = 0.8
-"""A question to Placement within an answer takes this share of [hook]timeout, and _ANSWER_SECONDS, at most: the hook
-waits long for an agent that starts, but a Placement that hangs does not hold up each start for as long."""
+"""A question to Placement within an answer takes this share of [hook]timeout, and _ANSWER_SECONDS, at most. While
+Placement is away, the answer asks again until the hook's time is over, if the guest needs it."""
 _CONFIRM_PASSES = 5
 """So many times resync_interval pass between two questions to Placement about everything that is attached."""
 

@@ -264,12 +264,16 @@ class Cloud:
         found = self.settled(uuid, seconds)
         assert found == status, (found, self.fault(uuid), self.compute_log())
 
-    def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:
-        """Do *action* ("reboot", …) to the server; pass when it settles as *wanted*."""
+    def request(self, uuid: str, action: str, **arguments: Any) -> None:
+        """Have nova begin to do *action* ("reboot", …) to the server."""
         nothing = {} if action == "evacuate" else None  # nova wants an object here, and none at unshelve
         body = {action: arguments or nothing}
         answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion="2.96")
         assert answer.ok, answer.text
+
+    def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:
+        """Do *action* to the server; pass when it settles as *wanted*."""
+        self.request(uuid, action, **arguments)
         eventually(lambda: (self.settled(uuid), self.server(uuid).status)[1], wanted, 300)
 
     def fault(self, uuid: str) -> str:
@@ -300,7 +304,16 @@ class Cloud:
         eventually(lambda: len(domains.hostdevs(compute.vm, uuid)), len(serials))
         eventually(lambda: self.holds(uuid), {f"{compute.name}_usb_46f4:0001:{serial}" for serial in serials})
 
-    def compute_log(self) -> str:
+    def all_run(self, servers: Mapping[str, str], seconds: float = 300) -> None:
+        """Pass when each of the first compute node's *servers* is ACTIVE and runs with its stick, its value."""
+        eventually(lambda: [domains.is_running(self.vm, server) for server in servers], [True] * len(servers), seconds)
+        for server, serial in servers.items():
+            self.has(server, serial)
+            eventually(lambda server=server: self.settled(server), "ACTIVE")
+
+    def compute_log(self, on: Compute | None = None) -> str:
         """The last warnings and errors of nova-compute."""
         # A panic of the kernel leaves zeros in it, and without -a grep prints nothing of what it takes for binary.
-        return self.vm.ssh("grep -aE ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False)
+        return (on or self.compute).vm.ssh(
+            "grep -aE ' (WARNING|ERROR) ' /var/log/nova/nova-compute.log | tail -n 300", check=False
+        )

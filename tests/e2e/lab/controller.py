@@ -5,6 +5,7 @@ endpoints are on 127.0.0.1, internal ones on the address at which the compute no
 """
 
 import configparser
+import contextlib
 import functools
 import io
 import os
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ class Controller:
         self.log = directory / "log"
         self.services: dict[str, Service] = {}
         self.openrc = directory / "openrc"
+        self._slow_placement = directory / "slow-placement"
         for each in ("log", "etc", "data", "data/glance", "data/nova/instances", "data/cell2/instances", "bin"):
             (directory / each).mkdir(parents=True, exist_ok=True)
         self._declare()
@@ -146,6 +148,20 @@ class Controller:
         """Stop everything."""
         # Nova's graceful stop takes half a minute, and nobody needs it here.
         list(POOL.map(lambda service: service.stop(timeout=1), self.services.values()))
+
+    @contextlib.contextmanager
+    def slow_placement(self, seconds: float, *, to: str = "") -> Iterator[None]:
+        """Have each answer of Placement take *seconds* longer within the block; those that wait at its end come then.
+
+        :param to: how the User-Agent of the clients begins that wait: the name of their program.
+        """
+        written = self._slow_placement.with_suffix(".new")
+        written.write_text(f"{seconds} {to}")
+        written.rename(self._slow_placement)
+        try:
+            yield
+        finally:
+            self._slow_placement.unlink()
 
     def discover_hosts(self) -> None:
         """Map compute hosts to their cells."""
@@ -254,8 +270,14 @@ class Controller:
             OS_KEYSTONE_CONFIG_DIR=str(etc / "keystone"),
             OS_KEYSTONE_CONFIG_FILES="keystone.conf",
         )
+        # More threads than others: some wait where a test makes it slow.
         self._wsgi(
-            "placement", "placement.wsgi.api:application", PLACEMENT, 2, OS_PLACEMENT_CONFIG_DIR=str(etc / "placement")
+            "placement",
+            "placement.wsgi.api:application",
+            PLACEMENT,
+            6,
+            slow=self._slow_placement,
+            OS_PLACEMENT_CONFIG_DIR=str(etc / "placement"),
         )
         self._wsgi(
             "glance",
@@ -324,8 +346,10 @@ class Controller:
             ready = functools.partial(answers, port)
         self.services[name] = Service(name, command, self.log / f"{name}.log", ready=ready, environment=environment)
 
-    def _wsgi(self, name: str, application: str, port: int, threads: int, **environment: str) -> None:
-        command = [sys.executable, str(_WSGI), application, str(port), str(threads)]
+    def _wsgi(
+        self, name: str, application: str, port: int, threads: int, *, slow: Path | None = None, **environment: str
+    ) -> None:
+        command = [sys.executable, str(_WSGI), application, str(port), str(threads), *([str(slow)] if slow else [])]
         self._service(name, command, port=port, environment=environment)
 
     # Its databases and its catalogue

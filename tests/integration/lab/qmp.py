@@ -21,7 +21,10 @@ class Qmp:
         self("qmp_capabilities")
 
     def _read(self) -> dict[str, Any]:
-        line = self._stream.readline()
+        try:
+            line = self._stream.readline()
+        except OSError as error:  # a time out, and whatever is read after one
+            raise LabError(f"QEMU's monitor does not answer: {error}") from error
         if not line:
             raise LabError("QEMU has ended")
         message: dict[str, Any] = json.loads(line)

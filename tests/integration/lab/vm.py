@@ -244,9 +244,12 @@ class Vm:
         """Write down where the processors of a host that hangs stand, for a reader who looks for the cause."""
         assert self._qmp is not None
         with (self.directory / "hung.txt").open("a") as stream:
-            for _ in range(3):
-                stream.write(self._qmp.hmp("info registers -a") + "\n")
-                time.sleep(1)
+            try:
+                for _ in range(3):
+                    stream.write(self._qmp.hmp("info registers -a") + "\n")
+                    time.sleep(1)
+            except LabError as error:  # QEMU itself hangs
+                stream.write(f"{error}\n")
 
     def freeze(self) -> None:
         """Let the host stand still: to others it is as dead as if its power had been cut, until :meth:`revive`."""

@@ -53,12 +53,18 @@ class StartsMachine(BinderMachine):
         self._start(name, waits=waits and read_meanwhile)
 
     def _start(self, name: str, *, waits: bool = False) -> bool:
-        """Ask the hook as libvirt does; while it waits, Placement is read."""
+        """Ask the hook as libvirt does; while it waits, Placement is back and is read."""
 
         def read() -> None:
             self.host.is_unread = False
 
+        asked = self.host.questions
+
+        def back() -> None:
+            self.host.placement_up |= self.host.questions > asked + 1
+
         self.host.when_looking = read if waits else lambda: None
+        self.host.when_asked = back if waits else lambda: None
         answer = self.host.ask("prepare", self._xml(name, []), seconds=WAIT_SECONDS if waits else 0.0)
         if "refuse" in answer:
             in_use = any(self.port[name] in self.host.has(other) for other in self.guests(running=True))
