@@ -73,7 +73,10 @@ UNITS = (
     "/run/systemd/generator",
     "/run/systemd/generator.early",
     "/run/systemd/generator.late",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
 )
+AUTOFS = ("/etc", "/etc/auto.master.d")
 
 
 def is_storage_driver(name: str) -> bool:
@@ -136,6 +139,9 @@ def named_devices() -> dict[str, str]:
     named: dict[str, str] = {}
     for path, parse in ((FSTAB, fstab_names), (CRYPTTAB, crypttab_names)):
         _add(named, parse(text_in(path)), path)
+    for directory in AUTOFS:
+        for name in _listing(directory, "auto.") + _listing("/etc/auto.master.d"):
+            _add(named, autofs_names(text_in(f"{directory}/{name}")), f"{directory}/{printable(name)}")
     _add(named, cmdline_names(text_in("/proc/cmdline")), "the kernel's command line")
     _add(named, resume_names(text_in("/etc/initramfs-tools/conf.d/resume")), "/etc/initramfs-tools/conf.d/resume")
     for directory in UNITS:
@@ -183,16 +189,30 @@ def unit_names(text: str) -> list[str]:
     return _devices_in(match[1].strip().strip('"').replace("%%", "%") for match in found if match)
 
 
+def autofs_names(text: str) -> list[str]:
+    """The devices in a map of autofs(5), whose lines are ``key -options :/dev/sdb1``."""
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith("#"))
+    return _devices_in(field[1:] for line in lines for field in line.split()[1:] if field[:1] == ":")
+
+
 def cmdline_names(text: str) -> list[str]:
-    """The devices that the kernel's command line names: the root file system and the swap space for hibernation."""
-    values = dict(word.split("=", 1) for word in text.split() if "=" in word)
-    luks = values.get("rd.luks.uuid", "").removeprefix("luks-")
-    return _devices_in(
-        [
-            *(values[name].strip('"') for name in ("root", "resume", "usr", "mount.usr") if name in values),
-            f"UUID={luks}" if luks else "",
-        ]
-    )
+    """The devices that the kernel's command line names, for dracut, systemd and initramfs-tools.
+
+    These are the root file system, the space for hibernation, and what is encrypted, or has a key or header for that.
+    """
+    names = []
+    for word in text.split():
+        option, _, value = word.partition("=")
+        value = value.strip('"')
+        option = option.removeprefix("rd.")
+        if option in ("root", "resume", "usr", "mount.usr", "cryptdevice", "cryptkey"):
+            names.append(value.partition(":")[0])
+        elif option in ("luks.uuid", "luks.name", "luks.key", "luks.data", "luks.options"):
+            # systemd: "UUID", "UUID=NAME", "UUID=DEVICE", "UUID=/key:DEVICE"; dracut: "/key:DEVICE:DEVICE".
+            pieces = re.split("[:,]", value)
+            names += [f"UUID={value.partition('=')[0].removeprefix('luks-')}", *pieces]
+            names += [piece.partition("=")[2] for piece in pieces]
+    return _devices_in(names)
 
 
 def resume_names(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from usb_provider.host import storage
 from usb_provider.host.storage import (
+    autofs_names,
     cmdline_names,
     crypttab_names,
     fstab_names,
@@ -46,18 +47,33 @@ def test_a_systemd_unit_names_what_it_mounts() -> None:
     assert unit_names("[Mount]\nWhat = tmpfs\n") == []
 
 
+def test_a_map_of_autofs_names_what_is_mounted_when_it_is_wanted() -> None:
+    text = "# :/dev/sda1\nbackup -fstype=ext4,noatime :/dev/disk/by-label/BACKUP\nhome server:/home\n* :/dev/sdb2\n"
+    assert autofs_names(text) == ["/dev/disk/by-label/BACKUP", "/dev/sdb2"]
+
+
 def test_the_command_line_names_the_root_file_system_and_where_the_host_hibernates() -> None:
     assert cmdline_names("ro root=UUID=aa resume=/dev/sdb3 quiet rd.luks.uuid=luks-cc") == [
         "UUID=aa",
         "/dev/sdb3",
         "UUID=cc",
     ]
+    assert cmdline_names(
+        "rd.luks.name=aa=root cryptdevice=UUID=bb:root:allow-discards cryptkey=LABEL=KEY:ext4:/key"
+    ) == [
+        "UUID=aa",
+        "UUID=bb",
+        "LABEL=KEY",
+    ]
+    assert "LABEL=KEYSTICK" in cmdline_names("rd.luks.key=aa=/key:LABEL=KEYSTICK luks.uuid=aa luks.uuid=bb")
+    assert "UUID=dd" in cmdline_names("rd.luks.key=/key:UUID=dd:UUID=ee rd.luks.data=ff=/dev/sdb1")
+    assert "/dev/sdb1" in cmdline_names("rd.luks.data=ff=/dev/sdb1")
     assert resume_names('# x\nRESUME="UUID=dd"\n') == ["UUID=dd"]
 
 
 @given(st.text(" #=/\\:,0123456789\n\tUIDLABEvkm"))
 def test_files_of_any_form_are_read(text: str) -> None:
-    for parse in (fstab_names, crypttab_names, unit_names, cmdline_names, resume_names):
+    for parse in (autofs_names, fstab_names, crypttab_names, unit_names, cmdline_names, resume_names):
         parse(text)
 
 
