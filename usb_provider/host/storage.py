@@ -5,13 +5,19 @@ usage.py asks it about the block devices of USB devices. It reads what every use
 
 import os
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from usb_provider.host.files import names_in, text_in
 from usb_provider.model.text import printable
 
 MOVED_TYPE = "USB_PROVIDER_FS_TYPE"
 """The property to which conf/udev/61-usb-provider.rules moves ID_FS_TYPE, so that the host activates nothing."""
+
+LEFT_ALONE_TYPE = "usb_provider"
+"""What that rule has for ID_FS_TYPE instead, on each disk that is for guests."""
 
 _SCSI_DISKS = frozenset({"0", "4", "5", "7", "14"})
 """SCSI device types that get a block device: disk, write-once, CD, optical, simplified disk (scsi/scsi_proto.h)."""
@@ -104,6 +110,33 @@ def _scsi_devices(sys_path: str) -> Iterator[str]:
             for target in _listing(f"{sys_path}/{interface}/{host}", "target"):
                 directory = f"{sys_path}/{interface}/{host}/{target}"
                 yield from (f"{directory}/{each}" for each in _listing(directory) if _SCSI_DEVICE.fullmatch(each))
+
+
+@dataclass(frozen=True, slots=True)
+class UdevDisk:
+    """A disk in udev's database: when udev first saw it, by the wall clock, and whether the host leaves it alone."""
+
+    name: str
+    seen_at: float
+    is_left_alone: bool
+
+
+def udev_disks(sys_path: str, run: Path) -> list[UdevDisk]:
+    """The disks of the USB device at *sys_path* as udev's database below *run* has them; without those it has not.
+
+    Its form is that of src/libsystemd/sd-device/device-private.c: ``I:`` microseconds since the boot, ``E:`` property.
+    """
+    booted_at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    found = []
+    for scsi in _scsi_devices(sys_path):
+        for name in _listing(f"{scsi}/block"):
+            number = text_in(f"{scsi}/block/{name}/dev").strip()
+            lines = text_in(f"{run}/udev/data/b{number}").split("\n")
+            seen = next((line[2:] for line in lines if re.fullmatch(r"I:\d+", line)), None)
+            if seen is not None:
+                is_left_alone = f"E:ID_FS_TYPE={LEFT_ALONE_TYPE}" in lines
+                found.append(UdevDisk(name, booted_at + int(seen) / 1e6, is_left_alone))
+    return found
 
 
 def signature(properties: Mapping[str, str]) -> tuple[str, str] | None:

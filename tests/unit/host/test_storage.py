@@ -1,5 +1,6 @@
 """Which devices the files of a host name, and whether a disk is still to come."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,18 @@ def test_a_scsi_disk_without_its_block_device_is_waited_for(tmp_path: Path) -> N
     assert is_disk_awaited(str(device), [f"{scsi}/block/sdx"])
     (second / "type").write_text("13\n")
     assert not is_disk_awaited(str(device), [f"{scsi}/block/sdx"])
+
+
+@pytest.mark.parametrize("kind", ["usb_provider", "LVM2_member"])
+def test_what_udev_knows_of_a_disk_is_read_from_its_database(tmp_path: Path, kind: str) -> None:
+    disk = tmp_path / "1-2/1-2:1.0/host9/target9:0:0/9:0:0:0/block/sdb"
+    disk.mkdir(parents=True)
+    (disk / "dev").write_text("8:16\n")
+    data = tmp_path / "run/udev/data"
+    data.mkdir(parents=True)
+    assert storage.udev_disks(str(tmp_path / "1-2"), tmp_path / "run") == []
+    (data / "b8:16").write_text(f"S:disk/by-id/x\nI:60000000\nE:ID_FS_TYPE={kind}\nG:systemd\n")
+    (found,) = storage.udev_disks(str(tmp_path / "1-2"), tmp_path / "run")
+    booted_at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    assert (found.name, found.is_left_alone) == ("sdb", kind == "usb_provider")
+    assert found.seen_at == pytest.approx(booted_at + 60, abs=5)

@@ -16,6 +16,9 @@ from usb_provider.model.devices.sightings import texts
 BACK_SECONDS = 60.0
 """How long after the disk is back its signatures may still turn up: partitions come later than the disk does."""
 
+OFFERED_DISKS = "disks"
+"""The directory in [agent]state_dir that has a file of the name mark_name() for each disk that is for guests."""
+
 _LIMIT = 1000
 _VERSION = 1
 _MASS_STORAGE = "08"
