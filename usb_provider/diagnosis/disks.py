@@ -7,7 +7,7 @@ from usb_provider.diagnosis.check import Check, Finding, count, some
 from usb_provider.diagnosis.context import Context, Maybe, Unknown
 from usb_provider.diagnosis.udev import DEVICES
 from usb_provider.host.storage import UdevDisk, udev_disks
-from usb_provider.model.devices.lent import OFFERED_DISKS, mark_name
+from usb_provider.model.devices.lent import OFFERED_DISKS, mark_names
 
 RULE = "61-usb-provider.rules"
 _DELAY_SECONDS = 5.0
@@ -33,13 +33,13 @@ class DisksCheck(Check[tuple[MarkedDisk, ...]]):
         if isinstance(devices, Unknown):
             return devices
         marks = context.options.agent.state_dir / OFFERED_DISKS
+        names = mark_names(devices, context.options.usb.junk_serials)
         found = []
         for device in devices:
-            name = mark_name(device)
-            if name is None or not device.has_disk:
+            if device.sys_name not in names or not device.has_disk:
                 continue
             try:
-                marked_at = os.stat(marks / name).st_mtime
+                marked_at = os.stat(marks / names[device.sys_name]).st_mtime
             except (FileNotFoundError, NotADirectoryError):
                 continue
             found += [MarkedDisk(disk, marked_at) for disk in udev_disks(device.sys_path, context.places.run)]
