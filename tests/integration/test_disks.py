@@ -21,9 +21,10 @@ WRITTEN = {
 
 QUICK = {"agent": {"resync_interval": "2"}}
 LET_GO = (
-    "dmsetup remove_all --force; mdadm --stop --scan; "
+    "dmsetup remove_all --force; mdadm --stop --scan; rm -f /run/lvm/*_online/* /run/lvm/pvs_lookup/*; "
     "for each in /sys/block/bcache*/bcache/stop; do [ ! -e $each ] || echo 1 > $each; done"
 )
+"""Has the host forget a disk that is gone; LVM does not activate a volume group again that it knows as activated."""
 
 
 def disk(vm: Vm, serial: str) -> str:
