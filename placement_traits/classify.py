@@ -23,6 +23,9 @@ _BROADBAND: Final[tuple[TripletPattern, ...]] = (
 # Android's debug bridge: a telephone of a modem vendor shows it, a modem does not.
 _ADB: Final = ("ff", "42", "01")
 
+# "Smart Card ICCD" of the USB-IF: protocols 01 and 02 are versions A and B of it, 00 is a reader.
+_CHIP_CARD: Final[tuple[TripletPattern, ...]] = (("0b", "00", "01"), ("0b", "00", "02"))
+
 # The first line that matches any interface wins, so the rarer and more telling functions come
 # first: a headset also has HID buttons, a printer also has a card slot.
 _BY_INTERFACE: Final[tuple[tuple[str, tuple[TripletPattern, ...]], ...]] = (
@@ -75,9 +78,12 @@ def is_security_token(vendor_id: str, product_id: str, interfaces: Collection[Tr
 
     A FIDO key cannot be told from any other HID device by its triplets (03/00/00), hence tables.
     For a vendor that is listed as a whole, an interface must be of a kind that tokens have; ids
-    alone decide when no interface is known.
+    alone decide when no interface is known.  A chip card that speaks USB itself (ICCD) is a token
+    of any vendor: no card can be put into it.
     """
     vendor, product = vendor_id.lower(), product_id.lower()
+    if _any_match(interfaces, _CHIP_CARD):
+        return True
     if product in known_ids.TOKENS.get(vendor, ()):
         return True
     if vendor not in known_ids.TOKEN_VENDORS or (
@@ -127,6 +133,8 @@ def _is_broadcom_bluetooth(shown: frozenset[Triplet]) -> bool:
 def _is_modem(vendor: str, product: str, shown: frozenset[Triplet]) -> bool:
     if vendor == known_ids.UBLOX:
         return product.startswith(known_ids.UBLOX_MODEMS)
+    if product in known_ids.MODEMS.get(vendor, ()):
+        return True
     if vendor == "413c" and product.startswith(known_ids.DELL_MODEMS):
         return _any_match(shown, _BROADBAND)
     if vendor not in known_ids.MODEM_VENDORS or _any_match(shown, (("06", None, None),)):

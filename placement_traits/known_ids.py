@@ -4,7 +4,8 @@ This module only lists; classify.py says what follows. Ids are listed only where
 
 * ``usb.ids`` 2025.07.26 (http://www.linux-usb.org/usb-ids.html), marked [ids];
 * libfido2 ``udev/fidodevs`` (https://github.com/Yubico/libfido2), marked [fido2];
-* Linux ``drivers/usb/serial/option.c`` and ``drivers/net/usb/cdc_ether.c``, marked [linux];
+* Linux ``drivers/usb/serial/option.c``, ``drivers/net/usb/cdc_ether.c`` and ``drivers/net/wimax/i2400m/usb.c``,
+  marked [linux];
 * the readers and tokens that the CCID driver knows (https://ccid.apdu.fr/ccid/section.html), marked [ccid];
 * ``scripts/udev/nut-usbups.rules`` of Network UPS Tools (https://networkupstools.org), marked [nut];
 * ``src/music-players.h`` of libmtp (https://libmtp.sourceforge.net), marked [mtp].
@@ -148,6 +149,25 @@ MODEM_VENDORS: Final = frozenset(
         "2cb7",  # Fibocom [ids]
     }
 )
+# Modems by Qualcomm and others that makers of computers sell: qcserial.c and qmi_wwan.c of Linux. 05c6:9008 is missing:
+# each telephone with that chip has these ids when its firmware is broken.
+MODEMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "03f0": frozenset({"1f1d", "201d", "241d", "251d", "371d", "4e1d", "581d", "9d1d"}),  # HP un2400 to lt4120
+        "04da": frozenset({"250c", "250d"}),  # Panasonic
+        "05c6": frozenset(
+            {"9001", "9002", "9009", "9201", "9202", "9203", "9204", "9205", "9208", "920b", "920c", "920d", "9211"}
+            | {"9212", "9214", "9215", "9221", "9222", "9224", "9225", "9231", "9234", "9235", "9244", "9245", "9264"}
+            | {"9265", "9274", "9275"}
+        ),
+        "0b05": frozenset({"1774", "1776"}),  # ASUS
+        "0f3d": frozenset({"68a2"}),  # Sierra Wireless MC7700, MC7750, here and below
+        "114f": frozenset({"68a2"}),
+        "1557": frozenset({"0a80"}),  # OQO
+        "16d8": frozenset({"8001", "8002"}),  # CMOTECH
+        "1f45": frozenset({"0001"}),
+    }
+)
 # Dell sells modems of others under ids of its own [ids] [linux].
 DELL_MODEMS: Final = (
     *("8114", "8115", "8116", "8117", "8118", "8128", "8129", "8133", "8134", "8135", "8136", "8137", "8138", "8147"),
@@ -191,6 +211,8 @@ NETWORK: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "0cf3": frozenset({"7015", "9170", "9271"}),  # Atheros Wi-Fi [ids]
         "0e8d": frozenset({"7610", "7612", "7662", "7961"}),  # MediaTek Wi-Fi [ids] [linux]
         "148f": frozenset({"2573", "3070", "5370", "5372", "5572", "7601"}),  # Ralink Wi-Fi [ids]
+        "8086": frozenset({"0180", "0181", "0182", "0186", "0187", "0188", "1403", "1405"}),  # Intel WiMAX [linux]
+        "8087": frozenset({"07d6", "07d7", "07d9"}),
         "2357": frozenset({"0101", "0103", "0105", "011e", "0601"}),  # TP-Link Archer Wi-Fi, UE300 [ids] [linux]
     }
 )

@@ -20,8 +20,8 @@ from usb_provider.agent.root_watch import ANY_HOST, RootWatch, ThisHost
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.keys import possible_keys
-from usb_provider.model.devices.lent import LentDisks, mark_name
+from usb_provider.model.devices.keys import JunkSerials, possible_keys
+from usb_provider.model.devices.lent import LentDisks, mark_names, possible_mark_names
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.limit import within_limit
@@ -191,7 +191,7 @@ class Reporter:
             # Placement by old sightings.
             self._store.remember_sightings(self._sightings)
             self._store.remember_lent(self._lent)
-            self._store.mark_disks(*_disks(look, self._lent))
+            self._store.mark_disks(*_disks(look, self._lent, self.settings.junk_serials))
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
             # An operator has to repair what a second look did not; the other devices are still reported.
@@ -351,11 +351,14 @@ def _usual_class(assessed: Sequence[Assessment]) -> str | None:
     return next((name for name, _ in classes.most_common(1)), None)
 
 
-def _disks(look: _Look, lent: LentDisks) -> tuple[set[str], set[str]]:
+def _disks(look: _Look, lent: LentDisks, junk: JunkSerials) -> tuple[frozenset[str], frozenset[str]]:
     """The names by which udev knows the plugged disks that are or were for guests, and those of the other disks."""
-    names = {name: each for each in look.devices if (name := mark_name(each.device)) is not None}
-    marked = {name for name, each in names.items() if each.offered or each.identity.key in lent.by_key}
-    return marked, names.keys() - marked
+    names = mark_names([each.device for each in look.devices], junk)
+    disks = [each for each in look.devices if each.device.sys_name in names]
+    marked = frozenset(
+        names[each.device.sys_name] for each in disks if each.offered or each.identity.key in lent.by_key
+    )
+    return marked, frozenset(name for each in disks for name in possible_mark_names(each.device)) - marked
 
 
 def _refused(error: PlacementConflict) -> Note:

@@ -10,14 +10,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from usb_provider.host.files import make_directory, read_whole, write_whole
-from usb_provider.model.devices.lent import LentDisks
+from usb_provider.model.devices.lent import OFFERED_DISKS, LentDisks
 from usb_provider.model.devices.sightings import Sightings, texts
 from usb_provider.model.reporting.plan import Note
 
 RULE_TRAITS = "rule-traits.json"
 SIGHTINGS = "sightings.json"
 LENT_DISKS = "lent-disks.json"
-OFFERED_DISKS = "disks"
 
 _READING, _WRITING = "state_dir:read", "state_dir:write"
 

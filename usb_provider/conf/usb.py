@@ -63,7 +63,8 @@ For example::
         mutable=True,
         help="""
 Serial numbers that are placeholders of the maker, so that many devices have the same. The agent tells a device with
-such a number from others by its port. Zeros alone, and one character four times or more, always count as placeholders.
+such a number from others by its port. Zeros alone, one character four times or more, and the numbers that the chips of
+card readers have in common always count as placeholders.
 
 Possible values:
 

@@ -7,6 +7,7 @@ from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNam
 from usb_provider.diagnosis.configuration import ConfigurationCheck, OptionsCheck
 from usb_provider.diagnosis.controllers import HostControllersCheck
 from usb_provider.diagnosis.dead_hostdevs import DeadHostdevsCheck
+from usb_provider.diagnosis.disks import DisksCheck
 from usb_provider.diagnosis.guests import ControllersCheck, StaleHostdevsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookLoadedCheck
 from usb_provider.diagnosis.libvirt import LibvirtCheck
@@ -27,6 +28,7 @@ CHECKS: tuple[AnyCheck, ...] = (
     UdevCheck(),
     AuthorizationCheck(),
     HostControllersCheck(),
+    DisksCheck(),
     LibvirtCheck(),
     HookCheck(),
     HookLoadedCheck(),

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import psutil
 
+from usb_provider.host.files import text_in
+
 _RTF_UP = 0x1
 _RTF_REJECT = 0x200
 _PPP = re.compile(r"ppp\d+")
+_ARPHRD_SERIAL = frozenset({"256", "257", "258", "259", "512"})
+"""Types of interfaces that run over a serial port: SLIP in its forms, PPP (linux/if_arp.h)."""
 
 NETWORK_DRIVERS = frozenset(
     {
@@ -114,14 +118,21 @@ def parse_pppoe(text: str) -> list[str]:
 
 
 def dial_up(in_use: Mapping[str, str]) -> str | None:
-    """A PPP interface that may run over a serial device: one that is in use and that no PPPoE session explains."""
-    ppp = sorted(name for name in in_use if _PPP.fullmatch(name))
+    """A PPP or SLIP interface that may run over a serial device: one in use that no PPPoE session explains.
+
+    It goes by the kind of the interface: pppd gives it any name (option ifname).
+    """
+    ppp = sorted(name for name in in_use if _PPP.fullmatch(name) or _type(name) in _ARPHRD_SERIAL)
     return ppp[-1] if len(ppp) > len(parse_pppoe(_text("net/pppoe"))) else None
 
 
 def flags(field: str) -> int:
     """The flags of a route, in hexadecimal; 0 when they are of another form."""
     return int(field, 16) if re.fullmatch(r"[0-9a-fA-F]+", field) else 0
+
+
+def _type(name: str) -> str:
+    return text_in(f"/sys/class/net/{name}/type").strip()
 
 
 def _text(name: str) -> str:

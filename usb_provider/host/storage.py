@@ -5,13 +5,19 @@ usage.py asks it about the block devices of USB devices. It reads what every use
 
 import os
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from usb_provider.host.files import names_in, text_in
 from usb_provider.model.text import printable
 
 MOVED_TYPE = "USB_PROVIDER_FS_TYPE"
 """The property to which conf/udev/61-usb-provider.rules moves ID_FS_TYPE, so that the host activates nothing."""
+
+LEFT_ALONE_TYPE = "usb_provider"
+"""What that rule has for ID_FS_TYPE instead, on each disk that is for guests."""
 
 _SCSI_DISKS = frozenset({"0", "4", "5", "7", "14"})
 """SCSI device types that get a block device: disk, write-once, CD, optical, simplified disk (scsi/scsi_proto.h)."""
@@ -73,7 +79,10 @@ UNITS = (
     "/run/systemd/generator",
     "/run/systemd/generator.early",
     "/run/systemd/generator.late",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
 )
+AUTOFS = ("/etc", "/etc/auto.master.d")
 
 
 def is_storage_driver(name: str) -> bool:
@@ -101,6 +110,33 @@ def _scsi_devices(sys_path: str) -> Iterator[str]:
             for target in _listing(f"{sys_path}/{interface}/{host}", "target"):
                 directory = f"{sys_path}/{interface}/{host}/{target}"
                 yield from (f"{directory}/{each}" for each in _listing(directory) if _SCSI_DEVICE.fullmatch(each))
+
+
+@dataclass(frozen=True, slots=True)
+class UdevDisk:
+    """A disk in udev's database: when udev first saw it, by the wall clock, and whether the host leaves it alone."""
+
+    name: str
+    seen_at: float
+    is_left_alone: bool
+
+
+def udev_disks(sys_path: str, run: Path) -> list[UdevDisk]:
+    """The disks of the USB device at *sys_path* as udev's database below *run* has them; without those it has not.
+
+    Its form is that of src/libsystemd/sd-device/device-private.c: ``I:`` microseconds since the boot, ``E:`` property.
+    """
+    booted_at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    found = []
+    for scsi in _scsi_devices(sys_path):
+        for name in _listing(f"{scsi}/block"):
+            number = text_in(f"{scsi}/block/{name}/dev").strip()
+            lines = text_in(f"{run}/udev/data/b{number}").split("\n")
+            seen = next((line[2:] for line in lines if re.fullmatch(r"I:\d+", line)), None)
+            if seen is not None:
+                is_left_alone = f"E:ID_FS_TYPE={LEFT_ALONE_TYPE}" in lines
+                found.append(UdevDisk(name, booted_at + int(seen) / 1e6, is_left_alone))
+    return found
 
 
 def signature(properties: Mapping[str, str]) -> tuple[str, str] | None:
@@ -136,6 +172,9 @@ def named_devices() -> dict[str, str]:
     named: dict[str, str] = {}
     for path, parse in ((FSTAB, fstab_names), (CRYPTTAB, crypttab_names)):
         _add(named, parse(text_in(path)), path)
+    for directory in AUTOFS:
+        for name in _listing(directory, "auto.") + _listing("/etc/auto.master.d"):
+            _add(named, autofs_names(text_in(f"{directory}/{name}")), f"{directory}/{printable(name)}")
     _add(named, cmdline_names(text_in("/proc/cmdline")), "the kernel's command line")
     _add(named, resume_names(text_in("/etc/initramfs-tools/conf.d/resume")), "/etc/initramfs-tools/conf.d/resume")
     for directory in UNITS:
@@ -183,16 +222,30 @@ def unit_names(text: str) -> list[str]:
     return _devices_in(match[1].strip().strip('"').replace("%%", "%") for match in found if match)
 
 
+def autofs_names(text: str) -> list[str]:
+    """The devices in a map of autofs(5), whose lines are ``key -options :/dev/sdb1``."""
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith("#"))
+    return _devices_in(field[1:] for line in lines for field in line.split()[1:] if field[:1] == ":")
+
+
 def cmdline_names(text: str) -> list[str]:
-    """The devices that the kernel's command line names: the root file system and the swap space for hibernation."""
-    values = dict(word.split("=", 1) for word in text.split() if "=" in word)
-    luks = values.get("rd.luks.uuid", "").removeprefix("luks-")
-    return _devices_in(
-        [
-            *(values[name].strip('"') for name in ("root", "resume", "usr", "mount.usr") if name in values),
-            f"UUID={luks}" if luks else "",
-        ]
-    )
+    """The devices that the kernel's command line names, for dracut, systemd and initramfs-tools.
+
+    These are the root file system, the space for hibernation, and what is encrypted, or has a key or header for that.
+    """
+    names = []
+    for word in text.split():
+        option, _, value = word.partition("=")
+        value = value.strip('"')
+        option = option.removeprefix("rd.")
+        if option in ("root", "resume", "usr", "mount.usr", "cryptdevice", "cryptkey"):
+            names.append(value.partition(":")[0])
+        elif option in ("luks.uuid", "luks.name", "luks.key", "luks.data", "luks.options"):
+            # systemd: "UUID", "UUID=NAME", "UUID=DEVICE", "UUID=/key:DEVICE"; dracut: "/key:DEVICE:DEVICE".
+            pieces = re.split("[:,]", value)
+            names += [f"UUID={value.partition('=')[0].removeprefix('luks-')}", *pieces]
+            names += [piece.partition("=")[2] for piece in pieces]
+    return _devices_in(names)
 
 
 def resume_names(text: str) -> list[str]:

@@ -23,7 +23,7 @@ import pyudev
 from usb_provider.host.storage import is_disk_awaited, is_storage_driver
 from usb_provider.host.sysfs import inode_of, port_of_other_bus
 from usb_provider.host.usage import HostUsage
-from usb_provider.model.devices.device import HostUse, Triplet, UnreadableDevice, UsbDevice
+from usb_provider.model.devices.device import EXPORTED, HostUse, Triplet, UnreadableDevice, UsbDevice
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _ATTRIBUTES = (
 # the same, what was read before is of one device, and complete.
 _PROOF = ("idVendor", "idProduct", "speed", "bConfigurationValue")
 # What is read of a USB device's own properties; it has many more, and a host may have a hundred devices.
-_PROPERTIES = ("BUSNUM", "DEVNUM", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
+_PROPERTIES = ("BUSNUM", "DEVNUM", "DRIVER", "ID_MODEL_ID", "ID_USB_INTERFACES", "ID_VENDOR_ID", "USEC_INITIALIZED")
 _BELOW_USB = ("block", "hidraw", "input", "net")
 _USB_PATH = re.compile(r"/usb\d+/")
 
@@ -310,6 +310,8 @@ def _read(
     by_interface = [(_triplet(each), each.properties.get("DRIVER")) for each in interfaces]
     drivers = {triplet: driver for triplet, driver in by_interface if triplet is not None}
     bound = [driver for _, driver in by_interface if driver]
+    # The driver of the device itself is "usb" or a variant of it, and says nothing more, with one exception.
+    bound += [EXPORTED] if properties.get("DRIVER") == EXPORTED else []
     triplets = list(drivers)
     if not attributes.keys() >= set(_PROOF):
         # Then udev's ids may be there still, or those of an earlier device.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,12 @@ ROUTES = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWi
 IN_USE = "Never offered while the host uses it: "
 
 
-def plug(testbed: Testbed, name: str) -> None:
-    """Plug in each device of a recording."""
+def plug(testbed: Testbed, name: str, changes: Mapping[str, str] | None = None) -> None:
+    """Plug in each device of a recording, after *changes* of its text."""
     text = (RECORDINGS / f"{name}.umockdev").read_text()
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     paragraphs = [part for part in text.split("\n\n") if part.strip()]
     starts = [index for index, part in enumerate(paragraphs) if "E: DEVTYPE=usb_device" in part]
     for start, end in zip(starts, [*starts[1:], len(paragraphs)], strict=True):
@@ -104,6 +108,13 @@ def test_a_reader_that_a_daemon_of_the_host_has_is_in_use(testbed: Testbed) -> N
     assert reason({"class": "smart-card"}, held=True) == "Offered by device_spec rule 1."
 
 
+def test_a_device_that_the_host_exports_to_another_machine_is_in_use(testbed: Testbed) -> None:
+    plug(testbed, "reader-held-by-pcscd", {"E: DRIVER=usb\n": "E: DRIVER=usbip-host\n", "E: DRIVER=usbfs\n": ""})
+    assert reason({"class": "smart-card"}) == (
+        f"{IN_USE}the host exports it to another machine (driver usbip-host; usbip unbind ends that)."
+    )
+
+
 def test_the_serial_console_of_the_host_is_in_use(testbed: Testbed) -> None:
     plug(testbed, "serial-console-ttyUSB0")
     testbed.write_proc("consoles", "ttyUSB0              -W- (EC p  )  188:0\ntty0    -WU (EC p  )    4:1\n")
@@ -129,6 +140,15 @@ def test_a_serial_port_over_which_a_ppp_session_may_run_is_held_back(testbed: Te
     assert told.startswith(f"{IN_USE}ppp0 may run over its serial port ttyUSB0. If that is wrong, a rule")
     rule: dict[str, object] = {"vendor_id": "0403", "product_id": "6001", "override": ["dial-up"]}
     assert reason(rule) == "Offered by device_spec rule 1."
+
+
+@pytest.mark.parametrize("kind", ["512", "256"], ids=["PPP", "SLIP"])
+def test_a_session_over_a_serial_port_counts_whatever_its_interface_is_called(testbed: Testbed, kind: str) -> None:
+    plug(testbed, "serial-console-ttyUSB0")
+    testbed.write_proc("consoles", "")
+    testbed.add(f"P: /devices/virtual/net/wan0\nE: INTERFACE=wan0\nE: SUBSYSTEM=net\nA: type={kind}\\n\n\n")
+    testbed.write_proc("net/route", f"{ROUTES}wan0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n")
+    assert reason({"vendor_id": "0403"}).startswith(f"{IN_USE}wan0 may run over its serial port ttyUSB0.")
 
 
 def test_a_keyboard_with_a_card_slot_is_a_keyboard_of_the_console(testbed: Testbed) -> None:

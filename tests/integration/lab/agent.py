@@ -18,6 +18,12 @@ STICKS: Mapping[str, Any] = {"vendor_id": "46f4", "product_id": "0001", "resourc
 """A rule that offers QEMU's USB sticks."""
 
 UNIT = "usb-provider-agent.service"
+_FILES = {
+    f"systemd/{UNIT}": "/etc/systemd/system",
+    "sysusers.d/usb-provider.conf": "/etc/sysusers.d",
+    "udev/61-usb-provider.rules": "/etc/udev/rules.d",
+}
+"""What of conf/ is where on the host."""
 
 # What pip does with a wheel that has no dependencies to find, without pip's own half a minute under emulation.
 _INSTALL = """\
@@ -57,10 +63,9 @@ class Agent:
 
     @staticmethod
     def install(vm: Vm, wheel: Path) -> None:
-        """Install *wheel* and what conf/ has for systemd; the unit is enabled and not yet started."""
+        """Install *wheel* and what conf/ has for systemd and udev; the unit is enabled and not yet started."""
         vm.put(wheel, f"/tmp/{wheel.name}")
-        for name in ("systemd/usb-provider-agent.service", "sysusers.d/usb-provider.conf"):
-            where = "/etc/systemd/system" if name.startswith("systemd/") else "/etc/sysusers.d"
+        for name, where in _FILES.items():
             vm.put(TOP / "conf" / name, f"{where}/{Path(name).name}")
         vm.put(_INSTALL, "/tmp/install.py")
         vm.ssh(

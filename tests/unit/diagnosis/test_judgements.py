@@ -11,6 +11,7 @@ from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.compute_node import ComputeNodeCheck, ComputeNodeNameCheck, NameFacts
 from usb_provider.diagnosis.configuration import ConfigurationCheck, ConfigurationFacts, OptionsCheck
 from usb_provider.diagnosis.controllers import ControllerFacts, HostControllersCheck
+from usb_provider.diagnosis.disks import DisksCheck, MarkedDisk
 from usb_provider.diagnosis.hook import HookCheck, HookFacts, HookLoadedCheck, LoadedFacts
 from usb_provider.diagnosis.libvirt import LibvirtCheck, LibvirtFacts
 from usb_provider.diagnosis.placement import (
@@ -25,6 +26,7 @@ from usb_provider.diagnosis.served import RefusedStartsCheck, ServedFacts, Waiti
 from usb_provider.diagnosis.trouble import Trouble, TroubleKind
 from usb_provider.diagnosis.udev import UdevCheck, UdevFacts
 from usb_provider.host.daemons import Daemon
+from usb_provider.host.storage import UdevDisk
 from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
 from usb_provider.model.devices.controllers import HostController
 from usb_provider.model.reporting.provider import Root
@@ -178,6 +180,10 @@ CASES: list[tuple[Finding, Verdict, str]] = [
         "device_spec rule 2 names the controller 0000:03:00.0. device_spec rule 3 names the controller 0000:03:00.0. "
         "A new card can give this address to another controller.",
     ),
+    (DisksCheck().judge(()), OK, "No disk is plugged in"),
+    (DisksCheck().judge((MarkedDisk(UdevDisk("sdb", 60.0, True), 10.0),)), OK, "away from 1 disk"),
+    (DisksCheck().judge((MarkedDisk(UdevDisk("sdb", 60.0, False), 10.0),)), WARNING, "away from sdb"),
+    (DisksCheck().judge((MarkedDisk(UdevDisk("sdb", 9.0, False), 10.0),)), NOT_CHECKED, "when sdb is plugged in again"),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "0"}, ("1-2",))), WARNING, "not authorised 1-2"),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "0", "usb2": "1"})), OK, "(usb1)"),
     (AuthorizationCheck().judge(AuthorizationFacts({"usb1": "-1"})), OK, "every device"),

@@ -86,6 +86,7 @@ def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
         "udev",
         "authorized_default",
         "host controllers",
+        "disks of guests",
         "libvirt",
         "hook",
         "hook loaded",

@@ -1,5 +1,6 @@
 """Which devices the files of a host name, and whether a disk is still to come."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from usb_provider.host import storage
 from usb_provider.host.storage import (
+    autofs_names,
     cmdline_names,
     crypttab_names,
     fstab_names,
@@ -46,18 +48,33 @@ def test_a_systemd_unit_names_what_it_mounts() -> None:
     assert unit_names("[Mount]\nWhat = tmpfs\n") == []
 
 
+def test_a_map_of_autofs_names_what_is_mounted_when_it_is_wanted() -> None:
+    text = "# :/dev/sda1\nbackup -fstype=ext4,noatime :/dev/disk/by-label/BACKUP\nhome server:/home\n* :/dev/sdb2\n"
+    assert autofs_names(text) == ["/dev/disk/by-label/BACKUP", "/dev/sdb2"]
+
+
 def test_the_command_line_names_the_root_file_system_and_where_the_host_hibernates() -> None:
     assert cmdline_names("ro root=UUID=aa resume=/dev/sdb3 quiet rd.luks.uuid=luks-cc") == [
         "UUID=aa",
         "/dev/sdb3",
         "UUID=cc",
     ]
+    assert cmdline_names(
+        "rd.luks.name=aa=root cryptdevice=UUID=bb:root:allow-discards cryptkey=LABEL=KEY:ext4:/key"
+    ) == [
+        "UUID=aa",
+        "UUID=bb",
+        "LABEL=KEY",
+    ]
+    assert "LABEL=KEYSTICK" in cmdline_names("rd.luks.key=aa=/key:LABEL=KEYSTICK luks.uuid=aa luks.uuid=bb")
+    assert "UUID=dd" in cmdline_names("rd.luks.key=/key:UUID=dd:UUID=ee rd.luks.data=ff=/dev/sdb1")
+    assert "/dev/sdb1" in cmdline_names("rd.luks.data=ff=/dev/sdb1")
     assert resume_names('# x\nRESUME="UUID=dd"\n') == ["UUID=dd"]
 
 
 @given(st.text(" #=/\\:,0123456789\n\tUIDLABEvkm"))
 def test_files_of_any_form_are_read(text: str) -> None:
-    for parse in (fstab_names, crypttab_names, unit_names, cmdline_names, resume_names):
+    for parse in (autofs_names, fstab_names, crypttab_names, unit_names, cmdline_names, resume_names):
         parse(text)
 
 
@@ -89,3 +106,18 @@ def test_a_scsi_disk_without_its_block_device_is_waited_for(tmp_path: Path) -> N
     assert is_disk_awaited(str(device), [f"{scsi}/block/sdx"])
     (second / "type").write_text("13\n")
     assert not is_disk_awaited(str(device), [f"{scsi}/block/sdx"])
+
+
+@pytest.mark.parametrize("kind", ["usb_provider", "LVM2_member"])
+def test_what_udev_knows_of_a_disk_is_read_from_its_database(tmp_path: Path, kind: str) -> None:
+    disk = tmp_path / "1-2/1-2:1.0/host9/target9:0:0/9:0:0:0/block/sdb"
+    disk.mkdir(parents=True)
+    (disk / "dev").write_text("8:16\n")
+    data = tmp_path / "run/udev/data"
+    data.mkdir(parents=True)
+    assert storage.udev_disks(str(tmp_path / "1-2"), tmp_path / "run") == []
+    (data / "b8:16").write_text(f"S:disk/by-id/x\nI:60000000\nE:ID_FS_TYPE={kind}\nG:systemd\n")
+    (found,) = storage.udev_disks(str(tmp_path / "1-2"), tmp_path / "run")
+    booted_at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    assert (found.name, found.is_left_alone) == ("sdb", kind == "usb_provider")
+    assert found.seen_at == pytest.approx(booted_at + 60, abs=5)

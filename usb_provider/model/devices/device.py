@@ -61,6 +61,9 @@ class UseKind(enum.Enum):
     CONSOLE_KEYBOARD = "console keyboard"
 
 
+EXPORTED = "usbip-host"
+"""The driver of a device that the host lends to another machine ("usbip bind")."""
+
 GUESSES: Mapping[UseKind, str] = {UseKind.CONSOLE_KEYBOARD: "keyboard", UseKind.DIAL_UP: "dial-up"}
 """The uses that are only guesses, with the word by which a rule that names the exact ids overrides the guess."""
 
@@ -131,7 +134,7 @@ class UsbDevice:
     has_disk: bool = False
     uses: tuple[HostUse, ...] = ()
     drivers: tuple[str, ...] = ()
-    """Drivers bound to its interfaces, those known, sorted."""
+    """Drivers bound to its interfaces, those known, and EXPORTED where that has the device itself; sorted."""
 
     @property
     def host_driver(self) -> str | None:

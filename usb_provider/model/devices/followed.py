@@ -99,7 +99,7 @@ class Followed:
         shown = {each.sys_name: each.serial for each in self._plugged.devices}
         for device in self._plugged.undecided():
             for key, seen in missing:
-                if seen.is_where(device):
+                if seen.is_where(device) or seen.is_above(device):
                     yield device.sys_name, key
                     break
             else:
@@ -119,6 +119,11 @@ class Followed:
         seen = self._seen[key]
         who = f"consumer {held.consumers[0]}" if len(held.consumers) == 1 else f"{len(held.consumers)} consumers"
         claim = f"USB device {printable(key, 120)}, which {who} holds"
+        if seen.is_above(device):
+            return (
+                f"it is on a hub in the place of {claim} and which is not plugged in; if it is another device, plug it "
+                f"in elsewhere, or release the claim"
+            )
         if not seen.is_where(device):
             return f"it has the serial number of {claim}, and another device is in the place where that was"
         if self._has_its_ids(device, seen):

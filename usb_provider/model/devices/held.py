@@ -42,6 +42,16 @@ class Sighting:
             return device.sys_path == self.sys_path or device.place == _place_in(self.sys_path)
         return device.place == self.place and self.half in (None, half_of(device))
 
+    def is_above(self, device: UsbDevice) -> bool:
+        """Whether *device* hangs on a hub in the place where this was seen: some firmware makes its device a hub."""
+        here, there = self.place, device.place
+        return (
+            here is not None
+            and (here.controller, here.is_usb3) == (there.controller, there.is_usb3)
+            and there.port.startswith(f"{here.port}.")
+            and self.half in (None, half_of(device))
+        )
+
     def is_as(self, other: "Sighting") -> bool:
         """Whether *other* may be the same device, and has not moved."""
         return (self.place, self.usb_id, self.serial) == (other.place, other.usb_id, other.serial)

@@ -19,7 +19,10 @@ JUNK_SERIALS = (
     "123456789ABCDEF",
     "1234567890ABCDEF",
     "ABCDEF0123456789",
+    "CAFEBABE",
+    "DEADBEEF",
     "DEFAULT",
+    "FEDCBA9876543210",
     "N/A",
     "NONE",
     "NULL",
@@ -29,10 +32,12 @@ JUNK_SERIALS = (
     "SN0000000001",
     # Realtek's network chips, under the ids of all those who sell them (r8152.c).
     "001000001",
+    "0bda:8156:000000001",
     # One number for all units of a product: Silicon Labs' CP2102 as it leaves the factory (AN144), RTL2832U receivers
-    # (rtl-sdr, rtl_eeprom), a card reader, AMI's virtual devices of management controllers, two more that were seen
-    # on unrelated machines.
+    # (rtl-sdr, rtl_eeprom), a card reader, AMI's virtual devices of management controllers, an early firmware of CAN
+    # adapters (candleLight_fw#5), two more that were seen on unrelated machines.
     "10c4:ea60:0001",
+    "1d50:606f:000000000001",
     "0bda:2832:00000001",
     "0bda:2838:00000001",
     "0bda:0129:20100201396000000",
@@ -44,8 +49,16 @@ JUNK_SERIALS = (
 )
 """Serial numbers that makers leave in as placeholders, or give to all units of a product: ``SERIAL`` for any device,
 ``vid:pid:SERIAL`` for one product, ``vid:*:SERIAL`` for one vendor. Upper and lower case are the same. Zeros alone,
-and any one character four times or more (FFFF…), always count as junk."""
+and any one character four times or more (FFFF…), and what the chips of some makers have in common, always count as
+junk."""
 
+_OF_FIRMWARE = {
+    # Readers of memory cards whose serial number is the version of the firmware or begins with the maker's id, so that
+    # it is that of all with this chip: Genesys, Alcor, Realtek (SDWire: "all report the same USB serial").
+    "05e3": re.compile(r"0{8}\d{4}"),
+    "058f": re.compile(r"058F[0-9A-F]{7,8}", re.IGNORECASE),
+    "0bda": re.compile(r"20\d{10}00000"),
+}
 _REPEATED = re.compile(r"0+\Z|(.)\1{3,}\Z", re.DOTALL)
 # How decode_exactly() in model/text.py gives a byte that is no text.
 _NO_TEXT = re.compile("[\udc80-\udcff]")
@@ -107,7 +120,8 @@ def serial_problem(serial: str | None, usb_id: str, junk: JunkSerials = JUNK) ->
         return "it has no serial number"
     if not serial.isprintable() or _UNDECODABLE in serial:
         return "its serial number holds unprintable characters"
-    if junk.holds(usb_id, serial) or _REPEATED.match(serial):
+    of_firmware = _OF_FIRMWARE.get(usb_id.partition(":")[0])
+    if junk.holds(usb_id, serial) or _REPEATED.match(serial) or (of_firmware and of_firmware.fullmatch(serial)):
         return f"its serial number {printable(serial, 40)} is a known placeholder"
     return None
 

@@ -6,15 +6,20 @@ comes later is the host's. agent/store.py keeps this on disk.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.keys import JUNK, JunkSerials, serial_problem
 from usb_provider.model.devices.sightings import texts
 
 BACK_SECONDS = 60.0
 """How long after the disk is back its signatures may still turn up: partitions come later than the disk does."""
+
+OFFERED_DISKS = "disks"
+"""The directory in [agent]state_dir that has a file for each disk that is for guests."""
 
 _LIMIT = 1000
 _VERSION = 1
@@ -78,13 +83,34 @@ class LentDisks:
         return cls({key: _lent(record) for key, record in stored["disks"].items()})
 
 
-def mark_name(device: UsbDevice) -> str | None:
-    """The name of the file by which conf/udev/61-usb-provider.rules knows *device*; None when it is no disk."""
-    if _MASS_STORAGE not in device.classes:
+def mark_names(devices: Sequence[UsbDevice], junk: JunkSerials = JUNK) -> dict[str, str]:
+    """The name of the file by which conf/udev/61-usb-provider.rules knows each disk of *devices*, by ``sys_name``.
+
+    It has the serial number only where no other disk has it: the host must find its own disk of the same model.
+    """
+    disks = [each for each in devices if _MASS_STORAGE in each.classes]
+    times = Counter(_by_serial(each) for each in disks)
+    names = {}
+    for each in disks:
+        by_serial = _by_serial(each)
+        is_known_by_it = times[by_serial] == 1 and serial_problem(each.serial, each.usb_id, junk) is None
+        names[each.sys_name] = by_serial if by_serial and is_known_by_it else _by_port(each)
+    return names
+
+
+def possible_mark_names(device: UsbDevice) -> frozenset[str]:
+    """Every name that *device* may have for udev, as long as it is in its port."""
+    return frozenset(filter(None, (_by_serial(device), _by_port(device))))
+
+
+def _by_serial(device: UsbDevice) -> str | None:
+    if device.serial is None or not _PLAIN.fullmatch(device.serial):
         return None
-    if device.serial is not None and _PLAIN.fullmatch(device.serial):
-        return f"{device.vendor_id}:{device.product_id}:{device.serial}"
-    return f"{device.vendor_id}:{device.product_id}@{device.sys_name}"
+    return f"{device.usb_id}:{device.serial}"
+
+
+def _by_port(device: UsbDevice) -> str:
+    return f"{device.usb_id}@{device.sys_name}"
 
 
 def _next(lent: Lent, device: UsbDevice, now: float, *, is_held: bool) -> Lent | None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.devices import management
-from usb_provider.model.devices.device import GUESSES, UsbDevice, UseKind
+from usb_provider.model.devices.device import EXPORTED, GUESSES, UsbDevice, UseKind
 from usb_provider.model.devices.spec import DeviceSpec
 
 
@@ -138,6 +138,9 @@ def _refusal_of_use(device: UsbDevice, overridden: Collection[UseKind]) -> tuple
     certain = next((use for use in device.uses if use.kind not in GUESSES), None)
     if certain is not None:
         return OfferReason.HOST_USE, f"Never offered while the host uses it: {certain.what}."
+    if EXPORTED in device.drivers:
+        what = f"the host exports it to another machine (driver {EXPORTED}; usbip unbind ends that)"
+        return OfferReason.HOST_USE, f"Never offered while the host uses it: {what}."
     if "usbfs" in device.drivers:
         node = f"/dev/bus/usb/{device.busnum or 0:03}/{device.devnum or 0:03}"
         what = f"a program that is no guest of ours has it ({node} is open; fuser shows which)"

@@ -2,7 +2,8 @@
 
 Each story is a host that changes. The agent is killed after each number of writes of the pass that reports the change,
 be it to Placement, with eight threads, or to its files. Then something may happen, and an agent starts. What it leaves
-must be what an agent leaves that was not killed: providers, inventories, traits, consumers, keys.
+must be what an agent leaves that was not killed: providers, inventories, traits, consumers, keys. Where instances take
+what they can have at that moment, it must be as they were promised: each has that device, and no device is had twice.
 
 ``USB_PROVIDER_CRASH_ROUNDS=20`` tells each story so many times, with all that may happen in between: the eight threads
 write in another order each time.
@@ -12,7 +13,7 @@ import contextlib
 import dataclasses
 import os
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,10 @@ SOME = ("a free device changes its mode", "a twin of a free device comes", "the 
 """The stories that an ordinary run, which takes about a minute, tells with all that may happen in between."""
 
 
+def _ids(device: UsbDevice) -> tuple[str, str]:
+    return device.vendor_id, device.product_id
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -189,6 +194,30 @@ class Life:
         self.host._executor = self.threads = ThreadPoolExecutor(8)
         return self.kill.done
 
+    def promised(self) -> dict[str, str]:
+        """Keys of all that an instance can have now, by UUID of its provider."""
+        begin = "host1_usb_"
+        named = {each["uuid"]: name.removeprefix(begin) for name, each in self.server.providers(ROOT_UUID).items()}
+        return {uuid: key for uuid, key in named.items() if uuid != ROOT_UUID and self._is_free(uuid)}
+
+    def take(self, uuids: Iterable[str]) -> None:
+        """Instances claim these providers."""
+        for uuid in uuids:
+            self._claim(uuid)
+
+    def has(self, key: str) -> list[str]:
+        """The ports of the devices that have *key*."""
+        return [port for port, text in self.keys.items() if text.split(" ")[0] == key]
+
+    def where_is(self, device: UsbDevice) -> str | None:
+        """The port in which *device* is now: its own while its ids are there, else where its serial number is."""
+        same = {port: each for port, each in self.host.devices.items() if _ids(each) == _ids(device)}
+        there = same.get(device.sys_name)
+        if there is not None and (there.serial == device.serial or BARE.serial in (there.serial, device.serial)):
+            return device.sys_name
+        moved = [port for port, each in same.items() if device.serial is not None and each.serial == device.serial]
+        return moved[0] if len(moved) == 1 and there is None else None
+
     def _is_free(self, uuid: str) -> bool:
         rows = self.server.inventory(uuid).values()
         return any(row["reserved"] < row["total"] for row in rows) and not self.server.used(uuid)
@@ -260,3 +289,50 @@ def test_a_crash_between_any_two_writes_makes_no_difference(tell, name: str, bet
         for killed_after in range(writes):
             found, _ = told(killed_after)
             assert found == expected, f"killed after write {killed_after} of {writes}"
+
+
+@pytest.mark.timeout(0 if ROUNDS > 1 else 600)
+@pytest.mark.parametrize("how_many", ["all", "one"])
+@pytest.mark.parametrize("name", STORIES if ROUNDS > 1 else SOME)
+def test_what_is_claimed_when_an_agent_is_killed_is_had_by_the_device_that_was_promised(
+    tell, name: str, how_many: str
+) -> None:
+    """The kill is before each write, also before the first and after the last."""
+    story = STORIES[name]
+    with tell(story) as life:
+        before = {port: text.split(" ")[0] for port, text in life.keys.items()}
+        writes = life.change(None)
+        life.rest()
+        after = {port: text.split(" ")[0] for port, text in life.keys.items()}
+    things = max(len(story.before), len(story.after)) + 1
+
+    for round_ in range(ROUNDS):
+        for killed_after in range(writes + 1):
+            with tell(story) as life:
+                life.change(killed_after)
+                promised = life.promised()
+                taken = sorted(promised)
+                if how_many == "one" and taken:
+                    taken = [taken[(killed_after + round_) % len(taken)]]
+                life.take(taken)
+                life.rest()
+                said = (
+                    f"killed after write {killed_after} of {writes}, then {[promised[uuid] for uuid in taken]} claimed"
+                )
+                assert len(life.promised()) + len(taken) + len(story.held) <= things, f"a device is had twice: {said}"
+                for uuid in taken:
+                    assert life.server.used(uuid) == 1, said
+                    assert life.server.inventory(uuid)["CUSTOM_USB_KEY"]["total"] == 1, said
+                    _check_who_has(life, promised[uuid], before, after, said)
+
+
+def _check_who_has(life: Life, key: str, before: dict[str, str], after: dict[str, str], said: str) -> None:
+    """The device that *key* was told of before the change has it, while it is there; else the one after the change."""
+    devices = {each.sys_name: each for each in (*life.story.before, OTHER)}
+    meant = [devices[port] for port, name in before.items() if name == key]
+    if not meant:
+        devices = life.host.devices
+        meant = [devices[port] for port, name in after.items() if name == key]
+    assert len(meant) == 1, said
+    port = life.where_is(meant[0])
+    assert life.has(key) == ([] if port is None else [port]), f"{meant[0].serial} was in {meant[0].sys_name}: {said}"

@@ -70,3 +70,24 @@ def test_udev_is_told_of_each_disk_that_is_for_guests(host, root):
     host.rules({"vendor_id": "1050", "exclude": True})
     host.run()
     assert list(marks.iterdir()) == []
+
+
+def test_udev_leaves_the_hosts_own_disk_to_the_host_though_it_has_the_serial_number_of_one_for_guests(host, root):
+    marks = host.directory / "state" / "disks"
+    own = dataclasses.replace(STICK, sys_path=STICK.sys_path.replace("1-1", "1-2"), sys_name="1-2", port_path="2")
+    host.rules({"vendor_id": "1050", "port": "2", "exclude": True}, {"vendor_id": "1050"})
+    host.plug(STICK)
+    host.run()
+    assert [path.name for path in marks.iterdir()] == ["1050:0407:Y1"]
+    host.plug(own)
+    host.run()
+    assert [path.name for path in marks.iterdir()] == ["1050:0407@1-1"]
+    host.unplug(own)
+    host.run()
+    assert [path.name for path in marks.iterdir()] == ["1050:0407:Y1"]
+
+
+def test_udev_knows_a_disk_by_its_port_where_each_of_its_model_has_its_serial_number(host, root):
+    host.plug(dataclasses.replace(STICK, serial="0123456789ABCDEF"))
+    host.run()
+    assert [path.name for path in (host.directory / "state" / "disks").iterdir()] == ["1050:0407@1-1"]

@@ -85,6 +85,28 @@ def test_a_mode_that_becomes_known_while_the_device_is_held_in_it_changes_nothin
     is_followed(port_key(loaded), loaded, a_device("2-3", **CORAL), demand=BOTH)
 
 
+def test_what_comes_on_a_hub_in_the_place_of_a_missing_device_is_kept_from_all() -> None:
+    """Some firmware makes a hub of its device, with the device behind it."""
+    cold = a_device("1-2", **CORAL, serial=None)
+    loaded = a_device("1-2.1", **LOADED, serial=None)
+    said = is_withheld(port_key(cold), cold, loaded)
+    assert said.startswith(
+        "it is on a hub in the place of USB device 1a6e:089a@0000:00:14.0-2, which consumer server-1"
+    )
+    for elsewhere in ("1-20", "1-3.1", "1-1.2"):
+        (found,) = identify(a_device(elsewhere, **LOADED, serial=None), held={port_key(cold): cold})
+        assert found.withheld is None
+    back, other = identify(cold, a_device("1-3", **LOADED, serial=None), held={port_key(cold): cold})
+    assert (back.withheld, other.withheld) == (None, None)
+
+
+def test_a_device_with_its_serial_number_that_comes_back_on_a_hub_in_its_place_is_the_device() -> None:
+    before, after = a_device("1-2", serial="A1"), a_device("1-2.4", serial="A1")
+    is_followed(serial_key(before), before, after, a_device("1-2.3", serial="B2"))
+    (_, beside) = identify(after, a_device("1-2.3", serial="B2"), held={serial_key(before): before})
+    assert beside.withheld is None
+
+
 def test_another_device_in_the_place_of_a_missing_one_is_free_once_the_claim_is_gone() -> None:
     assert identify(a_device("2-3", **LOADED))[0].withheld is None
 

@@ -173,6 +173,32 @@ def test_an_ordinary_serial_number_tells_a_device_apart(serial: str) -> None:
     assert serial_problem(serial, "1050:0407") is None
 
 
+@pytest.mark.parametrize(
+    ("usb_id", "serial"),
+    [
+        ("0bda:0129", "20100201396000000"),
+        ("0bda:0138", "20090516388200000"),
+        ("0bda:0316", "20120501030900000"),
+        ("05e3:0749", "000000001536"),
+        ("058f:6366", "058F63666433"),
+        ("058f:6362", "058f312D81B"),
+        ("0bda:8156", "000000001"),
+        ("1d50:606f", "000000000001"),
+    ],
+)
+def test_a_number_that_each_device_with_that_chip_has_tells_none_apart(usb_id: str, serial: str) -> None:
+    assert serial_problem(serial, usb_id) is not None
+    assert serial_problem(serial, "1050:0407") is None
+
+
+@pytest.mark.parametrize(
+    ("usb_id", "serial"),
+    [("0bda:8153", "20100201396001234"), ("05e3:0749", "000000001536A"), ("058f:6387", "6C5B3A4D")],
+)
+def test_other_numbers_of_the_same_makers_tell_devices_apart(usb_id: str, serial: str) -> None:
+    assert serial_problem(serial, usb_id) is None
+
+
 def test_what_counts_as_a_placeholder_is_the_operators_to_say() -> None:
     assert assign([A], junk=JunkSerials(["a1"]))["1-1"].key == A_PORT
     assert assign([a_device("1-1", serial="NONE")], junk=JunkSerials([]))["1-1"].key == "1050:0407:NONE"
