@@ -53,6 +53,7 @@ from tests.fixtures.reporter_machine.world import (
     ABSENT,
     AMIDST,
     DRAINED,
+    EDITORS_OWN,
     EVENTS,
     OPERATORS_OWN,
     ROOT_NAME,
@@ -405,6 +406,7 @@ class Host(RuleBasedStateMachine):
             "CUSTOM_USB_SPEED_SUPER" if PORTS[port].is_usb3 else "CUSTOM_USB_SPEED_HIGH",
             *offer.traits,
             *([OPERATORS_OWN] if row.uuid in self.world.story.marked else []),
+            *([EDITORS_OWN] if row.uuid in self.world.story.edited else []),
             *([DRAINED] if row.uuid in self.world.story.drained else []),
         }
         allowed = set(SITES) if row.uuid in self.world.story.was_disowned else set()
