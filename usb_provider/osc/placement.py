@@ -53,6 +53,11 @@ class FleetClient(PlacementClient):
             return frozenset()
         return self._get("/traits", answers.trait_names, {"name": "in:" + ",".join(sorted(names))})
 
+    def is_in_use(self, trait: str) -> bool:
+        """Whether some provider has *trait*."""
+        query = {"name": f"in:{trait}", "associated": "true"}
+        return bool(self._get("/traits", answers.trait_names, query))
+
     def delete_allocations(self, consumer: str) -> None:
         """Delete all allocations of *consumer*; it is no error when it has none."""
         self._checked("DELETE", f"/allocations/{segment(consumer)}", accept=(204, 404))
