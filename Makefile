@@ -13,11 +13,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 # $(call step,WHAT,COMMAND) says what is being done, and in the end how long it took.
 step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
-.PHONY: run venv test unit functional fuzz test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench check clean help
+.PHONY: run venv test unit functional fuzz test-matrix test-lowest test-integration test-e2e cloud lab-debian lint typing docs format \
+    genconfig generate bench check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
 	@echo "make test        unit and functional tests (real Placement, real libudev, real nova-scheduler)"
+	@echo "make test-matrix the tests with each release of OpenStack and Python in tools/matrix.py, as a table (an hour or two)"
+	@echo "make test-lowest the tests with each lower bound of pyproject.toml"
 	@echo "make venv        only set up $(VENV), with the openstack client"
 	@echo "make fuzz        hostile input of every kind for a minute, or MINUTES=…"
 	@echo "make test-integration   a virtual host with real USB, udev and libvirt (builds it first: some minutes)"
@@ -55,6 +58,14 @@ functional: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.fuzz $(MINUTES)
+# ARGS="2025.1 python-3.13" for some rows, ARGS=--write to write the results into docs/development.md.
+test-matrix: $(VENV)/.run
+	@tools/install-system-packages.sh run test
+	@$(BIN)/python tools/matrix.py $(ARGS)
+
+test-lowest: $(VENV)/.run
+	@tools/install-system-packages.sh run test
+	@$(BIN)/python tools/matrix.py lowest $(ARGS)
 
 test-integration: $(VENV)/.dev
 	@tools/install-system-packages.sh run integration

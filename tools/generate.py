@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from placement_traits import STATE_DRAINED, STATE_RESERVED
+from usb_provider.model.guest_controllers import in_words
 from usb_provider.model.lifecycle import TABLE, Circumstances, Intention, Presence, ProviderState
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +38,9 @@ def main() -> None:
     command_page(directory / "man" / "usb-provider.1")
     configuration_page(directory / "man")
     completion(directory / "completion")
-    page = (ROOT / "docs" / "placement.md").read_text(encoding="utf-8")
-    ((given or ROOT / "docs") / "placement.md").write_text(with_tables(page), encoding="utf-8")
+    for name, tables in TABLES.items():
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        ((given or ROOT / "docs") / name).write_text(with_tables(page, tables), encoding="utf-8")
 
 
 def command_page(path: Path) -> None:
@@ -90,15 +92,15 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _actions(command)
 
 
-def with_tables(page: str) -> str:
-    """*page*, Markdown, with each table of states between its two comments as lifecycle.py has it now."""
-    for name, rows in (("states", _states()), ("writes", _writes())):
+def with_tables(page: str, tables: Mapping[str, Callable[[], Iterator[Sequence[str]]]]) -> str:
+    """*page*, Markdown, with each of *tables* between its two comments as the code has it now."""
+    for name, rows in tables.items():
         begin, end = f"<!-- {name}: made by make generate -->\n", f"<!-- end of {name} -->"
         head, found, rest = page.partition(begin)
         _, found_too, tail = rest.partition(end)
         if not (found and found_too):
             raise ValueError(f"the page has no place for the table of {name}: {begin.strip()} … {end}")
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows())
         page = f"{head}{begin}\n{table}\n\n{end}{tail}"
     return page
 
@@ -129,6 +131,13 @@ def _writes() -> Iterator[list[str]]:
         yield [what, free.order.value, held.order.value]
 
 
+def _controllers() -> Iterator[Sequence[str]]:
+    heading, *rows = in_words()
+    yield heading
+    yield ["---"] * len(heading)
+    yield from rows
+
+
 def _rows(presence: Presence, intention: Intention) -> tuple[ProviderState, ProviderState]:
     """The rows of what no consumer holds, and of what one holds."""
     free, held = (TABLE[Circumstances(presence, intention, held)] for held in (False, True))
@@ -150,6 +159,11 @@ _CHANGES = {
     Presence.WITHDRAWN: "is withdrawn",
     Presence.ABSENT: "goes",
 }
+TABLES: Mapping[str, Mapping[str, Callable[[], Iterator[Sequence[str]]]]] = {
+    "placement.md": {"states": _states, "writes": _writes},
+    "flavors.md": {"controllers": _controllers},
+}
+"""The tables of each page."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Live migration between two hosts: the guest ends up with what it holds at the destination, alive, and no more."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 
@@ -181,7 +182,7 @@ def no_hook(pair: Pair) -> Iterator[None]:
 def test_without_the_hook_and_with_no_device_at_the_old_place_libvirt_refuses(pair: Pair) -> None:
     here, there = one_stick_each(pair, port="7")
     migration = pair.claim_move("vm", [here], [there])
-    assert "Did not find USB device" in pair.refused("vm")
+    assert re.search("Did not find (matching )?USB device", pair.refused("vm")), "libvirt 9, or 11"
     pair.revert_claim("vm", migration, [here])
     pair.source.comes_to_have("vm", "HERE-1")
 

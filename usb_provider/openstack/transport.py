@@ -220,6 +220,15 @@ class Transport:
         finally:
             self._requested(method, status)
 
+    def newest_microversion(self) -> tuple[float, ...] | None:
+        """The newest microversion that the service knows, such as (2, 104); None where it does not say."""
+        try:
+            data = self._adapter.get_endpoint_data()
+        except (ksa_exceptions.ClientException, OSError):
+            return None
+        newest = None if data is None else data.max_microversion
+        return None if newest is None else tuple(newest)
+
     def read(self, response: Response, read: Callable[[_Body], _Value]) -> _Value:
         """What *read* makes of the answer's JSON.
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+from usb_provider.model.guest_controllers import SINCE_USB_MODEL, is_old_by_api
 from usb_provider.openstack.session import Caller
 from usb_provider.osc.fleet import Fleet
 from usb_provider.osc.glance import Glance
@@ -40,6 +41,17 @@ class Cloud:
     def nova(self) -> Nova:
         """Nova."""
         return Nova(self._caller.transport(Nova.service))
+
+    def nova_is_old(self) -> bool | None:
+        """Whether Nova ignores hw:usb_model; None where it cannot be told.
+
+        One request to Nova, and where its API does not decide, one to Placement.
+        """
+        newest = self.nova.newest_microversion()
+        old = None if newest is None else is_old_by_api(newest)
+        if newest is not None and old is None:
+            return not self.placement.is_in_use(SINCE_USB_MODEL)
+        return old
 
     @cached_property
     def glance(self) -> Glance:

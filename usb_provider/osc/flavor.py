@@ -107,7 +107,7 @@ class CheckFlavor(base.ShowOne):
     cost = (
         f"{COST}; 3 more, and where no host is left 1 for each request group, and 1 for each of up to {_MOST_HOLDERS} "
         "holders that are named. 1 request to Nova for a flavor that is given by its id, and 1 more for each 1000 "
-        "flavors by its name; 1 or 2 to Glance."
+        "flavors by its name, and 1 for its release, which may take 1 more to Placement; 1 or 2 to Glance."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -126,7 +126,7 @@ class CheckFlavor(base.ShowOne):
         flavor = self.cloud.nova.flavor(parsed_args.flavor)
         image = self.cloud.glance.image(parsed_args.image) if parsed_args.image else None
         devices = self.cloud.fleet.devices()
-        known = self._known(devices, flavor.extra_specs)
+        known = self._known(devices, flavor.extra_specs, old_nova=self.cloud.nova_is_old())
         found = pitfalls(flavor.extra_specs, image, known)
         request = model.parse_extra_specs(flavor.extra_specs, flavor.size, _traits_of(image))
         hosts: frozenset[str] = frozenset()
@@ -149,7 +149,7 @@ class CheckFlavor(base.ShowOne):
         }
         return tuple(fields), base.cells(*fields.values())
 
-    def _known(self, devices: Sequence[Device], extra_specs: Mapping[str, str]) -> Known:
+    def _known(self, devices: Sequence[Device], extra_specs: Mapping[str, str], *, old_nova: bool | None) -> Known:
         """Which of the classes and traits that the flavor names exist."""
         request = model.parse_extra_specs(extra_specs)
         named_traits = {name for group in request.groups for name in group.required | group.forbidden}
@@ -158,6 +158,7 @@ class CheckFlavor(base.ShowOne):
             self.cloud.placement.existing_traits(named_traits),
             frozenset(name for device in devices for name in device.amounts),
             frozenset(name for device in devices for name in device.traits),
+            old_nova,
         )
 
     def _why_not(self, request: Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:

@@ -44,6 +44,10 @@ class Nova(ServiceClient):
     """Stein (2019): 2.47 and 2.61 have extra specs in listings, 2.53 UUIDs of compute nodes, 2.59 those of migrations,
     2.69 tells of cells that do not answer."""
 
+    def newest_microversion(self) -> tuple[float, ...] | None:
+        """The newest microversion of the API, which tells Nova's release; None where it does not say."""
+        return self._transport.newest_microversion()
+
     def server(self, uuid: str) -> Server | None:
         """The server, with little but its UUID where its cell does not answer; None when there is no such server."""
         return self._find("/servers", uuid, _the_server)

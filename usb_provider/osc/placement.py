@@ -58,6 +58,11 @@ class FleetClient(PlacementClient):
         """Names of the traits with our prefix that no provider has."""
         return self._get("/traits", answers.trait_names, {"name": f"startswith:{PREFIX}", "associated": "false"})
 
+    def is_in_use(self, trait: str) -> bool:
+        """Whether some provider has *trait*."""
+        query = {"name": f"in:{trait}", "associated": "true"}
+        return bool(self._get("/traits", answers.trait_names, query))
+
     def delete_allocations(self, consumer: str) -> None:
         """Delete all allocations of *consumer*; it is no error when it has none."""
         self._checked("DELETE", f"/allocations/{segment(consumer)}", accept=(204, 404))

@@ -349,6 +349,30 @@ def test_a_hang_up_is_heard_while_it_waits_and_a_term_ends_it_at_once(
     assert writes(placement) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_agent_ends_with_0_at_either_signal_and_leaves_placement_as_it_is(
+    placement: PlacementServer, testbed: Testbed, start: Start, root: str, number: signal.Signals
+) -> None:
+    # Some releases of oslo.service have no handler for SIGTERM, and all of them end abruptly at SIGINT.
+    testbed.add(KEY)
+    agent = start()
+    wait_offered(agent, placement, root, KEY_NAME)
+    agent.signal(number)
+    assert agent.process.wait(15) == 0
+    agent.eventually(lambda: agent.systemd.heard[-1] == "STOPPING=1", "systemd is told")
+    assert agent.logged("INFO usb_provider.agent.process: Ended. Placement is left as it is.")
+    assert "Traceback" not in agent.output
+    assert_usb_view(placement, root, {KEY_NAME: FREE})
+
+
+def test_a_second_signal_while_the_agent_ends_changes_nothing(placement: PlacementServer, start: Start) -> None:
+    agent = start()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        agent.signal(number)
+    assert agent.process.wait(15) == 0
+    assert "Traceback" not in agent.output
+
+
 def test_a_hang_up_that_goes_wrong_in_a_way_that_nobody_thought_of_does_not_end_the_passes(
     placement: PlacementServer, testbed: Testbed, program: Program, start: Start, root: str
 ) -> None:

@@ -65,6 +65,17 @@ VARIABLES = {
 }
 
 
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> {calls}
+[ "$1" = show ] || exit 0
+case "$2" in
+    {runs}.service) echo LoadState=loaded; echo ActiveState=active ;;
+    *) echo LoadState=loaded; echo ActiveState=inactive ;;
+esac
+"""
+"""One of a host where both daemons are installed and *runs* runs."""
+
+
 class Call(NamedTuple):
     """One use of a module that would have asked the container engine."""
 
@@ -107,7 +118,25 @@ class Deployment:
             (self.tree / "roles" / entry.name).symlink_to(entry)
         (self.tree / "usb-provider.yml").symlink_to(OURS / "ansible" / "usb-provider.yml")
         (self.tree / "roles" / "usb_provider").symlink_to(OURS / "ansible" / "roles" / "usb_provider")
+        (self.host / "localtime").symlink_to("/usr/share/zoneinfo/Asia/Kathmandu")
         self.library(record=("kolla_container", "kolla_toolbox"))
+
+    @property
+    def hooks(self) -> str:
+        """Where libvirt of the host looks for hooks."""
+        return str(self.host / "hooks")
+
+    def fake_systemctl(self, runs: str | None) -> None:
+        """Let the host have a systemd whose daemon *runs* runs."""
+        (self.root / "bin").mkdir()
+        command = self.root / "bin" / "systemctl"
+        command.write_text(SYSTEMCTL.format(calls=self.root / "systemctl.calls", runs=runs or "none"))
+        command.chmod(0o755)
+
+    def systemctl(self, verb: str) -> list[str]:
+        """The units for which systemctl was called with *verb*."""
+        calls = [line.split() for line in (self.root / "systemctl.calls").read_text().splitlines()]
+        return [unit for word, *units in calls if word == verb for unit in units]
 
     @property
     def calls(self) -> Path:
@@ -131,6 +160,7 @@ class Deployment:
             "node_config_directory": str(self.host / "etc"),
             "usb_provider_socket_directory": str(self.host / "run"),
             "usb_provider_tmpfiles_directory": str(self.host / "tmpfiles.d"),
+            "usb_provider_localtime_path": str(self.host / "localtime"),
             "CONFIG_DIR": str(self.root / "kolla"),
         }
         command = self._command("ansible-playbook", "-i", str(KOLLA / "inventory" / "all-in-one"), *options)
@@ -164,7 +194,7 @@ class Deployment:
     def environment(self) -> dict[str, str]:
         """Nothing of the developer's own Ansible, and no replayed devices for Ansible's facts."""
         clean = environment(HOME=str(self.root), ANSIBLE_HOME=str(self.root / "ansible-home"), NO_COLOR="1")
-        clean["PATH"] = f"{BIN}:{clean['PATH']}"
+        clean["PATH"] = f"{self.root / 'bin'}:{BIN}:{clean['PATH']}"
         clean |= {"PYTHONPATH": str(self.root / "python"), "ANSIBLE_PIPELINING": "true"}
         return {
             name: value for name, value in clean.items() if name != "LD_PRELOAD" and not name.startswith("UMOCKDEV")
@@ -255,7 +285,7 @@ def test_the_container_sees_what_the_agent_reads_and_is_not_privileged(deployed:
     assert not made["privileged"]
     assert set(made["volumes"]) == {
         f"{host}/etc/usb-provider-agent/:/var/lib/kolla/config_files/:ro",
-        "/etc/localtime:/etc/localtime:ro",
+        "kolla_logs:/var/log/kolla/",
         "/run/udev:/run/udev:ro",
         "/sys:/sys:ro",
         "nova_compute:/var/lib/nova:ro",
@@ -265,6 +295,32 @@ def test_the_container_sees_what_the_agent_reads_and_is_not_privileged(deployed:
         f"{host}/etc/usb-provider-hooks:/etc/libvirt/hooks",
     }
     assert made["healthcheck"]["test"] == ["CMD-SHELL", "usb-provider status"]
+
+
+def test_the_container_has_the_time_zone_of_the_host_and_not_its_link(deployed: Deployed) -> None:
+    assert deployed.container["environment"]["TZ"] == "Asia/Kathmandu"
+
+
+def test_a_host_whose_time_zone_is_no_link_gives_utc(deployment: Deployment) -> None:
+    zone = deployment.value("usb_provider_timezone", DEFAULTS, usb_provider_localtime={"stat": {"exists": False}})
+    assert zone == "UTC"
+
+
+def test_a_log_directory_below_kollas_belongs_to_the_agents_user(deployed: Deployed) -> None:
+    told = json.loads((deployed.configuration / "config.json").read_text())
+    assert told["permissions"] == [{"path": "/var/log/kolla/usb-provider", "owner": "root:root", "recurse": True}]
+
+
+@pytest.mark.parametrize("runs", ["virtqemud", "libvirtd", None])
+def test_a_libvirt_of_the_host_is_restarted_by_the_daemon_that_runs(deployment: Deployment, runs: str | None) -> None:
+    deployment.fake_systemctl(runs)
+    outcome = deployment.play(
+        "deploy", enable_nova_libvirt_container=False, usb_provider_hook_directory=deployment.hooks
+    )
+    assert outcome.code == 0, outcome.out
+    assert not outcome.containers("restart_container")
+    # Where systemd starts the daemon at the first connection, that one finds the hook by itself.
+    assert deployment.systemctl("restart") == ([f"{runs}.service"] if runs else [])
 
 
 def test_libvirt_is_restarted_once_when_the_hook_is_new(deployed: Deployed) -> None:
@@ -374,6 +430,12 @@ def test_what_the_dockerfile_copies_is_there_and_builds_the_wheel() -> None:
     assert not [source for source in copied if not (ROOT / source).exists()]
 
 
+def test_the_image_takes_no_constraints_of_kollas_release() -> None:
+    commands = re.sub("^#.*$", "", (OURS / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert "constraints" not in commands, "those up to 2025.1 do not fit what the agent requires"
+    assert "-m venv --clear --system-site-packages /var/lib/kolla/venv" in commands
+
+
 def test_what_the_container_runs_at_its_start_installs_the_hook(tmp_path: Path) -> None:
     script = OURS / "extend_start.sh"
     subprocess.run(("bash", "-n", script), check=True)
@@ -382,7 +444,8 @@ def test_what_the_container_runs_at_its_start_installs_the_hook(tmp_path: Path) 
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m usb_provider.cmd.main "$@"\n')
     command.chmod(0o755)
     # As Kolla's start script sources it, but for where the hooks are.
-    text = script.read_text().replace("/etc/libvirt/hooks", str(tmp_path))
+    text = script.read_text().replace("/etc/libvirt/hooks", str(tmp_path)).replace("/var/log", str(tmp_path / "log"))
     path = f"{tmp_path}:{os.environ['PATH']}"
     subprocess.run(("bash", "-euo", "pipefail", "-c", text), check=True, env=environment(PATH=path), cwd=ROOT)
     assert os.access(tmp_path / "qemu.d" / "usb-provider", os.X_OK)
+    assert (tmp_path / "log" / "kolla" / "usb-provider").is_dir()

@@ -8,6 +8,7 @@ is a process of its own, under umockdev, that knows nothing of all this.
 One rule: a test looks at what Nova and Placement answer, never into the agent.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -21,11 +22,13 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")  # read when nova is imported
+# Read when nova is imported. Nova 32 is the first that runs on threads; older ones patch the process with eventlet.
+os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) >= 32))
 
 import sqlalchemy.exc
 from nova import monkey_patch
@@ -42,8 +45,9 @@ from usb_provider.demo import umockdev
 log = logging.getLogger()
 before = log.level, log.handlers[:]
 # It refuses to go on where other tests have imported eventlet, which does no harm as long as nothing is patched.
-poison = (lambda: None) if "eventlet" in sys.modules else monkey_patch.poison_eventlet
-with mock.patch.object(monkey_patch, "poison_eventlet", poison):
+with contextlib.ExitStack() as patched:
+    if hasattr(monkey_patch, "poison_eventlet") and "eventlet" in sys.modules:
+        patched.enter_context(mock.patch.object(monkey_patch, "poison_eventlet", lambda: None))
     from nova.tests.functional import integrated_helpers
 
     # isort: split

@@ -8,6 +8,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.fixtures import openstack
 from tests.fixtures.keystone import Keystone
 from tests.fixtures.openstack import KEY, YUBIKEY_TRAITS
 from tests.fixtures.reporting import Operator
+from usb_provider.model.guest_controllers import USB_MODEL_SINCE
 from usb_provider.osc.model.flavor import NO_SUFFIX, Size, parse_extra_specs
 
 SPECS = st.dictionaries(
@@ -175,6 +177,16 @@ class OpenStackCommandsTest(NovaTestCase):
         found = self.openstack("flavor", "check", self.flavor, "-f", "json").json
         self.assertIn("0 of 1 free (1 drained).", found["reason"])
         self.no_valid_host({"resources:CUSTOM_USB_KEY": "1"})
+
+    def test_a_flavor_check_knows_which_nova_it_asks(self):
+        self.plug(self.hosts[0], "A")
+        self.boot_one()
+        release = int(version("nova").partition(".")[0])
+        if release >= USB_MODEL_SINCE:  # as nova-compute does with libvirt, and not with the fake hypervisor
+            self.operator.add_traits(self.root(self.hosts[0]), "COMPUTE_SOUND_MODEL_USB")
+        traps = self.openstack("flavor", "check", self.flavor, "-f", "json").json["traps"]
+        said = [trap["where"] for trap in traps if "Nova before 32" in trap["text"]]
+        self.assertEqual([] if release >= USB_MODEL_SINCE else ["hw:usb_model"], said)
 
     def test_the_audit_finds_what_nova_itself_does_not_and_mends_it(self):
         self.plug(self.hosts[0], "A")

@@ -216,3 +216,20 @@ def test_a_flavor_by_its_name_is_found_on_any_page(cloud: Cloud, root: str) -> N
     for number in range(5):
         cloud.nova.flavor(f"other{number}")
     assert checked(cloud, ONE).json["schedulable"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "has_sound_models", "old"),
+    [("2.95", False, True), ("2.100", False, True), ("2.100", True, False), ("2.104", False, False)],
+)
+def test_the_check_speaks_of_the_nova_that_is_there(
+    cloud: Cloud, root: str, newest: str, *, has_sound_models: bool, old: bool
+) -> None:
+    # Nova 31 and 32 have the same API; only the newer one's computes have the trait.
+    cloud.device(root)
+    cloud.nova.newest = newest
+    if has_sound_models:
+        cloud.operator.add_traits(root, "COMPUTE_SOUND_MODEL_USB")
+    traps = checked(cloud, ONE).json["traps"]
+    assert [trap["where"] for trap in traps] == (["hw:usb_model"] if old else [])
+    assert all("Nova before 32 ignores it" in trap["text"] for trap in traps)

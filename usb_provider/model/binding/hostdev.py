@@ -8,9 +8,10 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from usb_provider.model.devices.device import Speed, UsbDevice
+from usb_provider.model.guest_controllers import Platform, release_of
 from usb_provider.model.text import printable
 
 ALIAS_PREFIX = "ua-usb-"
@@ -84,7 +85,7 @@ class Guest:
     """What the agent needs of a domain's XML.
 
     ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the classes of USB devices in the flavor's
-    extra specs, which nova writes into the metadata since version 32.
+    extra specs, which nova writes into the metadata since version 32. ``platform`` is for advice only.
     """
 
     uuid: str
@@ -92,6 +93,7 @@ class Guest:
     hostdevs: tuple[Hostdev, ...] = ()
     controllers: tuple[UsbController, ...] = ()
     asks_for: frozenset[str] = frozenset()
+    platform: Platform = field(default_factory=Platform)
 
     @property
     def ours(self) -> tuple[Hostdev, ...]:
@@ -147,6 +149,7 @@ def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
         asks_for=_asks_for(root, classes),
+        platform=_platform(root),
     )
 
 
@@ -219,10 +222,23 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
+def _metadata(root: ET.Element) -> Iterable[ET.Element]:
+    return () if (found := root.find("metadata")) is None else found.iter()
+
+
+def _platform(root: ET.Element) -> Platform:
+    """Nova's release, from what it says of itself in the metadata, and the guest's architecture."""
+    packages = (each for each in _metadata(root) if NOVA_NAMESPACE.sub("", each.tag) == "package")
+    package, kind = next(packages, None), root.find("os/type")
+    return Platform(
+        None if package is None else release_of(package.get("version", "")),
+        None if kind is None else kind.get("arch"),
+    )
+
+
 def _asks_for(root: ET.Element, classes: Collection[str]) -> frozenset[str]:
-    metadata: Iterable[ET.Element] = () if (found := root.find("metadata")) is None else found.iter()
     names = set()
-    for element in metadata:
+    for element in _metadata(root):
         if NOVA_NAMESPACE.sub("", element.tag) == "extraSpec":
             match = _ASKS_FOR.match(element.get("name", ""))
             is_usb = match is not None and (match[1].startswith(_OWN_CLASSES) or match[1] in classes)

@@ -12,6 +12,7 @@ from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.guest_controllers import remedy, remedy_for_ports, remedy_for_speed
 
 
 class Obstacle(enum.StrEnum):
@@ -113,17 +114,11 @@ def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Colle
     return tuple(said)
 
 
-_REMEDY = (
-    "set hw:usb_model=qemu-xhci in the flavor (nova 32 or newer) and, where VNC or another console is on, "
-    "hw_input_bus=virtio in the image"
-)
-
-
 def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice]]) -> list[Refusal]:
     if not wanted:
         return []
     if not guest.controllers:
-        text = f"The instance has no USB controller for {_names(wanted)}; {_REMEDY}."
+        text = f"The instance has no USB controller for {_names(wanted)}; {remedy(guest.platform)}."
         return [Refusal(Obstacle.NO_CONTROLLER, text)]
     free = [controller.free_ports for controller in guest.controllers]
     said: list[Refusal] = []
@@ -134,14 +129,11 @@ def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice
             models = ", ".join(controller.model for controller in guest.controllers)
             text = (
                 f"USB device {holding.name} is a {device.speed}-speed device, too fast for the instance's USB "
-                f"controller ({models}); {_REMEDY}."
+                f"controller ({models}); {remedy_for_speed(guest.platform)}."
             )
             said.append(Refusal(Obstacle.TOO_FAST, text))
         elif port is None:
-            text = (
-                f"The instance has no free USB port for {holding.name}; {_REMEDY}, ask for fewer devices, or lower "
-                f"hw:redirected_usb_ports."
-            )
+            text = f"The instance has no free USB port for {holding.name}; {remedy_for_ports(guest.platform)}."
             said.append(Refusal(Obstacle.NO_PORT, text))
         else:
             free[port] -= 1

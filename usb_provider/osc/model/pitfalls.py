@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from placement_traits.usb import PREFIX
+from usb_provider.model.guest_controllers import USB_MODEL_SINCE, Platform, best
 from usb_provider.osc.model.flavor import (
     CUSTOM,
     GOOD_MODEL,
@@ -56,13 +57,15 @@ class Pitfall:
 class Known:
     """What exists in the cloud. *classes* and *traits* are all of Placement's; None where they were not asked for.
 
-    *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*.
+    *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*. *old_nova*: whether Nova
+    ignores hw:usb_model; None where that could not be told.
     """
 
     classes: frozenset[str] | None = None
     traits: frozenset[str] | None = None
     usb_classes: frozenset[str] = frozenset()
     usb_traits: frozenset[str] = frozenset()
+    old_nova: bool | None = None
 
 
 def pitfalls(
@@ -73,8 +76,11 @@ def pitfalls(
     found = [pitfall for key, value in sorted(extra_specs.items()) for pitfall in _of_line(key, value, known)]
     request = parse_extra_specs(extra_specs)
     found += _of_groups(request, extra_specs, known)
-    if wanted(request, known.usb_classes):
-        found += _of_controller(extra_specs, image or {})
+    if number := wanted(request, known.usb_classes):
+        if known.old_nova:
+            found += _of_old_nova(number, image or {})
+            return tuple(found)
+        found += _of_controller(extra_specs, image or {}, known)
         found += _of_image(image) if image is not None else []
     else:
         found.append(Pitfall("flavor", Consequence.NO_DEVICE, "It asks for no USB device."))
@@ -174,7 +180,33 @@ def _of_groups(request: Request, extra_specs: Mapping[str, str], known: Known) -
         )
 
 
-def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str]) -> Iterator[Pitfall]:
+def _of_old_nova(number: int, image: Mapping[str, str]) -> Iterator[Pitfall]:
+    """What a Nova that ignores hw:usb_model gives the guest, for *number* devices."""
+    platform = Platform(USB_MODEL_SINCE - 1, image.get("hw_architecture") or image.get("architecture"))
+    nova = f"Nova before {USB_MODEL_SINCE}"
+    can = best(platform)
+    bus = image.get("hw_input_bus")
+    if bus == "virtio":
+        text = f"With it, {nova} gives the guest no USB controller; remove it from the image."
+        yield Pitfall("hw_input_bus", Consequence.NO_DEVICE, text)
+    elif bus == "usb" and not platform.is_aarch64:
+        text = (
+            f"With it, tablet and keyboard take both USB ports that {nova} gives the guest; remove it from the image."
+        )
+        yield Pitfall("hw_input_bus", Consequence.NO_DEVICE, text)
+    if number > can.free:
+        text = f"A server can have {can.free} device{'' if can.free == 1 else 's'} with {nova}; ask for no more."
+        yield Pitfall("resources", Consequence.NO_DEVICE, text)
+    elif not platform.is_aarch64:
+        yield Pitfall(
+            USB_MODEL,
+            Consequence.PERHAPS,
+            f"{nova} ignores it. The guest has a USB 1.1 controller, and only where it has a VNC console: a high-speed "
+            f"device, or a guest without a console, is refused.",
+        )
+
+
+def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str], known: Known) -> Iterator[Pitfall]:
     flavors, images = extra_specs.get(USB_MODEL), image.get("hw_usb_model")
     model = flavors or images
     if flavors and images and flavors != images:
@@ -189,7 +221,7 @@ def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str]) -> 
             USB_MODEL,
             Consequence.NO_DEVICE,
             f"It is missing, so the guest has no USB controller, or a USB 1.1 controller with two ports; write "
-            f"{USB_MODEL}={GOOD_MODEL} (Nova 32 or newer).",
+            f"{USB_MODEL}={GOOD_MODEL}{'' if known.old_nova is False else f' (Nova {USB_MODEL_SINCE} or newer)'}.",
         )
     elif model not in _GOOD_MODELS:
         says = "gives the guest no USB controller" if model == "none" else "is a model that Nova does not know"

@@ -150,3 +150,38 @@ def test_an_image_that_makes_nova_ignore_the_controller_is_named(
 
 def test_a_flavor_that_asks_for_no_device_is_told_so() -> None:
     assert what_is_wrong({"resources:VCPU": "0"}) == [("flavor", Consequence.NO_DEVICE)]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, [("hw:usb_model", Consequence.PERHAPS)]),
+        ({"hw_input_bus": "virtio"}, [("hw_input_bus", Consequence.NO_DEVICE), ("hw:usb_model", Consequence.PERHAPS)]),
+        ({"hw_input_bus": "usb"}, [("hw_input_bus", Consequence.NO_DEVICE), ("hw:usb_model", Consequence.PERHAPS)]),
+        ({"hw_architecture": "aarch64"}, []),
+        ({"hw_architecture": "aarch64", "hw_input_bus": "usb"}, []),
+        ({"hw_architecture": "aarch64", "hw_input_bus": "virtio"}, [("hw_input_bus", Consequence.NO_DEVICE)]),
+    ],
+)
+def test_a_nova_that_ignores_the_controller_of_a_flavor_is_spoken_of_as_it_is(
+    image: Mapping[str, str], expected: list[tuple[str, Consequence]]
+) -> None:
+    found = pitfalls(ONE, image, Known(old_nova=True))
+    assert [(each.where, each.consequence) for each in found] == expected
+    assert not any("write hw:usb_model" in each.text for each in found)
+
+
+@pytest.mark.parametrize(("architecture", "devices"), [("x86_64", 2), ("aarch64", 3)])
+def test_a_flavor_that_asks_an_older_nova_for_more_devices_than_a_guest_has_ports_is_named(
+    architecture: str, devices: int
+) -> None:
+    found = pitfalls(extra_specs_for(KEY, devices), {"hw_architecture": architecture}, Known(old_nova=True))
+    assert [(each.where, each.consequence) for each in found] == [("resources", Consequence.NO_DEVICE)]
+
+
+def test_a_newer_nova_is_not_told_which_nova_it_needs() -> None:
+    bare = {f"resources:{KEY}": "1"}
+    (said,) = pitfalls(bare, GOOD_IMAGE, Known(old_nova=False))
+    assert said.text.endswith("write hw:usb_model=qemu-xhci.")
+    (said,) = pitfalls(bare, GOOD_IMAGE, Known())
+    assert said.text.endswith("write hw:usb_model=qemu-xhci (Nova 32 or newer).")
