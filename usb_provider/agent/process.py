@@ -148,8 +148,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             ),
             meter=meter,
             bound=hangs_after,
-            # Without this, 10,000 agents that start after a power cut ask Placement in the same second of each minute.
-            phase=random.random,
+            phase=random.random,  # 10,000 agents that start after a power cut shall not ask in one second
         )
         self._bind_loop = Loop(
             LoopName.BIND,

@@ -70,9 +70,9 @@ class ListDevice(base.Lister):
 
     cost = (
         f"{COST}. {FILTERED}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each "
-        f"of its holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A device has "
-        "one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; --state "
-        "allocated and --state drained also find a device that is shown in an earlier state."
+        f"of its holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A "
+        "device has one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; "
+        "--state allocated and --state drained also find a device that is shown in an earlier state."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
