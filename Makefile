@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 # $(call step,WHAT,COMMAND) says what is being done, and in the end how long it took.
 step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
-.PHONY: run venv test unit functional test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench check clean help
+.PHONY: run venv test unit functional test-integration test-e2e cloud lab-debian lint typing docs format genconfig generate bench bench-fleet check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint typing ruff, codespell, mypy"
 	@echo "make docs        the documents as one site, in build/docs; a broken link is an error"
 	@echo "make bench       requests, seconds, memory and latency, as a table"
+	@echo "make bench-fleet  what a cloud of 1000 hosts costs, with single devices and with pools (ARGS=\"--hosts 10000\")"
 	@echo "make generate    write anew what is made from the code: the sample configuration, man pages, completion, pictures, tables"
 
 run: $(VENV)/.run
@@ -100,6 +101,9 @@ generate: genconfig $(patsubst %.dot,%.svg,$(wildcard docs/images/*.dot))
 bench: $(VENV)/.dev
 	$(UNDER_UMOCKDEV) $(BIN)/python -m tests.bench.bench $(ARGS)
 
+bench-fleet: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.fleet $(ARGS)
+
 check: lint typing docs test
 
 clean:
@@ -117,7 +121,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@tools/install-system-packages.sh run test
 	@[ -z "$$CI" ] || tools/install-system-packages.sh promtool
 	$(call step,Installing what the tests need into $(VENV) (nova among it: another minute or two),\
-	    $(PIP_INSTALL) --group test --group nova --group lint --group docs --group kolla)
+	    $(PIP_INSTALL) --group test --group bench --group nova --group lint --group docs --group kolla)
 	@touch $@
 
 $(VENV)/.cloud: $(VENV)/.run
