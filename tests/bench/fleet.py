@@ -256,11 +256,14 @@ class FleetBench:
         usage: list[object] = []
 
         def run() -> None:
-            command = [sys.executable, "-m", "tests.bench.fleet_client", "usb", *words]
-            command += ["-f", "json"]
+            command = [sys.executable, "-m", "tests.bench.fleet_client", "usb", *words, "-f", "json"]
             with (self._directory / "client.err").open("wb") as errors:
                 process = subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **environment}
+                    command,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env={**os.environ, **environment},
+                    cwd=Path(__file__).parents[2],
                 )
                 _, status, used = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)

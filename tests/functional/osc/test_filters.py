@@ -1,4 +1,4 @@
-"""Filters of ``openstack usb device list`` that Placement applies: the result is that of the whole list, at less cost."""
+"""Filters of ``openstack usb device list`` that Placement applies: they give what the whole list has, at less cost."""
 
 import itertools
 from collections.abc import Iterable
