@@ -43,10 +43,13 @@ class Times:
 
 
 MEASURED = {
-    "single": Times(one=0.006, tree=0.011, summary=0.027, write=0.014),
-    "pooled": Times(one=0.006, tree=0.007, summary=0.015, write=0.014),
+    "single": Times(one=0.012, tree=0.019, summary=0.034, write=0.025),
+    "pooled": Times(one=0.012, tree=0.014, summary=0.020, write=0.025),
 }
-"""Processor seconds of Placement and MariaDB on the machine of docs/scaling.md, for trees of 17 and of 2 providers."""
+"""Processor seconds of Placement and MariaDB on the machine of docs/scaling.md, for trees of 17 and of 2 providers.
+
+Measured are a provider and the tree and summary of 17; the rest is estimated, until fleet.py has measured it.
+"""
 
 
 @dataclass(frozen=True)
