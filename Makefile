@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
 .PHONY: run venv test unit functional fuzz test-matrix test-lowest test-integration test-e2e cloud lab-debian lint typing docs format \
-    genconfig generate bench check clean help
+    genconfig generate bench bench-fleet check clean help
 
 help:
 	@echo "make run         see it work: a Placement of its own, recorded devices where there are none"
@@ -29,6 +29,7 @@ help:
 	@echo "make lint typing ruff, codespell, mypy"
 	@echo "make docs        the documents as one site, in build/docs; a broken link is an error"
 	@echo "make bench       requests, seconds, memory and latency, as a table"
+	@echo "make bench-fleet  what a cloud of 1000 hosts costs, with single devices and with pools (ARGS=\"--hosts 10000\")"
 	@echo "make generate    write anew what is made from the code: the sample configuration, man pages, completion, pictures, tables"
 
 run: $(VENV)/.run
@@ -58,6 +59,7 @@ functional: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.fuzz $(MINUTES)
+
 # ARGS="2025.1 python-3.13" for some rows, ARGS=--write to write the results into docs/development.md.
 test-matrix: $(VENV)/.run
 	@tools/install-system-packages.sh run test
@@ -115,6 +117,9 @@ generate: genconfig $(patsubst %.dot,%.svg,$(wildcard docs/images/*.dot))
 bench: $(VENV)/.dev
 	$(UNDER_UMOCKDEV) $(BIN)/python -m tests.bench.bench $(ARGS)
 
+bench-fleet: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.fleet $(ARGS)
+
 check: lint typing docs test
 
 clean:
@@ -132,7 +137,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@tools/install-system-packages.sh run test
 	@[ -z "$$CI" ] || tools/install-system-packages.sh promtool
 	$(call step,Installing what the tests need into $(VENV) (nova among it: another minute or two),\
-	    $(PIP_INSTALL) --group test --group nova --group lint --group docs --group kolla)
+	    $(PIP_INSTALL) --group test --group bench --group nova --group lint --group docs --group kolla)
 	@touch $@
 
 $(VENV)/.cloud: $(VENV)/.run

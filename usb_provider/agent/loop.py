@@ -55,6 +55,8 @@ class Loop:
 
     :param run: makes one pass, and gives the seconds after which another is due even if nothing happens, or None.
     :param pace: called before each wait, since a reload may change the pace.
+    :param phase: gives the part of the first interval, 0 to 1, after which the second pass begins. Where it is random,
+        hosts that start together do not look together ever after.
     :param bound: seconds that may go by in a pass without a sign of life before the loop counts as hanging.
     """
 
@@ -67,6 +69,7 @@ class Loop:
         *,
         meter: Meter,
         bound: float,
+        phase: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._name = name
         self._run = run
@@ -74,6 +77,8 @@ class Loop:
         self._failing = failing
         self._meter = meter
         self._bound = bound
+        self._phase = phase
+        self._is_first = True
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._stopping = threading.Event()
@@ -148,6 +153,9 @@ class Loop:
             self._pause(LONGEST_WAIT)
             return 0.0
         interval = self._pace().interval
+        if self._is_first:
+            self._is_first = False
+            interval *= self._phase()
         return interval if again is None else min(again, interval)
 
     def _attempt(self) -> float | None:

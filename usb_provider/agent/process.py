@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import queue
+import random
 import select
 import signal
 import socket
@@ -147,6 +148,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             ),
             meter=meter,
             bound=hangs_after,
+            phase=random.random,  # 10,000 agents that start after a power cut shall not ask in one second
         )
         self._bind_loop = Loop(
             LoopName.BIND,

@@ -33,6 +33,8 @@ def printable(text: str, limit: int = 80) -> str:
     Control characters, escapes, line separators and direction overrides come out as backslash escapes; more than
     *limit* characters are cut and end in an ellipsis.
     """
+    if len(text) <= limit and text.isprintable():
+        return text  # a listing of a whole cloud has many such texts
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )

@@ -4,10 +4,11 @@ The clients know what to ask and what an answer means: placement/client.py, and 
 transport does not retry what a service refuses, does not cache, and decides nothing.
 """
 
+import logging
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -16,10 +17,13 @@ from keystoneauth1 import exceptions as ksa_exceptions
 
 from usb_provider import exception
 
+LOG = logging.getLogger(__name__)
+
 _RETRIES = 1
+_CHUNK = 1 << 18
 _REQUEST_ID = re.compile(r" \(Request-ID: [^)]*\)")
 
-_OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+OF_ANOTHER_FORM = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a reader raises when JSON has another form than it expects; ArithmeticError for an Infinity."""
 
 _Body = TypeVar("_Body")
@@ -120,6 +124,12 @@ class Response(Protocol):
     def json(self) -> Any:
         """The body's JSON. :raises ValueError: when it is none."""
 
+    def iter_content(self, chunk_size: int) -> Iterator[bytes]:
+        """The body in pieces. :raises OSError: when the connection breaks."""
+
+    def close(self) -> None:
+        """End the connection of an answer that was not read to its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceRefusal:
@@ -171,10 +181,12 @@ class Transport:
         body: object = None,
         versioned: bool = True,
         microversion: str | None = None,
+        stream: bool = False,
     ) -> Response:
         """The answer, with any status; *body* is sent as JSON. Without *versioned*, the request has no microversion.
 
-        *microversion* takes the place of the service's for this request.
+        *microversion* takes the place of the service's for this request. With *stream*, the body comes later, for
+        :meth:`chunks`, and ``--debug`` does not show it.
 
         :raises Unavailable: when the service or Keystone does not answer; try again later.
         :raises AccessRefused: when Keystone refuses us.
@@ -182,6 +194,8 @@ class Transport:
         with self._lock:
             self._requests += 1
         status = "none"
+        if stream:
+            LOG.debug("%s %s of %s, query %s", method, path, self.service.name, query)
         try:
             response = self._adapter.request(
                 path,
@@ -191,6 +205,9 @@ class Transport:
                 microversion=(microversion or self.service.microversion) if versioned else None,
                 headers={"Accept": "application/json"},
                 raise_exc=False,
+                stream=stream,
+                # keystoneauth reads the whole body for its log, also where the log's level then leaves it out.
+                log=not stream,
                 # The server may have closed a kept-alive connection; then the request fails at once and has no effect.
                 connect_retries=_RETRIES,
                 connect_retry_delay=0.1,
@@ -237,11 +254,25 @@ class Transport:
         try:
             body: _Body = response.json()
         except ValueError as error:
-            raise self._not_the_service(response, "something that is not JSON") from error
+            raise self.not_the_service(response, "something that is not JSON") from error
         try:
             return read(body)
-        except _OF_ANOTHER_FORM as error:
-            raise self._not_the_service(response, f"JSON that is not {self.service.name}'s") from error
+        except OF_ANOTHER_FORM as error:
+            raise self.not_the_service(response, f"JSON that is not {self.service.name}'s") from error
+
+    def chunks(self, response: Response) -> Iterator[bytes]:
+        """The body of an answer to a request that was sent with ``stream``, in pieces; it is closed at the end.
+
+        :raises Unavailable: when the connection breaks; try again later.
+        """
+        try:
+            yield from response.iter_content(_CHUNK)
+        except OSError as error:
+            raise exception.Unavailable(
+                f"{self.service.name} has not sent the whole answer: {_first_line(error)}."
+            ) from error
+        finally:
+            response.close()
 
     def refusal(self, response: Response) -> ServiceRefusal:
         """What *response*, whose status the client did not want, says."""
@@ -268,7 +299,8 @@ class Transport:
             )
         return exception.Incompatible(f"{refusal.text}.")
 
-    def _not_the_service(self, response: Response, what: str) -> exception.Unavailable:
+    def not_the_service(self, response: Response, what: str) -> exception.Unavailable:
+        """The error when the answer is *what*, and not the service's."""
         return exception.Unavailable(
             f"{response.url} answers with {what}; check that {self.settings.address} has {self.service.name}'s address "
             f"and that no proxy is between."
@@ -285,7 +317,7 @@ def _detail(response: Response) -> tuple[str, str]:
         (entry,) = body["errors"][:1] if "errors" in body else body.values()
         text = " ".join(str(entry.get("detail") or entry.get("message") or "").split())
         return text.rstrip("."), str(entry.get("code", ""))
-    except _OF_ANOTHER_FORM:
+    except OF_ANOTHER_FORM:
         return "", ""
 
 

@@ -64,7 +64,8 @@ class Audit(base.Lister):
     def _findings(self) -> Sequence[AuditFinding]:
         cloud = self.cloud
         # Servers first: Nova is asked again for one that is created later, and one that is deleted later holds nothing.
-        servers = cloud.nova.servers()
+        with cloud.progress.of("Reading the servers from Nova"):
+            servers = cloud.nova.servers()
         devices = cloud.fleet.devices()
         holders = cloud.fleet.holders(devices)
         uuids = {uuid for consumers in holders.values() for uuid in consumers}

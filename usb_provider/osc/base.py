@@ -4,6 +4,7 @@ Sends no request and decides nothing about devices.
 """
 
 import argparse
+import gc
 from typing import ClassVar
 
 from osc_lib import exceptions
@@ -55,6 +56,16 @@ class Command(_Base):
 
 class Lister(_Base, command.Lister):
     """A command that prints a table."""
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command without the collector of cycles, which a list has none of: it took a fifth of the time."""
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return super().run(parsed_args)
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 class ShowOne(_Base, command.ShowOne):

@@ -11,6 +11,7 @@ from usb_provider.osc.glance import Glance
 from usb_provider.osc.model.audit import Consumer, ConsumerKind, consumer_of
 from usb_provider.osc.nova import Nova
 from usb_provider.osc.placement import FleetClient
+from usb_provider.osc.progress import Progress
 
 AT_A_TIME = 8
 """Parallel requests, as many as the agent makes."""
@@ -21,6 +22,11 @@ class Cloud:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+
+    @cached_property
+    def progress(self) -> Progress:
+        """What a person at a terminal is told of a long command."""
+        return Progress()
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
@@ -35,7 +41,7 @@ class Cloud:
     @cached_property
     def fleet(self) -> Fleet:
         """The devices in Placement."""
-        return Fleet(self.placement, self.executor)
+        return Fleet(self.placement, self.executor, self.progress)
 
     @cached_property
     def nova(self) -> Nova:

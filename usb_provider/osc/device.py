@@ -12,10 +12,11 @@ import placement_traits
 from usb_provider.exception import Incompatible, NoEndpoint, UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
-from usb_provider.osc.fleet import device_of
+from usb_provider.osc.fleet import FEW_HOSTS, device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.selection import Selection
 from usb_provider.osc.nova import Flavor
 from usb_provider.osc.purge import WAIT, Purge, kept
 
@@ -25,6 +26,11 @@ Fields = tuple[Sequence[str], Sequence[object]]
 COST = (
     "It makes 3 requests to Placement, whatever the number of devices and hosts; 1 more where a host has no memory "
     "left, and 3 for each device of a host that has no CPU left either"
+)
+FILTERED = (
+    f"With --state, --trait or --resource-class, 1 for each state that is listed; where that leaves devices of at most "
+    f"{FEW_HOSTS} hosts, 2 for each of these hosts in place of the other 2; and 1 or 2 more where a trait or a class "
+    "does not exist"
 )
 SIDE_BY_SIDE = "up to 8 at a time"
 
@@ -53,21 +59,21 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def filtered(command: base.Lister, parsed_args: argparse.Namespace) -> list[Device]:
-    """The devices that match the filters."""
-    wanted = parsed_args.resource_class and base.full_class_name(parsed_args.resource_class)
-    found = command.cloud.fleet.devices(parsed_args.host, parsed_args.trait)
-    return [device for device in found if wanted is None or wanted in device.amounts]
+def filtered(command: base.Lister, parsed_args: argparse.Namespace, states: Iterable[FleetState] = ()) -> list[Device]:
+    """The devices that match the filters, and are in one of *states* if there are any."""
+    resource_class = parsed_args.resource_class and base.full_class_name(parsed_args.resource_class)
+    wanted = Selection(frozenset(parsed_args.trait), resource_class or None, frozenset(states))
+    return command.cloud.fleet.devices(parsed_args.host, wanted)
 
 
 class ListDevice(base.Lister):
     """List the USB devices of all compute nodes, as they are in Placement."""
 
     cost = (
-        f"{COST}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each of its "
-        f"holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A device has "
-        "one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; --state "
-        "allocated and --state drained also find a device that is shown in an earlier state."
+        f"{COST}. {FILTERED}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each "
+        f"of its holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A "
+        "device has one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; "
+        "--state allocated and --state drained also find a device that is shown in an earlier state."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -92,26 +98,23 @@ class ListDevice(base.Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Give the table."""
-        devices = filtered(self, parsed_args)
-        if parsed_args.state:
-            states = [FleetState(word) for word in parsed_args.state]
-            devices = [device for device in devices if any(device.is_in(state) for state in states)]
-        columns: tuple[str, ...] = ("ID", "Host", "Device", "Resource Class", "State")
-        rows = [_short(device) for device in devices]
-        if parsed_args.long:
-            columns += ("Reason", "Traits", "Consumers", "Held By")
-            holders = self.cloud.fleet.holders(devices)
-            who = describe_consumers(self, {consumer for each in holders.values() for consumer in each})
-            rows = [
-                (
-                    *row,
-                    device.reason,
-                    format_columns.ListColumn(sorted(device.traits)),
-                    *_held_by(holders.get(device.uuid, ()), who),
-                )
-                for row, device in zip(rows, devices, strict=True)
-            ]
-        return columns, rows
+        devices = filtered(self, parsed_args, map(FleetState, parsed_args.state or ()))
+        columns = ("ID", "Host", "Device", "Resource Class", "State")
+        # Rows are made one by one, when they are printed: a cloud may have 100,000 devices.
+        if not parsed_args.long:
+            return columns, map(_short, devices)
+        holders = self.cloud.fleet.holders(devices)
+        who = describe_consumers(self, {consumer for each in holders.values() for consumer in each})
+        rows = (
+            (
+                *_short(device),
+                device.reason,
+                format_columns.ListColumn(sorted(device.traits)),
+                *_held_by(holders.get(device.uuid, ()), who),
+            )
+            for device in devices
+        )
+        return (*columns, "Reason", "Traits", "Consumers", "Held By"), rows
 
 
 def _short(device: Device) -> tuple[object, ...]:
@@ -276,7 +279,8 @@ class PurgeDevice(base.Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Purge, and give the table."""
-        found = [device for device in self.cloud.fleet.devices(parsed_args.host) if device.is_in(FleetState.ABSENT)]
+        absent = Selection(states=frozenset({FleetState.ABSENT}))
+        found = self.cloud.fleet.devices(parsed_args.host, absent)
         found += self.cloud.fleet.set_aside(parsed_args.host)
         if parsed_args.dry_run:
             would = [device.purgeable or device.set_aside for device in found]

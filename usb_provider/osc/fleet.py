@@ -3,12 +3,13 @@
 Placement has no call for many providers' inventories. But ``GET /allocation_candidates`` describes, with each host that
 could take a server, every provider of its tree: traits, and capacity and usage by class. So a request for
 almost nothing (1 MiB of memory, else 1 CPU) describes all hosts at once, and only devices of hosts that have neither
-left are read one by one. model/fleet.py decides what this means.
+left are read one by one. Where Placement chooses devices of a few hosts, only those are asked for.
+model/selection.py says what Placement can choose, model/fleet.py decides what the answers mean.
 """
 
 import dataclasses
 import uuid as uuidlib
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Executor
 
 from placement_traits import MANAGED, PURGED, InvalidName
@@ -18,45 +19,55 @@ from usb_provider.model.reporting.provider import NAME_MARK
 from usb_provider.model.reporting.tree import Amount, ObservedProvider, Summary
 from usb_provider.openstack.transport import Query
 from usb_provider.osc.model.fleet import Device, Write
+from usb_provider.osc.model.selection import EVERY_DEVICE, Filter, Selection
 from usb_provider.osc.placement import FleetClient, Listed
+from usb_provider.osc.progress import Progress
 from usb_provider.placement.client import NEXT_TO_NOTHING
 
 _ATTEMPTS = 6
+
+FEW_HOSTS = 64
+"""As many hosts are asked for one by one, side by side; for more, one request for all hosts costs Placement less."""
+
+EVERYTHING = Selection()
 
 
 class Fleet:
     """The devices of all hosts. It keeps nothing between calls; one thread may use it at a time."""
 
-    def __init__(self, client: FleetClient, executor: Executor) -> None:
+    def __init__(self, client: FleetClient, executor: Executor, progress: Progress) -> None:
         self._client = client
         self._executor = executor
+        self._progress = progress
 
-    def devices(self, host: str | None = None, traits: Iterable[str] = ()) -> list[Device]:
-        """The devices, of *host* (a name or a UUID) or all, that have *traits*, by name.
+    def devices(self, host: str | None = None, wanted: Selection = EVERYTHING) -> list[Device]:
+        """The devices, of *host* (a name or a UUID) or all, that *wanted* takes, by name.
 
-        Three requests, one more where a host has no memory left, and three for each device of a host that has no CPU
-        left either, in parallel.
+        Three requests, side by side for all hosts. One more where a host has no memory left, and three for each device
+        of a host that has no CPU left either. Where Placement chooses devices of a few hosts, two for each of these
+        hosts in place of two. One or two more where a trait or a class of *wanted* does not exist.
 
         :raises UnknownArgument: when there is no such host or trait; the caller should name another.
         """
-        wanted = {MANAGED, *traits}
-        root = None if host is None else self._host(host)
-        tree = [] if root is None else [("in_tree", root.uuid)]
-        try:
-            found = self._client.listed([("required", ",".join(sorted(wanted))), *tree])
-            names = {root.uuid: root.name} if root else self._names(found)
-        except Incompatible:
-            self._explain(wanted)
-            return []
-        summaries = self._summaries({each.uuid for each in found}, tree)
-        return sorted(
-            (
-                Device(each.uuid, each.name, names.get(each.root_uuid, ""), each.root_uuid, facts.traits, facts.amounts)
-                for each in found
-                if (facts := summaries.get(each.uuid)) is not None
-            ),
-            key=lambda device: device.name,
+        with self._progress.of("Reading the devices from Placement"):
+            if host is not None:
+                root = self._host(host)
+                tree = [("in_tree", root.uuid)]
+                found, names = self._listed(wanted, tree), {root.uuid: root.name}
+                summaries = self._summaries(found.keys(), tree)
+            elif wanted.filters() == (EVERY_DEVICE,):
+                found, names, summaries = self._with_all_hosts(lambda: self._listed(wanted))
+            else:
+                found = self._listed(wanted)
+                few = len({each.root_uuid for each in found.values()}) <= FEW_HOSTS
+                names, summaries = self._with_their_hosts(found) if few else self._with_all_hosts(lambda: found)[1:]
+            summaries |= self._alone(found.keys() - summaries.keys())
+        devices = (
+            Device(each.uuid, each.name, names.get(each.root_uuid, ""), each.root_uuid, facts.traits, facts.amounts)
+            for each in found.values()
+            if (facts := summaries.get(each.uuid)) is not None
         )
+        return sorted((each for each in devices if wanted.takes(each)), key=lambda device: device.name)
 
     def set_aside(self, host: str | None = None) -> list[Device]:
         """The devices, of *host* (a name or a UUID) or all, that an interrupted purge has left; one or two requests.
@@ -115,13 +126,16 @@ class Fleet:
     def holders(self, devices: Iterable[Device]) -> dict[str, frozenset[str]]:
         """The consumers of each of *devices* that is held, by its UUID; one request for each, some at a time."""
         held = [device.uuid for device in devices if device.held]
-        return dict(zip(held, self._executor.map(self._holders, held), strict=True))
+        with self._progress.of("Reading from Placement who holds the devices", len(held)) as step:
+            return dict(zip(held, self._executor.map(lambda uuid: self._holders(uuid, step), held), strict=True))
 
-    def _holders(self, uuid: str) -> frozenset[str]:
+    def _holders(self, uuid: str, step: Callable[[], None]) -> frozenset[str]:
         try:
             return frozenset(self._client.allocations(uuid)[1])
         except Conflict:  # gone meanwhile, and so are its allocations
             return frozenset()
+        finally:
+            step()
 
     def _provider(self, name_or_uuid: str) -> Listed | None:
         by = "uuid" if _is_uuid(name_or_uuid) else "name"
@@ -135,14 +149,26 @@ class Fleet:
             )
         return found
 
-    def _names(self, devices: Sequence[Listed]) -> dict[str, str]:
-        """The names of all roots; sends no request when there are no devices."""
-        others = self._client.listed([("required", f"!{MANAGED}")]) if devices else ()
-        return {each.uuid: each.name for each in others if each.uuid == each.root_uuid}
+    def _listed(self, wanted: Selection, tree: Query = ()) -> dict[str, Listed]:
+        """What Placement chooses for *wanted*, by UUID."""
+        filters = wanted.filters()
+        try:
+            return self._chosen(filters, tree)
+        except Incompatible:
+            possible = self._possible(wanted, filters)
+            if possible == filters:
+                raise
+            return self._chosen(possible, tree)
 
-    def _explain(self, wanted: Collection[str]) -> None:
-        """Say why Placement refused a listing by traits; it is no error while no agent has created our mark yet."""
-        for name in wanted:
+    def _chosen(self, filters: Iterable[Filter], tree: Query) -> dict[str, Listed]:
+        return {each.uuid: each for one in filters for each in self._client.listed([*one.query(), *tree])}
+
+    def _possible(self, wanted: Selection, filters: Sequence[Filter]) -> tuple[Filter, ...]:
+        """*filters* without traits and classes that do not exist.
+
+        Agents create a trait when a device first needs it. It is an error only where the caller has named it.
+        """
+        for name in wanted.traits:
             try:
                 # A name without CUSTOM_ is checked as well: with a comma in it, Placement would read two names.
                 check_custom(name if name.startswith("CUSTOM_") else f"CUSTOM_{name}")
@@ -150,21 +176,66 @@ class Fleet:
                 raise UnknownArgument(
                     f"{name} is not the name of a trait; such a name has capital letters, digits and underscores only."
                 ) from error
-        existing = self._client.existing_traits(wanted)
+        existing = self._client.existing_traits(frozenset().union(*(each.traits for each in filters)))
         if MANAGED not in existing:
-            return
-        if missing := sorted(set(wanted) - existing):
+            return ()
+        if missing := sorted(wanted.traits - existing):
             raise no_such_trait(missing)
+        asks_for_class = any(each.resource_class is not None for each in filters)
+        classes = self._client.resource_classes() if asks_for_class else frozenset()
+        return tuple(now for each in filters if (now := each.among(existing, classes)) is not None)
+
+    def _with_all_hosts(
+        self, listed: Callable[[], dict[str, Listed]]
+    ) -> tuple[dict[str, Listed], dict[str, str], dict[str, Summary]]:
+        """What *listed* gives, the names of all roots, and summaries of the devices; asked side by side."""
+        names = self._executor.submit(self._names)
+        first, *others = NEXT_TO_NOTHING
+        summaries = self._executor.submit(self._client.our_summaries, [("resources", first)])
+        found = listed()
+        return found, names.result(), self._completed(summaries.result(), found.keys(), others)
+
+    def _with_their_hosts(self, found: Mapping[str, Listed]) -> tuple[dict[str, str], dict[str, Summary]]:
+        """The names of the roots of *found*, and summaries of their devices; two requests for each root."""
+        of_root: dict[str, set[str]] = {}
+        for each in found.values():
+            of_root.setdefault(each.root_uuid, set()).add(each.uuid)
+
+        def read(root: str) -> tuple[str, dict[str, Summary]]:
+            name = next((each.name for each in self._client.listed([("uuid", root)])), "")
+            return name, self._summaries(of_root[root], [("in_tree", root)])
+
+        names, summaries = {}, dict[str, Summary]()
+        for root, (name, read_now) in zip(of_root, self._executor.map(read, of_root), strict=True):
+            names[root] = name
+            summaries |= read_now
+        return names, summaries
+
+    def _names(self) -> dict[str, str]:
+        """The names of all roots; none while no agent has created our mark, when there are no devices either."""
+        try:
+            others = self._client.listed([("required", f"!{MANAGED}")])
+        except Incompatible:
+            return {}
+        return {each.uuid: each.name for each in others if each.uuid == each.root_uuid}
 
     def _summaries(self, uuids: Set[str], tree: Query) -> dict[str, Summary]:
-        found: dict[str, Summary] = {}
-        for amount in NEXT_TO_NOTHING:
+        return self._completed({}, uuids, NEXT_TO_NOTHING, tree)
+
+    def _completed(
+        self, found: dict[str, Summary], uuids: Set[str], amounts: Iterable[str], tree: Query = ()
+    ) -> dict[str, Summary]:
+        """*found* with what requests for *amounts* describe, as far as *uuids* need them."""
+        for amount in amounts:
             if uuids <= found.keys():
-                return found
-            found |= self._client.summaries([("resources", amount), *tree])
-        left = sorted(uuids - found.keys())
-        read = zip(left, self._executor.map(self._read_alone, left), strict=True)
-        return found | {uuid: summary for uuid, summary in read if summary is not None}
+                break
+            found |= self._client.our_summaries([("resources", amount), *tree])
+        return found
+
+    def _alone(self, uuids: Collection[str]) -> dict[str, Summary]:
+        """What describes *uuids*, each read by itself."""
+        read = zip(uuids, self._executor.map(self._read_alone, uuids), strict=True)
+        return {uuid: summary for uuid, summary in read if summary is not None}
 
     def _read_alone(self, uuid: str) -> Summary | None:
         try:

@@ -4,7 +4,7 @@ import argparse
 
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc import base
-from usb_provider.osc.device import COST, Table, add_filters, filtered
+from usb_provider.osc.device import COST, FILTERED, Table, add_filters, filtered
 from usb_provider.osc.model.fleet import count_by_host
 
 _COUNTED = (FleetState.ABSENT, FleetState.DRAINED, FleetState.RESERVED, FleetState.WITHDRAWN)
@@ -17,7 +17,7 @@ class ListHost(base.Lister):
     so the columns need not add up.
     """
 
-    cost = f"{COST}."
+    cost = f"{COST}. {FILTERED}."
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Give the arguments."""

@@ -4,12 +4,15 @@ Decides nothing; fleet.py puts the answers together.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
+from placement_traits import MANAGED
 from placement_traits.usb import PREFIX
+from usb_provider.model.reporting.tree import Amount, Summary
 from usb_provider.openstack.transport import Query, Service, segment
+from usb_provider.osc import large
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
 
@@ -34,8 +37,21 @@ class FleetClient(PlacementClient):
     """Wallaby (2021): 1.27 and 1.29 describe whole trees, 1.33 takes any suffix, 1.38 tells what a consumer is."""
 
     def listed(self, query: Query) -> tuple[Listed, ...]:
-        """The providers that match *query*. :raises Incompatible: when it names a trait that does not exist."""
-        return self._get("/resource_providers", _listed, query)
+        """The providers that match *query*.
+
+        :raises Incompatible: when it names a trait or a class that does not exist.
+        """
+        response = self._checked("GET", "/resource_providers", query=query, stream=True)
+        return tuple(large.items(self._transport, response, "resource_providers", _listed()))
+
+    def our_summaries(self, query: Query) -> dict[str, Summary]:
+        """As :meth:`summaries`, but only providers that have our mark, and equal ones are one object.
+
+        :raises Incompatible: when *query* names a class or a trait that does not exist.
+        """
+        response = self._checked("GET", "/allocation_candidates", query=query, stream=True)
+        found = large.members(self._transport, response, "provider_summaries", _our_summary())
+        return {uuid: summary for uuid, summary in found if summary is not None}
 
     def hosts_for(self, query: list[tuple[str, str]]) -> frozenset[str]:
         """The UUIDs of the roots that have a candidate for *query* among those that nova reads.
@@ -68,10 +84,34 @@ class FleetClient(PlacementClient):
         self._checked("DELETE", f"/allocations/{segment(consumer)}", accept=(204, 404))
 
 
-def _listed(body: answers.ProvidersJson) -> tuple[Listed, ...]:
-    return tuple(
-        Listed(entry["uuid"], entry["name"], entry["root_provider_uuid"]) for entry in body["resource_providers"]
-    )
+def _listed() -> Callable[[answers.ProviderJson], Listed]:
+    """A reader of a line of a listing; the devices of a host share the text of its root's UUID."""
+    roots: dict[str, str] = {}
+
+    def read(entry: answers.ProviderJson) -> Listed:
+        root = entry["root_provider_uuid"]
+        return Listed(entry["uuid"], entry["name"], roots.setdefault(root, root))
+
+    return read
+
+
+def _our_summary() -> Callable[[tuple[str, answers.SummaryJson]], tuple[str, Summary | None]]:
+    """A reader of UUID and summary; None in place of a summary without our mark."""
+    shared: dict[object, Summary] = {}
+
+    def read(member: tuple[str, answers.SummaryJson]) -> tuple[str, Summary | None]:
+        uuid, entry = member
+        if MANAGED not in entry["traits"]:
+            return uuid, None
+        amounts = tuple((name, each["capacity"], each["used"]) for name, each in entry["resources"].items())
+        key = (*amounts, *entry["traits"])
+        found = shared.get(key)
+        if found is None:
+            found = Summary(frozenset(entry["traits"]), {name: Amount(*units) for name, *units in amounts})
+            shared[key] = found
+        return uuid, found
+
+    return read
 
 
 def _hosts(body: answers.CandidatesJson) -> frozenset[str]:

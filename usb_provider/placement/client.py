@@ -241,12 +241,13 @@ class PlacementClient:
         accept: Collection[int] = (200,),
         uuid: str = "",
         microversion: str | None = None,
+        stream: bool = False,
     ) -> Response:
         """The answer, if its status is one of *accept*; *uuid* is the provider that the request is about, if any.
 
-        *microversion* takes the place of the service's.
+        *microversion* takes the place of the service's; *stream* is as of :meth:`Transport.send`.
         """
-        response = self._transport.send(method, path, query=query, body=body, microversion=microversion)
+        response = self._transport.send(method, path, query=query, body=body, microversion=microversion, stream=stream)
         if response.status_code not in accept:
             raise self._refused(response, uuid)
         return response

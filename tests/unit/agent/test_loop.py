@@ -28,7 +28,7 @@ class Counting(Meter):
 class Passes:
     """A loop whose passes are told what to do, and when each began."""
 
-    def __init__(self) -> None:
+    def __init__(self, phase: Callable[[], float] = lambda: 1.0) -> None:
         self.began: list[float] = []
         self.work: Callable[[], float | None] = lambda: None
         self.pace = Pace(60.0, 0.1)
@@ -49,6 +49,7 @@ class Passes:
             ),
             meter=self.meter,
             bound=0.2,
+            phase=phase,
         )
 
     def _run(self) -> float | None:
@@ -71,6 +72,24 @@ def passes() -> Iterator[Passes]:
     yield passes
     passes.loop.stop()
     assert passes.loop.ended(5)
+
+
+def first_rest(phase: float, interval: float = 0.6) -> tuple[float, float]:
+    """Seconds from the first pass to the second, and from that to the third, of a loop that is in this phase."""
+    passes = Passes(phase=lambda: phase)
+    passes.pace = Pace(interval, 0.0)
+    passes.loop.start()
+    passes.wait(3)
+    passes.loop.stop()
+    assert passes.loop.ended(5)
+    first, second, third = passes.began[:3]
+    return second - first, third - second
+
+
+def test_two_loops_that_start_together_look_at_different_times_from_the_second_pass_on() -> None:
+    early, late = first_rest(0.0), first_rest(1.0)
+    assert early[0] < 0.5 and late[0] >= 0.6
+    assert early[1] >= 0.6 and late[1] >= 0.6, "only the first interval is cut"
 
 
 def test_it_begins_with_a_pass_and_makes_the_next_when_it_is_time(passes: Passes) -> None:

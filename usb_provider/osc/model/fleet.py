@@ -5,6 +5,7 @@ lifecycle.py's table; tree.py has the agent's own view of its host.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -157,7 +158,7 @@ def count_by_host(devices: Iterable[Device]) -> tuple[HostCount, ...]:
         HostCount(
             host,
             uuid,
-            {state: sum(each.state is state for each in found) for state in FleetState},
+            Counter(each.state for each in found),
             offered=sum(each.offered for each in found),
             held=sum(each.held for each in found),
         )
