@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -383,6 +384,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is past its limit")
     parser.add_argument("--times", type=Path, help="where to write the service times for the simulation")
     options = parser.parse_args()
+    # Like Ctrl-C: MariaDB is a process of its own, and would stay.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     report = run(options.hosts, options.devices, options.repeats, options.times)
     report.print()
     judge(report)

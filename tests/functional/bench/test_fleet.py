@@ -109,7 +109,17 @@ def test_a_small_run_measures_everything_and_its_times_are_what_the_simulation_t
 
 def a_power_cut(*, jitter: bool) -> fleet_load.Seen:
     """500 hosts that start in the same second."""
-    cloud = fleet_load.Cloud(500, 2, fleet_load.MEASURED["pooled"], 4, with_nova=False, power_cut=True, jitter=jitter)
+    cloud = fleet_load.Cloud(
+        500,
+        2,
+        fleet_load.MEASURED["pooled"],
+        processes=4,
+        with_nova=False,
+        plugs=0,
+        restarts=0,
+        power_cut=True,
+        jitter=jitter,
+    )
     return fleet_load.Simulation(cloud).run(300)
 
 
