@@ -240,7 +240,9 @@ class Cloud:
         return uuid
 
     def server(self, uuid: str) -> Any:
-        """The server as Nova has it."""
+        """The server as Nova has it. :raises HostPanicked: where waiting for a change of it is in vain."""
+        for each in self.computes:
+            each.vm.raise_if_panicked()
         return self.admin.compute.get_server(uuid)
 
     def settles(self, uuid: str, seconds: float) -> str | None:

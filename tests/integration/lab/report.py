@@ -34,7 +34,7 @@ def give_time(items: Iterable[pytest.Item], folder: Path) -> None:
 
 
 def try_again_with_another_host(items: Iterable[pytest.Item], folder: Path, hosts: Callable[[], Iterable[Vm]]) -> None:
-    """Let the tests of *folder* run once more, twice at most, when one of *hosts* was lost: it panicked, or hangs.
+    """Let the tests of *folder* run once more, four times at most, when one of *hosts* was lost: it panicked, or hangs.
 
     The processor that QEMU 7.2 emulates now and then lets an interrupt through between a guest's exit and the moment
     at which the host's kernel is itself again. No other failure is tried again. The suite's conftest revives the host.
@@ -45,7 +45,7 @@ def try_again_with_another_host(items: Iterable[pytest.Item], folder: Path, host
 
     for item in items:
         if folder in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=2, condition=lost))
+            item.add_marker(pytest.mark.flaky(reruns=4, condition=lost))
 
 
 def show(report: pytest.TestReport, hosts: Iterable[Vm], looks: Mapping[str, str]) -> None:

@@ -284,7 +284,7 @@ class Vm:
         :raises HostPanicked: when the kernel has panicked, so that trying again is of no use.
         """
         if self._master is not None and self._master.poll() is not None:
-            self._raise_if_panicked()
+            self.raise_if_panicked()
             self._connect(_ANSWER_SECONDS)  # the login ended, which says nothing of the host: it may well live on
         words = ["ssh", *self.ssh_options(), "-o", "ControlMaster=no", "root@testhost", command]
         try:
@@ -292,16 +292,17 @@ class Vm:
                 words, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired as error:
-            self._raise_if_panicked()
+            self.raise_if_panicked()
             output = (error.stdout or b"") + (error.stderr or b"")
             raise CommandFailed(command, None, output.decode(errors="replace")) from error
         if done.returncode == _NO_CONNECTION:
-            self._raise_if_panicked()
+            self.raise_if_panicked()
         if check and done.returncode:
             raise CommandFailed(command, done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
-    def _raise_if_panicked(self) -> None:
+    def raise_if_panicked(self) -> None:
+        """:raises HostPanicked: when the host's kernel has given up; a caller need not wait for it any more."""
         if self.has_panicked:
             raise HostPanicked(f"the test host's kernel panicked; see {self.console}")
 

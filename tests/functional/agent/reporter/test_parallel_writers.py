@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.fixtures.reporter_machine.tables import Row, all_rows
 from tests.fixtures.reporting import ABSENT, DRAINED, KEY_RULE, KEY_UUID, ROOT_UUID, Host, yubikey
 from usb_provider.exception import Conflict
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.placement.client import PlacementClient
 
 ROUNDS = int(os.environ.get("USB_PROVIDER_WRITER_ROUNDS", "1"))
 THREADS = 1 if ROUNDS == 1 else 8
@@ -58,13 +60,22 @@ STORIES = {
 }
 
 
+class OneClientHost(Host):
+    """A host whose reporters share one client: a story is told some thousand times, and each client has sockets."""
+
+    clients: ClassVar[dict[str, PlacementClient]] = {}
+
+    def client(self) -> PlacementClient:
+        return self.clients.setdefault(self.server.endpoint, super().client())
+
+
 class Telling:
     """One host, its agent and its Placement, while a story is told."""
 
     def __init__(self, server: PlacementServer, directory: Path, story: Story) -> None:
         self.server, self.story = server, story
         self.threads = ThreadPoolExecutor(THREADS)
-        self.host = Host(server, directory, self.threads)
+        self.host = OneClientHost(server, directory, self.threads)
         self.host.rules(story.rule, serial_trait=True)
         self.show(story.before)
         self.rest()
