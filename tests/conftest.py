@@ -6,6 +6,7 @@ Hypothesis tries little by default; ``--hypothesis-profile=thorough`` is for a n
 import contextlib
 import fcntl
 import os
+import resource
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -20,6 +21,11 @@ DOOR, ROOM = HERE / "__init__.py", HERE / "conftest.py"
 settings.register_profile("quick", max_examples=50, deadline=None)
 settings.register_profile("thorough", max_examples=5000, deadline=None)
 settings.load_profile("quick")
+
+
+# umockdev's preload leaves a socket open for each directory of a replayed host that a test opens.
+_, MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -219,9 +219,11 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> str:
     deadline = time.monotonic() + timeout
     line = b""
     with process.stdout as stdout:
+        poll = select.poll()  # select() takes no descriptor above 1023
+        poll.register(stdout, select.POLLIN)
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
+            if left <= 0 or not poll.poll(left * 1000):
                 return ""
             piece = os.read(stdout.fileno(), 4096)
             if not piece:  # it holds this open as long as it lives
