@@ -84,7 +84,7 @@ def test_what_a_held_device_has_become_goes_to_no_other_server(
 
 
 def test_a_server_gets_its_device_in_each_mode_that_the_rule_names(cloud: Cloud, offer: Callable[..., None]) -> None:
-    offer({**STICK, "also": ["0403:6001"]}, ADAPTER)
+    offer({**STICK, "also": ["0403:6001"]})
     cloud.vm.plug("A1", serial="A1", port=PORT)
     provider = cloud.offered("_usb_46f4:0001@")
     server = cloud.create("alice", flavor=cloud.flavor("usb"))
