@@ -207,12 +207,10 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._tells = tells
-            poll = select.poll()  # select() takes no descriptor above 1023
-            poll.register(hears, select.POLLIN)
             watched = watchdog_seconds(os.environ)
             while not self._ended.is_set():
                 # A quarter of what systemd waits; sd_watchdog_enabled(3) recommends half at most.
-                poll.poll(1000 * (watched / 4 if watched else LONGEST_WAIT))
+                _wait_for(hears, watched / 4 if watched else LONGEST_WAIT)
                 with contextlib.suppress(BlockingIOError):
                     hears.recv(4096)
                 self._act_on_signals()
@@ -381,3 +379,10 @@ def launch(conf: cfg.ConfigOpts, agent: Agent) -> int:
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _wait_for(stream: socket.socket, seconds: float) -> None:
+    """Return when *stream* can be read, or after *seconds*."""
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(stream, select.POLLIN)
+    poll.poll(1000 * seconds)
