@@ -61,7 +61,7 @@ def _each(
             except OF_ANOTHER_FORM as error:
                 raise transport.not_the_service(response, f"JSON that is not {transport.service.name}'s") from error
             yield value
-        # The parser passes over an answer that lacks what it looks for, and such an answer is short when it is right.
+        # The parser gives nothing of an answer that lacks the wanted member. A right answer with nothing is short.
         if nothing and not _has(body.head, name):
             raise transport.not_the_service(response, f"JSON that is not {transport.service.name}'s")
     except (ijson.JSONError, ValueError) as error:

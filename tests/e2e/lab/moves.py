@@ -40,7 +40,7 @@ def is_on(cloud: Cloud, server: str, host: str) -> None:
 
 
 def can_be_had(cloud: Cloud, serial: str) -> None:
-    """Pass when nobody holds the stick any more."""
+    """Pass when no consumer holds the stick any more."""
     provider = next(uuid for name, uuid in cloud.providers().items() if name.endswith(f":{serial}"))
     eventually(lambda: cloud.placement(f"/resource_providers/{provider}/allocations")["allocations"], {})
     cloud.offered(serial)

@@ -1,14 +1,12 @@
 """Starts before the agent has read Placement: which wait, for how long, and what ends the wait."""
 
-import threading
 import time
 
 import pytest
 
-from tests.fixtures.binder import host
+from tests.fixtures.binder import host, waiting_starts
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml, an_alias
 from tests.fixtures.fake_host import FakeHost, a_uuid
-from usb_provider.agent import admission
 
 __all__ = ["host"]
 
@@ -70,23 +68,13 @@ def test_a_guest_from_a_save_file_waits_for_nothing(host: FakeHost) -> None:
 
 
 def test_starts_that_wait_leave_turns_to_others(host: FakeHost) -> None:
-    threads = [
-        threading.Thread(target=host.ask, args=("prepare", XML), kwargs={"seconds": 30.0})
-        for _ in range(admission._MOST_WAITING)
-    ]
-    for thread in threads:
-        thread.start()
-    latest = time.monotonic() + 10.0
-    while host.looks < len(threads) and time.monotonic() < latest:
-        time.sleep(0.01)
-    began = time.monotonic()
-    try:
-        assert host.ask("prepare", XML, seconds=30.0) == {"refuse": SAID}
-        assert time.monotonic() - began < 5.0
-    finally:
-        host.is_unread = False
-        for thread in threads:
-            thread.join()
+    with waiting_starts(host, XML, lambda: host.looks):
+        began = time.monotonic()
+        try:
+            assert host.ask("prepare", XML, seconds=30.0) == {"refuse": SAID}
+            assert time.monotonic() - began < 5.0
+        finally:
+            host.is_unread = False
 
 
 # What was refused only since it came too early
