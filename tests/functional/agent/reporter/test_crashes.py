@@ -210,12 +210,17 @@ class Life:
         return [port for port, text in self.keys.items() if text.split(" ")[0] == key]
 
     def where_is(self, device: UsbDevice) -> str | None:
-        """The port in which *device* is now: its own while its ids are there, else where its serial number is."""
+        """The port in which *device* is now: its own while its ids are there, else where its serial number has come.
+
+        A twin that was plugged in before, in another port, is not *device*.
+        """
         same = {port: each for port, each in self.host.devices.items() if _ids(each) == _ids(device)}
         there = same.get(device.sys_name)
         if there is not None and (there.serial == device.serial or BARE.serial in (there.serial, device.serial)):
             return device.sys_name
-        moved = [port for port, each in same.items() if device.serial is not None and each.serial == device.serial]
+        twins = {each.sys_name for each in self.story.before if each.serial == device.serial}
+        come = {port: each for port, each in same.items() if port not in twins}
+        moved = [port for port, each in come.items() if device.serial is not None and each.serial == device.serial]
         return moved[0] if len(moved) == 1 and there is None else None
 
     def _is_free(self, uuid: str) -> bool:
