@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -254,7 +255,7 @@ class FleetBench:
 
     def _run(self, words: Sequence[str], environment: dict[str, str]) -> _Spent:
         """The real client in a process of its own."""
-        usage: list[object] = []
+        usage: list[resource.struct_rusage] = []
 
         def run() -> None:
             command = [sys.executable, "-m", "tests.bench.fleet_client", "usb", *words, "-f", "json"]
@@ -274,8 +275,8 @@ class FleetBench:
 
         spent = self._spent(run)
         (used,) = usage
-        cpu = used.ru_utime + used.ru_stime  # type: ignore[attr-defined]
-        return _Spent(spent.seconds, spent.cpu + cpu, spent.served, used.ru_maxrss / 1024)  # type: ignore[attr-defined]
+        cpu = used.ru_utime + used.ru_stime
+        return _Spent(spent.seconds, spent.cpu + cpu, spent.served, used.ru_maxrss / 1024)
 
     def _spent(self, do: Callable[[], object]) -> _Spent:
         before, own_before, started = processors(), time.thread_time(), time.perf_counter()

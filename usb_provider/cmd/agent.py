@@ -16,8 +16,7 @@ from usb_provider.agent.reporter import Reporter
 from usb_provider.agent.root_watch import ThisHost
 from usb_provider.cmd.arguments import oslo_arguments
 from usb_provider.conf import load
-from usb_provider.exception import ConfigError, Unavailable
-from usb_provider.host.names import hypervisor_hostnames
+from usb_provider.exception import ConfigError
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.placement.client import PlacementClient
 
@@ -240,12 +239,10 @@ class _Hypervisor:
         return () if self.virt is None else self.virt.latest.known
 
     def _names(self) -> HostNames:
+        from usb_provider.cmd.setup import host_names
+
         assert self.virt is not None
-        try:
-            by_libvirt = self.virt.hostname()
-        except Unavailable:
-            return HostNames()
-        return HostNames(hypervisor_hostnames(), by_libvirt)
+        return host_names(self.virt)
 
 
 class _Claims:

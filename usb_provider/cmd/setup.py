@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
@@ -17,6 +18,9 @@ from usb_provider.host.udev import UdevHost
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.placement.client import connect
 from usb_provider.placement.root import RootFinder, RootHints
+
+if TYPE_CHECKING:
+    from usb_provider.virt.domain import LibvirtHost
 
 WORKERS = 8
 """Requests under way at once; keystoneauth keeps ten connections alive."""
@@ -56,13 +60,17 @@ def _names(uri: str) -> HostNames:
         from usb_provider.virt.domain import LibvirtHost
     except ImportError:
         return HostNames()
-    host = LibvirtHost(uri, lambda: None)
+    with contextlib.closing(LibvirtHost(uri, lambda: None)) as virt:
+        return host_names(virt)
+
+
+def host_names(virt: "LibvirtHost") -> HostNames:
+    """This host's names, libvirt's among them; none while libvirt does not answer."""
     try:
-        return HostNames(hypervisor_hostnames(), host.hostname())
+        by_libvirt = virt.hostname()
     except Unavailable:
         return HostNames()
-    finally:
-        host.close()
+    return HostNames(hypervisor_hostnames(), by_libvirt)
 
 
 @contextlib.contextmanager

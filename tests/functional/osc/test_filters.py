@@ -64,11 +64,16 @@ def a_cloud_with_everything(cloud: Cloud) -> None:
 def by_hand(lines: Iterable[dict[str, object]], states: set[str], resource_class: str, trait: str) -> set[object]:
     """ID and host of the lines that the filters should leave; an empty filter leaves all."""
 
+    def traits(line: dict[str, object]) -> list[str]:
+        found = line["Traits"]
+        assert isinstance(found, list)
+        return found
+
     def is_in(line: dict[str, object], state: str) -> bool:
         if state == "allocated":
             return bool(line["Consumers"])
         if state == "drained":
-            return STATE_DRAINED in line["Traits"]  # type: ignore[operator]
+            return STATE_DRAINED in traits(line)
         return line["State"] == state
 
     return {
@@ -76,7 +81,7 @@ def by_hand(lines: Iterable[dict[str, object]], states: set[str], resource_class
         for line in lines
         if (not states or any(is_in(line, state) for state in states))
         and (not resource_class or line["Resource Class"] == resource_class)
-        and (not trait or trait in line["Traits"])  # type: ignore[operator]
+        and (not trait or trait in traits(line))
     }
 
 
