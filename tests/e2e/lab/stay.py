@@ -7,12 +7,12 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
 
 import psutil
 
@@ -22,7 +22,8 @@ from tests.integration.lab.errors import LabError
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_SECONDS = 2
 """Databases end in less. Nova's graceful stop takes half a minute, and it has nothing to save here."""
-_STARTED, _ENTER = "started", "Enter"
+_STARTED, _ENTER = 0, 255
+"""What is written where the interpreter writes the number of a signal. No signal has one of these numbers."""
 
 
 def stay(start: Callable[[], None], *, before_the_end: Callable[[], None] = lambda: None) -> int:
@@ -34,26 +35,35 @@ def stay(start: Callable[[], None], *, before_the_end: Callable[[], None] = lamb
     :param start: it must give up when a program that it started has ended.
     :param before_the_end: called once, before the programs are ended.
     """
-    news: SimpleQueue[str] = SimpleQueue()  # a signal's handler may put into it at any moment
+    # A signal's Python handler runs when the main thread runs again. If the signal comes right before the thread waits,
+    # that is never. The interpreter writes the signal's number into this socket at once.
+    hears, tells = socket.socketpair()
+    tells.setblocking(False)
+    signal.set_wakeup_fd(tells.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: news.put(signal.Signals(number).name))
+            signal.signal(number, lambda *_: None)
     _adopt_orphans()
     starting = POOL.submit(start)
-    starting.add_done_callback(lambda _: news.put(_STARTED))
-    end = news.get()
+    starting.add_done_callback(lambda _: _write(tells, _STARTED))
+    end = hears.recv(1)[0]
     failed = end == _STARTED and starting.exception() is not None
     if end == _STARTED and not failed:
         if _is_at_a_terminal():
-            threading.Thread(target=_wait_for_enter, args=(news,), daemon=True).start()
-        end = news.get()
+            threading.Thread(target=_wait_for_enter, args=(tells,), daemon=True).start()
+        end = hears.recv(1)[0]
     before_the_end()
     if failed:
         _tell(starting.exception())
     else:
-        print(f"{end} ends it.", flush=True)
+        print(f"{'Enter' if end == _ENTER else signal.Signals(end).name} ends it.", flush=True)
     _end_children(starting)
     return int(failed)
+
+
+def _write(tells: socket.socket, number: int) -> None:
+    with contextlib.suppress(BlockingIOError):  # it is full of numbers that nothing waits for any more
+        tells.send(bytes([number]))
 
 
 def _is_at_a_terminal() -> bool:
@@ -63,10 +73,10 @@ def _is_at_a_terminal() -> bool:
     return False
 
 
-def _wait_for_enter(news: "SimpleQueue[str]") -> None:
+def _wait_for_enter(tells: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sys.stdin.readline()
-        news.put(_ENTER)
+        _write(tells, _ENTER)
 
 
 def _tell(error: BaseException | None) -> None:
