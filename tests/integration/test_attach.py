@@ -137,7 +137,7 @@ def test_what_may_not_be_offered_is_never_attached_even_with_a_forged_allocation
     cloud.agent.start()
     vm.ssh("sleep 4")
     said = cloud.refused("vm")
-    assert "it may not be attached" in said
+    assert "but this host does not offer it now" in said
     cloud.agent.stop()
     cloud.boot("vm", extra_specs={})
     cloud.agent.start()
