@@ -20,6 +20,7 @@ __all__ = [
     "CLASSES",
     "INTERFACES",
     "MANAGED",
+    "MEMBER_DRAINED_PREFIX",
     "NOT_LIVE_MIGRATABLE",
     "PURGED",
     "RESOURCE_CLASSES",
@@ -29,6 +30,7 @@ __all__ = [
     "STATE_ABSENT",
     "STATE_DRAINED",
     "STATE_RESERVED",
+    "STATE_SHORT",
     "STATE_WITHDRAWN",
     "Triplet",
     "UsbClass",
@@ -41,6 +43,7 @@ __all__ = [
     "drain_reason_trait",
     "is_of_a_device",
     "is_owned",
+    "member_drained_trait",
     "product_trait",
     "serial_trait",
     "speed_trait",
@@ -57,6 +60,9 @@ STATE_ABSENT: Final = "CUSTOM_USB_STATE_ABSENT"
 STATE_DRAINED: Final = "CUSTOM_USB_STATE_DRAINED"
 STATE_WITHDRAWN: Final = "CUSTOM_USB_STATE_WITHDRAWN"
 STATE_RESERVED: Final = "CUSTOM_USB_STATE_RESERVED"
+STATE_SHORT: Final = "CUSTOM_USB_STATE_SHORT"
+
+MEMBER_DRAINED_PREFIX: Final = "CUSTOM_USB_MEMBER_DRAINED_"
 
 DRAIN_REASON_PREFIX: Final = "CUSTOM_USB_DRAIN_REASON_"
 
@@ -99,6 +105,7 @@ _STATE_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         STATE_RESERVED: (
             "An operator had reserved the device, and this is remembered while it is absent or withdrawn."
         ),
+        STATE_SHORT: "Members of the pool are missing that consumers hold; as many units are reserved.",
     }
 )
 STATES: Final[frozenset[str]] = frozenset(_STATE_SENTENCES)
@@ -127,6 +134,7 @@ _PRODUCT_NAME = re.compile(PRODUCT_PREFIX + r"([0-9A-F]{4})_([0-9A-F]{4})")
 _CLASS_NAME = re.compile(CLASS_PREFIX + r"([0-9A-F]{2})")
 _SERIAL_NAME = re.compile(SERIAL_PREFIX + r"([A-Z0-9][A-Z0-9_]*)")
 _DRAIN_REASON_NAME = re.compile(DRAIN_REASON_PREFIX + r"[A-Z0-9][A-Z0-9_]*")
+_MEMBER_DRAINED_NAME = re.compile(MEMBER_DRAINED_PREFIX + r"([0-9A-F]{16})")
 _SERIAL_DIGEST_LENGTH = 16
 
 _RATES = {
@@ -210,6 +218,14 @@ def drain_reason(traits: Iterable[str]) -> str | None:
     """What *traits* say of why a device is drained, in lower case: ``"new firmware"``; None when they say nothing."""
     found = sorted(name.removeprefix(DRAIN_REASON_PREFIX) for name in traits if name.startswith(DRAIN_REASON_PREFIX))
     return "; ".join(body.replace("_", " ").strip().lower() for body in found) or None
+
+
+def member_drained_trait(member_id: str) -> str:
+    """The trait of a pool of which an operator drained the member *member_id*, 16 hexadecimal digits.
+
+    The agent keeps it, as it keeps every trait of an operator's.
+    """
+    return f"{MEMBER_DRAINED_PREFIX}{member_id.upper()}"
 
 
 def class_code(value: str) -> str:
@@ -299,6 +315,8 @@ def describe(name: str) -> str | None:
     if name in _CLASS_NAMES:
         known = _CLASS_NAMES[name]
         return f"USB class {known.code} ({known.word}): {known.sentence}"
+    if found := _MEMBER_DRAINED_NAME.fullmatch(name):
+        return f"An operator drained the member {found[1].lower()} of the pool, so no new instance gets it."
     return _describe_parameterised(name)
 
 

@@ -29,6 +29,8 @@ from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
+from usb_provider.model.units.pools import desired_providers
+from usb_provider.model.units.sharing import PoolMemory, Shares
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.observe import Observer
@@ -109,6 +111,8 @@ class Reporter:
         self._made_traits: set[str] = set()
         self._sightings = Sightings()
         self._lent = LentDisks()
+        self._pools = PoolMemory()
+        self._told_shares: Shares | None = None
         self._has_looked = False
         self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
@@ -142,7 +146,7 @@ class Reporter:
         last = self._viewed
         if last is not None and last[0] is state and last[1] == devices:
             return last[2]
-        view = HostView(state.tree, state.assess(devices))
+        view = HostView(state.tree, state.assess(devices), state.pools.shares)
         self._viewed = state, devices, view
         return view
 
@@ -152,6 +156,10 @@ class Reporter:
         For a caller that noticed a deleted allocation, which raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
+
+    def tell_shares(self, shares: Shares) -> None:
+        """Have the next pass go by *shares*, for a caller that sees what guests have. Safe in any thread."""
+        self._told_shares = shares
 
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.
@@ -191,6 +199,7 @@ class Reporter:
             # Placement by old sightings.
             self._store.remember_sightings(self._sightings)
             self._store.remember_lent(self._lent)
+            self._store.remember_pools(self._pools)
             self._store.mark_disks(*_disks(look, self._lent, self.settings.junk_serials))
             refused = self._apply(look, done)
             self._store.remember_sightings(self._sightings)
@@ -216,6 +225,10 @@ class Reporter:
     def _look(self) -> _Look:
         if not self._has_looked:
             self._sightings, self._lent, self._has_looked = self._store.sightings(), self._store.lent(), True
+            self._pools = self._store.pools()
+        told, self._told_shares = self._told_shares, None
+        if told is not None:
+            self._pools = dataclasses.replace(self._pools, shares=told)
         devices = tuple(self._devices(fresh=True))
         last = None if self._state is None else self._state.tree
         root = self._roots.find(last)
@@ -234,13 +247,8 @@ class Reporter:
         expired = self._purge.expired(tree, self.settings.purge_absent_after)
         due = self._purge.due(tree.root, self.settings.purge_absent_after, self.settings.purge_wait)
         while True:
-            state = self._state_with(tree)
-            assessed = state.assess(devices)
-            lent = state.lent_after(assessed, time.time())
-            if lent != self._lent:
-                self._lent = lent
-                state = self._state_with(tree)
-                assessed = state.assess(devices)
+            state, assessed = self._state_with(tree).judged(devices, time.time())
+            self._lent, self._pools = state.lent, state.pools
             plan = self._plan(tree, assessed, expired, due)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
@@ -258,7 +266,7 @@ class Reporter:
         return _Look(tree, assessed, plan)
 
     def _state_with(self, tree: ObservedTree) -> HostState:
-        return HostState(tree, self._sightings, self._settings, self._lent)
+        return HostState(tree, self._sightings, self._settings, self._lent, self._pools)
 
     def _publish(self, state: HostState) -> None:
         """Let other threads see *state*. An equal state stays the same object, so that they notice that it is equal."""
@@ -272,15 +280,14 @@ class Reporter:
         self, tree: ObservedTree, assessed: Sequence[Assessment], expired: Collection[str], set_aside: Mapping[str, str]
     ) -> Plan:
         retired = self._store.rule_traits() | self.settings.rule_traits
-        wanted = [each.desired for each in assessed if each.desired is not None]
-        desired, notes = within_limit(wanted, tree, self.settings.max_providers)
+        desired, notes = within_limit(desired_providers(tree, assessed), tree, self.settings.max_providers)
 
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
                 desired,
                 plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
-                kept={each.provider_uuid or "" for each in assessed if not each.device.configured},
+                kept={each.provider_uuid or "" for each in assessed if not each.device.configured and not each.pool},
                 retired_traits=retired,
                 known_names=known,
                 expired=expired,

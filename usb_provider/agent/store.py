@@ -1,4 +1,5 @@
-"""The files in [agent]state_dir: which traits rules have given, which device was last seen where, what guests wrote.
+"""The files in [agent]state_dir: which traits rules have given, which device was last seen where, what guests wrote,
+and which consumer has which member of a pool.
 
 The agent also works without the files: when it cannot read or write one, it notes that and the pass goes on. What each
 is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what follows from them.
@@ -13,10 +14,12 @@ from usb_provider.host.files import make_directory, read_whole, write_whole
 from usb_provider.model.devices.lent import OFFERED_DISKS, LentDisks
 from usb_provider.model.devices.sightings import Sightings, texts
 from usb_provider.model.reporting.plan import Note
+from usb_provider.model.units.sharing import PoolMemory
 
 RULE_TRAITS = "rule-traits.json"
 SIGHTINGS = "sightings.json"
 LENT_DISKS = "lent-disks.json"
+POOLS = "pools.json"
 
 _READING, _WRITING = "state_dir:read", "state_dir:write"
 
@@ -33,6 +36,7 @@ class StateStore:
         self._sightings_path = state_dir / SIGHTINGS
         self._lent_path = state_dir / LENT_DISKS
         self._lent: LentDisks | None = None
+        self._pools: PoolMemory | None = None
         self._given: frozenset[str] = frozenset()
         self._sightings: Sightings | None = None
         self._stored = Sightings()
@@ -94,6 +98,17 @@ class StateStore:
         if lent != self.lent() and self._write(self._lent_path, lent.to_json()):
             self._lent = lent
 
+    def pools(self) -> PoolMemory:
+        """Which consumer has which member of a pool, as an agent kept it last; none when that is lost."""
+        if self._pools is None:
+            self._pools = self._read_pools()
+        return self._pools
+
+    def remember_pools(self, pools: PoolMemory) -> None:
+        """Keep *pools* for the next process. The file is written unless it has them already."""
+        if pools != self.pools() and self._write(self._directory / POOLS, pools.to_json()):
+            self._pools = pools
+
     def mark_disks(self, offered: Collection[str], others: Collection[str]) -> None:
         """Have a file of each name in *offered* for conf/udev/61-usb-provider.rules, and none of those in *others*.
 
@@ -121,6 +136,25 @@ class StateStore:
                 f"disks; make room there, or let the agent's user write it.",
             )
         self._is_fine(directory, _WRITING, note)
+
+    def _read_pools(self) -> PoolMemory:
+        path = self._directory / POOLS
+        try:
+            return PoolMemory.from_json(_read(path))
+        except _NOT_THERE:
+            return PoolMemory()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        except (ValueError, RecursionError):
+            why = "is not what an agent of this version writes"
+        self._lost.append(
+            Note(
+                "pools",
+                f"{path} {why}, so the agent begins a new one. A server that is shut off may get another member of its "
+                f"pool than it had; one that runs keeps what it has.",
+            )
+        )
+        return PoolMemory()
 
     def _read_lent(self) -> LentDisks:
         try:

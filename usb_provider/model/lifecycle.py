@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
 
 
 class Presence(enum.Enum):
@@ -129,8 +129,9 @@ class ProviderState:
         return " ".join(said.values())
 
 
-MARKS: Final = frozenset({STATE_ABSENT, STATE_WITHDRAWN, STATE_RESERVED})
-"""The state traits that are the agent's to set and to remove."""
+MARKS: Final = frozenset({STATE_ABSENT, STATE_WITHDRAWN, STATE_RESERVED, STATE_SHORT})
+"""The state traits that are the agent's to set and to remove. A pool that lacks members has STATE_SHORT besides those
+of its row (units/inventory.py)."""
 
 _Row = tuple[Presence, Intention, bool, Units, frozenset[str], Order, DeviceState, FleetState]
 
@@ -184,10 +185,12 @@ def presence(traits: Collection[str], *, has_inventory: bool) -> Presence:
 def intention(traits: Collection[str], *, reserved: bool) -> Intention:
     """What an operator has decided about the device, from its provider's *traits* and whether anything is *reserved*.
 
-    What the agent reserves has a state trait, ABSENT or WITHDRAWN. STATE_RESERVED in addition means that the operator
-    had reserved the device before.
+    What the agent reserves has a state trait, ABSENT, WITHDRAWN or SHORT. STATE_RESERVED in addition means that
+    the operator had reserved the device before.
     """
     if STATE_DRAINED in traits:
         return Intention.DRAINED
-    is_ours = (STATE_ABSENT in traits or STATE_WITHDRAWN in traits) and STATE_RESERVED not in traits
+    is_ours = (
+        any(mark in traits for mark in (STATE_ABSENT, STATE_WITHDRAWN, STATE_SHORT)) and STATE_RESERVED not in traits
+    )
     return Intention.RESERVED if reserved and not is_ours else Intention.NONE

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
 from usb_provider.model.lifecycle import (
     MARKS,
     TABLE,
@@ -133,7 +133,7 @@ def test_whatever_traits_a_provider_has_its_reserved_is_the_operators_or_ours(
         assert reserved
         assert STATE_RESERVED in traits or not traits & MARKS
     elif wanted is Intention.NONE and reserved:
-        assert traits & {STATE_ABSENT, STATE_WITHDRAWN}
+        assert traits & {STATE_ABSENT, STATE_WITHDRAWN, STATE_SHORT}
 
 
 def test_the_tables_of_the_page_on_placement_are_those_of_the_code() -> None:

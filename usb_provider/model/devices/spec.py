@@ -18,13 +18,14 @@ import placement_traits
 from usb_provider.exception import ConfigError
 from usb_provider.model.devices.device import GUESSES, Speed, UsbDevice, UseKind
 from usb_provider.model.text import printable
+from usb_provider.model.units.rules import is_pool_name, pool_conflicts
 
 FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"})
 """Marks by which nova and cyborg know their own providers (nova deletes foreign ones that carry
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
-OPTIONS = ("resource_class", "traits", "identity", "also", "live_migratable", "override", "exclude")
+OPTIONS = ("resource_class", "traits", "pool", "identity", "also", "live_migratable", "override", "exclude")
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
@@ -49,7 +50,8 @@ class DeviceSpec:
 
     *number* is the rule's place in the configuration, from 1, for sentences. ``also`` are the ids, ``vid:pid``, that
     the device has in other modes; the rule has a vendor and a product id then. ``resource_class`` None means the class
-    that placement_traits suggests for the kind of device. ``live_migratable`` False: no other device can replace
+    that placement_traits suggests for the kind of device. ``pool`` names the pool of which a matching device is a
+    member; None: the device has a provider of its own. ``live_migratable`` False: no other device can replace
     this one, so a guest that has it must not be migrated live. ``override`` are the guards that are wrong for this
     model, as the operator says.
     """
@@ -66,6 +68,7 @@ class DeviceSpec:
     controller: str | None = None
     resource_class: str | None = None
     traits: frozenset[str] = frozenset()
+    pool: str | None = None
     identity: IdentityMode = IdentityMode.AUTO
     also: tuple[str, ...] = ()
     live_migratable: bool = True
@@ -151,6 +154,7 @@ def parse_specs(texts: Sequence[str]) -> tuple[DeviceSpec, ...]:
                 )
                 break
         specs.append(spec)
+    problems += pool_conflicts(specs)
     if problems:
         raise ConfigError(problems)
     return tuple(specs)
@@ -191,6 +195,7 @@ class _Reader:
             controller=self._text(entries, "controller"),
             resource_class=self._resource_class(entries),
             traits=self._traits(entries),
+            pool=self._pool(entries),
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
             also=self._also(entries),
             live_migratable=self._flag(entries, "live_migratable", default=True),
@@ -293,6 +298,20 @@ class _Reader:
         except placement_traits.InvalidName as error:
             self.wrong(f"resource_class: {error}")
             return None
+
+    def _pool(self, entries: dict[str, object]) -> str | None:
+        value = self._text(entries, "pool")
+        if value is None:
+            return None
+        if not is_pool_name(value):
+            self.wrong(
+                f'pool must be a name of 1 to 40 lower-case letters, digits, "-" and "_", such as "hasp", that begins '
+                f"with a letter or a digit, not {_quoted(value)}."
+            )
+            return None
+        if "resource_class" not in entries:
+            self.wrong("pool needs resource_class, which all members of the pool have.")
+        return value
 
     def _traits(self, entries: dict[str, object]) -> frozenset[str]:
         value = entries.get("traits", [])

@@ -3,6 +3,7 @@
 It gives the verdict on each device, so that both loops and the commands judge alike.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,10 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
+from usb_provider.model.units.pools import remembered
+from usb_provider.model.units.sharing import PoolMemory, Shares
+
+_ROUNDS = 4
 
 SIGHTINGS_LIMIT = 1000
 """How many keys' sightings are kept: those of some hundred devices, and of those that people plugged and unplugged."""
@@ -43,10 +48,11 @@ class ReportSettings:
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """Placement's tree as last read, and every device as it is now."""
+    """Placement's tree as last read, every device as it is now, and which consumer has which member of a pool."""
 
     tree: ObservedTree
     devices: tuple[Assessment, ...]
+    shares: Shares = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class HostState:
     sightings: Sightings = field(default_factory=Sightings)
     settings: ReportSettings = field(default_factory=ReportSettings)
     lent: LentDisks = field(default_factory=LentDisks)
+    pools: PoolMemory = field(default_factory=PoolMemory)
 
     def assess(self, devices: Sequence[UsbDevice], *, let_go: bool = False) -> tuple[Assessment, ...]:
         """The verdict on each of *devices*; with *let_go*, as if no consumer held anything."""
@@ -70,7 +77,22 @@ class HostState:
             claimed=() if let_go else self._claimed(),
             seen=self.sightings.by_key,
             marks=self.lent.marks,
+            shares={} if let_go else self._shares(),
         )
+
+    def judged(self, devices: Sequence[UsbDevice], now: float) -> tuple["HostState", tuple[Assessment, ...]]:
+        """This after a look at *now*, in seconds of the wall clock, which found *devices*; and the verdict on each.
+
+        Who has a device decides how it is judged, and the verdicts decide who has which member of a pool.
+        """
+        state, assessed = self, self.assess(devices)
+        for _ in range(_ROUNDS):
+            lent, pools = state.lent_after(assessed, now), remembered(self.tree, assessed, state.pools)
+            if lent == state.lent and pools == state.pools:
+                break
+            state = dataclasses.replace(state, lent=lent, pools=pools)
+            assessed = state.assess(devices)
+        return state, assessed
 
     def lent_after(self, assessed: Sequence[Assessment], now: float) -> LentDisks:
         """The disks that guests have or had, after a look at *now*, in seconds of the wall clock."""
@@ -88,7 +110,12 @@ class HostState:
             if key is not None
         }
         providers = self.tree.providers
-        uuids = (provider_uuid(self.tree.root.uuid, key) for key in keys)
+        uuids = [provider_uuid(self.tree.root.uuid, key) for key in keys]
+        uuids += [
+            each.provider_uuid
+            for each, other in zip(assessed, free, strict=True)
+            if each != other and each.pool is not None and each.provider_uuid is not None
+        ]
         return frozenset(uuid for uuid in uuids if uuid in providers and providers[uuid].allocated)
 
     def sightings_after(self, assessed: Sequence[Assessment]) -> Sightings:
@@ -121,16 +148,27 @@ class HostState:
 
     def _claimed(self) -> frozenset[str]:
         """The keys that are held and under which a device was seen."""
-        if not any(provider.allocated for provider in self.tree.providers.values()):
+        if not self.pools.shares and not any(provider.allocated for provider in self.tree.providers.values()):
             return frozenset()
         return frozenset(key for key in self.sightings.by_key if self._held(key).allocated)
 
     def _held(self, key: str, *, let_go: bool = False) -> Held:
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
         last = self.sightings.by_key.get(key)
+        share = self.pools.shares.get(key)
+        consumers = self._consumers(key) or (() if share is None else (share.consumer,))
         return Held(
-            # Also when an operator removed our mark: the consumer of that provider still holds the device.
-            () if let_go or provider is None else tuple(sorted(provider.allocations)),
-            provider is not None and provider.managed and not provider.absent,
+            () if let_go else consumers,
+            share is not None or (provider is not None and provider.managed and not provider.absent),
             last,
         )
+
+    def _shares(self) -> Shares:
+        """Which consumer has which member of a pool; a device that is held by itself is a member of none."""
+        return {key: each for key, each in self.pools.shares.items() if not self._consumers(key)}
+
+    def _consumers(self, key: str) -> tuple[str, ...]:
+        """The consumers that hold the provider of the device *key* alone."""
+        provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
+        # Also when an operator removed our mark: the consumer of that provider still holds the device.
+        return () if provider is None else tuple(sorted(provider.allocations))

@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-import placement_traits
-from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
-from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState, Units
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT
+from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState
 from usb_provider.model.reporting.provider import DesiredProvider, Root
+from usb_provider.model.reporting.target import (
+    Target,
+    inventories_of,
+    kept_classes,
+    lacking_units,
+    only_takes_units,
+    others,
+)
 from usb_provider.model.reporting.tree import Inventory, ObservedProvider, ObservedTree, with_distinct_names
 
 
@@ -218,10 +225,11 @@ def diff(
         if have is not None and want.uuid in kept and _may_stay(have):
             held.add(want.uuid)
             continue
-        if have is not None and (classes := _kept_classes(want, have)):
-            notes.append(_class_is_kept(want, have, classes))
+        if have is not None and (said := _kept_for_holders(want, have)):
+            notes += said
             held.add(want.uuid)
-        sequences.append(_reach_offered(want, have, tree.root, retired))
+        sequence = _reach_offered(want, have, tree.root, retired)
+        (leaving if have is not None and have.free and _gives_less(sequence, have) else sequences).append(sequence)
     wanted = {want.uuid for want in desired}
     for uuid, have in sorted(tree.providers.items(), key=lambda item: item[1].name):
         if uuid in expired and have.half_purged and uuid not in wanted:
@@ -242,7 +250,7 @@ def diff(
             held.add(uuid)
         sequence = _changes(_gone(have, state), have, state.order, first=have.generation)
         if have.free:
-            leaving += [sequence] if sequence else []
+            leaving.append(sequence)
         else:
             sequences.append(sequence)
     sequences += [
@@ -250,15 +258,10 @@ def diff(
         for uuid, name in sorted(set_aside.items())
         if uuid not in tree.providers.keys() | wanted
     ]
+    leaving = [sequence for sequence in leaving if sequence]
     actions = (*leaving, *(sequence for sequence in sequences if sequence))
     names = _missing_names(actions, frozenset(known_names))
     return Plan(tree.root, names, actions, tuple(notes), frozenset(held), len(leaving))
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    inventories: Mapping[str, Inventory]
-    traits: frozenset[str]
 
 
 def _state(presence: Presence, have: ObservedProvider) -> ProviderState:
@@ -276,43 +279,35 @@ def _reach_offered(
     """The actions that bring the provider of an offered device, which may not exist yet, into its state."""
     now = have or ObservedProvider(want.uuid, want.name, 0)
     state = _state(Presence.OFFERED, now)
-    classes = _kept_classes(want, now) or {want.resource_class}
-    traits = _others(now.traits, retired) | want.traits | ({STATE_DRAINED} & now.traits) | state.marks
-    target = _Target(_inventories(classes, state), traits)
+    classes = kept_classes(want, now) or {want.resource_class}
+    traits = others(now.traits, retired) | want.traits | ({STATE_DRAINED} & now.traits) | state.marks
+    inventories, marks = inventories_of(classes, state, now, want.units)
+    target = Target(inventories, traits | marks)
     if have is None:
         create = CreateProvider(want.uuid, want.name, root.uuid)
         return (create, *_changes(target, now, state.order, first=None))
-    return _changes(target, now, state.order, first=now.generation)
+    order = Order.INVENTORY_FIRST if only_takes_units(target, now) else state.order
+    return _changes(target, now, order, first=now.generation)
 
 
-def _gone(have: ObservedProvider, state: ProviderState) -> _Target:
+def _gives_less(sequence: Sequence[ProviderAction], have: ObservedProvider) -> bool:
+    """Whether *sequence* takes units of *have* from the scheduler: its devices may get a provider of their own next."""
+    after = next((dict(each.inventories) for each in sequence if isinstance(each, SetInventory)), None)
+    return after is not None and any(
+        name not in after or after[name].total - after[name].reserved < each.total - each.reserved
+        for name, each in have.inventories.items()
+    )
+
+
+def _gone(have: ObservedProvider, state: ProviderState) -> Target:
     """The target for the provider of a device that is not offered: nothing to schedule, and a trait that says why."""
     classes = have.used_classes or frozenset(have.inventories)
-    return _Target(_inventories(classes, state), (have.traits - MARKS) | state.marks)
-
-
-def _inventories(classes: Collection[str], state: ProviderState) -> dict[str, Inventory]:
-    match state.units:
-        case Units.OPEN:
-            return dict.fromkeys(classes, Inventory())
-        case Units.RESERVED:
-            return dict.fromkeys(classes, Inventory(reserved=1))
-        case Units.NONE:
-            return {}
-
-
-def _kept_classes(want: DesiredProvider, have: ObservedProvider) -> frozenset[str]:
-    """Classes that the provider keeps, since consumers hold them, although its device now has another class."""
-    return have.used_classes - {want.resource_class}
-
-
-def _others(traits: frozenset[str], retired: frozenset[str]) -> frozenset[str]:
-    """Traits that are not ours to set or to remove."""
-    return frozenset(name for name in traits if not placement_traits.is_owned(name)) - retired
+    inventories, _ = inventories_of(classes, state, have, 0)
+    return Target(inventories, (have.traits - MARKS) | state.marks)
 
 
 def _changes(
-    target: _Target, have: ObservedProvider, order: Order, *, first: int | None
+    target: Target, have: ObservedProvider, order: Order, *, first: int | None
 ) -> tuple[SetTraits | SetInventory, ...]:
     """The changes that turn *have* into *target*, in *order*; the first of them names generation *first*.
 
@@ -324,7 +319,7 @@ def _changes(
         case Order.MARK_LAST:
             is_ours = have.reserved and have.intention is not Intention.RESERVED
             marks = have.traits & MARKS if is_ours else frozenset()
-            steps: list[_Target | frozenset[str]] = [target.traits | marks, target, target.traits]
+            steps: list[Target | frozenset[str]] = [target.traits | marks, target, target.traits]
         case Order.TRAITS_FIRST:
             steps = [target.traits, target]
         case Order.INVENTORY_FIRST:
@@ -383,12 +378,19 @@ def _gone_while_held(have: ObservedProvider, state: ProviderState) -> Note:
     )
 
 
-def _class_is_kept(want: DesiredProvider, have: ObservedProvider, kept: Collection[str]) -> Note:
-    return Note(
-        f"class:{have.uuid}",
-        f"{have.name} keeps resource class {', '.join(sorted(kept))} while {_consumers(have)} holds it; it becomes "
-        f"{want.resource_class} when it is free.",
-    )
+def _kept_for_holders(want: DesiredProvider, have: ObservedProvider) -> list[Note]:
+    """What is otherwise than *want*, since consumers hold units of *have*."""
+    said = []
+    if kept := kept_classes(want, have):
+        text = (
+            f"{have.name} keeps resource class {', '.join(sorted(kept))} while {_consumers(have)} holds it; it becomes "
+            f"{want.resource_class} when it is free."
+        )
+        said.append(Note(f"class:{have.uuid}", text))
+    if lacking := lacking_units(want, have):
+        text = f"{have.name} lacks {lacking} of its held units ({_consumers(have)}); plug in as many of its devices."
+        said.append(Note(f"{STATE_SHORT}:{have.uuid}", text))
+    return said
 
 
 def _consumers(have: ObservedProvider) -> str:

@@ -4,6 +4,7 @@ Everything is computed from the root and the devices; nothing is remembered. tre
 plan.py the difference between the two.
 """
 
+import dataclasses
 import hashlib
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from usb_provider.model.devices.keys import JUNK, JunkSerials
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.plugged import NO_DEMAND, Demand
 from usb_provider.model.devices.spec import DeviceSpec
+from usb_provider.model.units.names import pool_key, unit_id
+from usb_provider.model.units.sharing import NO_SHARES, Shares
 
 NAME_LIMIT = 200
 """Longest provider name that Placement takes (placement/schemas/resource_provider.py)."""
@@ -37,12 +40,13 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class DesiredProvider:
-    """The provider of one offered device: one unit of one class, and the traits that we write."""
+    """The provider of one offered device or one pool: its class, the traits that we write, how many units there are."""
 
     uuid: str
     name: str
     resource_class: str
     traits: frozenset[str]
+    units: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,12 @@ class Assessment:
     """All that is known of one device on this host, offered or not.
 
     ``verdict`` is why it is offered or not, and ``reason`` says so in a sentence.
-    ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; ``desired`` is set exactly when
-    the device is offered and the root is known.
+    ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; where the device is a member of
+    a pool, they are the pool's. ``desired`` is set exactly when the device is offered as a unit of its own and the root
+    is known.
+
+    ``pool`` is the pool of which the device is a member now. ``stays`` tells that the rules have another place for it,
+    which it gets when its consumer releases it.
     """
 
     device: UsbDevice
@@ -63,6 +71,10 @@ class Assessment:
     provider_uuid: str | None
     provider_name: str | None
     desired: DesiredProvider | None
+    pool: str | None = None
+    stays: bool = False
+    unit: str | None = None
+    """What follows the prefix in the alias of its hostdev; None while the root is unknown."""
 
     @property
     def offered(self) -> bool:
@@ -132,12 +144,13 @@ def assess(
     claimed: Collection[str] = (),
     seen: Mapping[str, Sighting] = MappingProxyType({}),
     marks: Callable[[str], Collection[str]] = lambda key: (),
+    shares: Shares = NO_SHARES,
 ) -> tuple[Assessment, ...]:
     """Each device's verdict, identity and provider, ordered by where it is plugged in.
 
     *held*, *claimed* and *seen* tell what is allocated and what was seen, by provider key; see
     :func:`usb_provider.model.devices.identity.assign`. *marks* gives the signatures on the medium that a guest wrote,
-    by the same key.
+    by the same key. *shares* are the members of pools that consumers have; their keys are *held* as well.
     """
     offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.order)
     # A device that a guard keeps for the host still has the identity that its rule gives it.
@@ -148,15 +161,40 @@ def assess(
     identities = identity.assign(
         [each.device for each in offers], demands=demands, junk=junk, held=held, claimed=claimed, seen=seen
     )
+    # Any member of a pool may take the place of another, so nothing is kept from consumers in the place of one.
+    identities |= {
+        name: dataclasses.replace(each, withheld=None, withheld_for=None)
+        for name, each in identities.items()
+        if each.withheld_for in shares
+    }
     return tuple(
         _assess(
             _as_lent(each, specs, identities[each.device.sys_name].key, held, marks),
             identities[each.device.sys_name],
             root,
             serial_trait,
+            _unit_of(each, identities[each.device.sys_name], held, shares),
         )
         for each in offers
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _UnitOf:
+    """The pool of which a device is a unit, if any, and whether that is only until its consumer releases it."""
+
+    pool: str | None
+    stays: bool
+
+
+def _unit_of(made: offer.Offer, who: Identity, held: Callable[[str], Held], shares: Shares) -> _UnitOf:
+    by_rule = made.rule.pool if made.rule is not None else None
+    if who.key in shares:
+        pool = shares[who.key].pool
+        return _UnitOf(pool, stays=pool != by_rule)
+    if by_rule is not None and held(who.key).allocated:
+        return _UnitOf(None, stays=True)
+    return _UnitOf(by_rule, stays=False)
 
 
 def _as_lent(
@@ -172,7 +210,7 @@ def _as_lent(
     return offer.while_held(made, specs) if held(key).allocated else offer.without_marks(made, specs, marks(key))
 
 
-def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool) -> Assessment:
+def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: bool, unit_of: _UnitOf) -> Assessment:
     device, spec, verdict, reason = made.device, made.spec, made.verdict, made.reason
     if spec is not None and who.problem is not None:
         verdict = OfferReason.NOT_IDENTIFIED
@@ -180,10 +218,13 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         spec = None
     if spec is not None and who.withheld is not None:
         verdict, reason, spec = OfferReason.WITHHELD, f"Not offered: {who.withheld}.", None
-    uuid_ = provider_uuid(root.uuid, who.key) if root else None
-    name = provider_name(root.name, who.key) if root and root.name else None
+    key = who.key if unit_of.pool is None else pool_key(unit_of.pool)
+    uuid_ = provider_uuid(root.uuid, key) if root else None
+    name = provider_name(root.name, key) if root and root.name else None
+    unit = unit_id(uuid_, provider_uuid(root.uuid, who.key)) if root and uuid_ and unit_of.pool is not None else uuid_
     rc = resource_class(device, spec) if spec else None
-    traits = device_traits(device, spec, serial_trait=serial_trait) if spec else frozenset()
+    is_single = unit_of.pool is None and not unit_of.stays
+    traits = device_traits(device, spec, serial_trait=serial_trait and is_single) if spec else frozenset()
     return Assessment(
         device=device,
         identity=who,
@@ -193,5 +234,8 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         traits=traits,
         provider_uuid=uuid_,
         provider_name=name,
-        desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc else None,
+        desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc and is_single else None,
+        pool=unit_of.pool,
+        stays=unit_of.stays,
+        unit=unit,
     )

@@ -122,10 +122,14 @@ class ObservedProvider:
         """Classes of which some consumer has a unit."""
         return frozenset(name for has in self.allocations.values() for name, amount in has.items() if amount)
 
+    def used(self, resource_class: str) -> int:
+        """How many units of *resource_class* consumers have."""
+        return sum(has.get(resource_class, 0) for has in self.allocations.values())
+
     @property
     def free(self) -> bool:
-        """Whether the scheduler can give it to a consumer now."""
-        return not self.allocated and any(inventory.schedulable for inventory in self.inventories.values())
+        """Whether the scheduler can give a unit of it to a consumer now."""
+        return any(self.used(name) < each.total - each.reserved for name, each in self.inventories.items())
 
     @property
     def allocated(self) -> bool:
