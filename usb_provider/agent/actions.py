@@ -38,7 +38,7 @@ class Done:
 class ActionRunner:
     """Attaches and detaches. Safe in several threads, one for each guest.
 
-    :param device_of: the device of a provider as it is now, None where it is not plugged in.
+    :param device_of: the device of a unit as it is now, None where it is not plugged in.
     :param seconds_since_start: how long ago a guest was started, None when its start is not why it gets a device.
     :param detach_timeout: seconds that a guest has to release a device.
     """
@@ -89,7 +89,7 @@ class ActionRunner:
 
     def _attach(self, action: Attach) -> None:
         device = action.device
-        self._guests.attach(action.guest_uuid, hostdev_xml(action.provider_uuid, device))
+        self._guests.attach(action.guest_uuid, hostdev_xml(action.unit, device))
         seconds = self._seconds_since_start(action.guest_uuid)
         record(
             AuditLine(
@@ -106,7 +106,7 @@ class ActionRunner:
             )
         )
         self._meter.attached(seconds)
-        now = self._device_of(action.provider_uuid)
+        now = self._device_of(action.unit)
         if now is None or not now.is_same_plug_as(device):
             self._take_back(action)
 
@@ -115,7 +115,7 @@ class ActionRunner:
 
         :raises DeviceGone: always, when it is detached.
         """
-        self._guests.detach(action.guest_uuid, alias(action.provider_uuid), self._detach_timeout)
+        self._guests.detach(action.guest_uuid, alias(action.unit), self._detach_timeout)
         record(
             AuditLine(
                 event="detach",

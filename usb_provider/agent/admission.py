@@ -202,10 +202,13 @@ class Admission:
         view = self._view()
         if view is None:
             return self._refuse(guest, [NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()
-        ours = held_by(guest.uuid, held, view)
+        latest = self._guests()
+        ours = held_by(guest.uuid, held, view, latest.running, latest.known)
         if any(each.device is not None for each in ours):
             seconds = max(_LEAST_READING_SECONDS, min(_READING_SECONDS, ends - time.monotonic()))
-            said = start_refusals(guest, ours, self._present.running(guest.uuid, seconds))
+            running = self._present.running(guest.uuid, seconds)
+            ours = held_by(guest.uuid, held, view, running, latest.known)
+            said = start_refusals(guest, ours, running)
         else:
             said = start_refusals(guest, ours, ())
         if said:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from usb_provider.model.binding.decision import Why
-from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 
 AUDIT = logging.getLogger("usb_provider.audit")
@@ -46,7 +46,7 @@ def record(*lines: AuditLine) -> None:
 
 
 Plugged = Mapping[str, UsbDevice | None]
-"""By provider, one that may be made later included: its device, or None where it is not plugged in."""
+"""By unit, one that may be made later included: its device, or None where it is not plugged in."""
 
 
 def plug_changes(
@@ -60,8 +60,8 @@ def plug_changes(
     """What people plugged and unplugged since the last look, and what to compare the next look with.
 
     :param before: the result of the last look; None at the first look, which cannot tell what happened before it.
-    :param devices: the devices that are plugged in, by provider.
-    :param held: every provider of ours.
+    :param devices: the devices that are plugged in, by unit.
+    :param held: every unit of ours.
     :param guests: names of running guests, by UUID.
     :param gone_buses: USB buses that were there before and are not now.
     """
@@ -69,19 +69,19 @@ def plug_changes(
     stayed = {
         uuid: device for uuid, device in devices.items() if before is None or _is_where_it_was(before.get(uuid), device)
     }
-    now: Plugged = {**stayed, **{each.provider_uuid: devices.get(each.provider_uuid) for each in held}}
+    now: Plugged = {**stayed, **{each.unit: devices.get(each.unit) for each in held}}
     if before is None:
         return (), now
     lines: list[AuditLine] = []
     for holding in held:
-        was, device = before.get(holding.provider_uuid), devices.get(holding.provider_uuid)
+        was, device = before.get(holding.unit), devices.get(holding.unit)
         if device is not None and _is_where_it_was(was, device):
             continue
         if was is not None:
             reason = Why.CONTROLLER.value if was.busnum in gone_buses else None
             lines.append(replace(_hand("unplug", was, holding, guests), reason=reason))
         if device is not None:
-            event = "replug" if holding.provider_uuid in before else "plug"
+            event = "replug" if holding.unit in before else "plug"
             lines.append(_hand(event, device, holding, guests))
     return tuple(lines), now
 

@@ -25,6 +25,7 @@ from usb_provider.model.binding.causes import buses, with_causes
 from usb_provider.model.binding.decision import Attach, Binding, Decision, Detach, Why, decide
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
+from usb_provider.model.binding.pooled import seen_shares
 from usb_provider.model.binding.retry import Key, Memory, Suspects
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.reporting.host_state import HostView
@@ -150,9 +151,13 @@ class Binder:
 
     def _round(self, guests: GuestsNow, view: HostView, under_way: frozenset[str]) -> bool:
         """Decide and begin what is due; give whether there may be more to do at once."""
+        shares = seen_shares(view, guests.running, guests.known)
+        if shares != view.shares:
+            self._claims.tell_shares(shares)
+            view = dataclasses.replace(view, shares=shares)
         held = holdings(view)
         names = {each.guest.uuid: each.guest.name for each in guests.running}
-        devices = {each.provider_uuid: each.device for each in view.devices if each.provider_uuid is not None}
+        devices = {each.unit: each.device for each in view.devices if each.unit is not None}
         there = buses(each.device for each in view.devices)
         self._buses |= there
         lines, self._plugged = plug_changes(self._plugged, devices, held, names, gone_buses=self._buses - there)
@@ -165,7 +170,7 @@ class Binder:
             attachments=self._attachments,
         )
         decision = self._without_held_elsewhere(decision, view)
-        leaving = {(each.guest_uuid, each.provider_uuid) for each in decision.detaches}
+        leaving = {(each.guest_uuid, each.unit) for each in decision.detaches}
         self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
         self._remember(guests, decision.bindings, under_way)
         detaches = with_causes(decision.detaches, gone_buses=self._buses - there, arrived=guests.arrived)
@@ -176,7 +181,7 @@ class Binder:
         due = [
             each
             for each in actions
-            if each.guest_uuid not in under_way and retries.is_due((each.guest_uuid, each.provider_uuid), now)
+            if each.guest_uuid not in under_way and retries.is_due((each.guest_uuid, each.unit), now)
         ]
         # Who holds a device is read again before the agent attaches it, or detaches it since its guest released it.
         decided = {each.provider_uuid for each in due if isinstance(each, Attach) or each.why is Why.RELEASED}
@@ -219,7 +224,7 @@ class Binder:
         Every hostdev that came with a guest from a save file or another host is one. Another hostdev is one when a
         driver of the host stays on the device's interfaces: while QEMU has a device, they have no driver or usbfs.
         """
-        drivers = {each.provider_uuid: each.device.host_driver for each in view.devices}
+        drivers = {each.unit: each.device.host_driver for each in view.devices}
         dead: set[Key] = set()
         suspects: list[Key] = []
         for each in guests.running:
@@ -229,7 +234,7 @@ class Binder:
                 key = (each.guest.uuid, hostdev.alias or "")
                 if each.guest.uuid in guests.arrived:
                     dead.add(key)
-                elif drivers.get(hostdev.provider_uuid):
+                elif drivers.get(hostdev.unit):
                     suspects.append(key)
         now = time.monotonic()
         seen: Suspects = self._memory.suspects.seen(suspects, now)
@@ -243,7 +248,7 @@ class Binder:
             work.setdefault(action.guest_uuid, []).append(action)
         # Before the first attach, so that neither a crash nor another plug meanwhile makes it an attach to that plug.
         attaches = [each for each in due if isinstance(each, Attach)]
-        self._keep(self._attachments.begun((each.guest_uuid, each.provider_uuid, each.device) for each in attaches))
+        self._keep(self._attachments.begun((each.guest_uuid, each.unit, each.device) for each in attaches))
         for uuid, actions in work.items():
             try:
                 self._operations.start(uuid, functools.partial(self._runner.run, tuple(actions), self._done.put))
@@ -270,7 +275,7 @@ class Binder:
             self._started[uuid] = when
         while not self._done.empty():
             done = self._done.get()
-            key = (done.action.guest_uuid, done.action.provider_uuid)
+            key = (done.action.guest_uuid, done.action.unit)
             if done.error is not None:
                 self._failed(key, done.action, done.error)
             else:

@@ -16,6 +16,7 @@ from usb_provider.exception import Conflict, UsbProviderError
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.tree import Allocations, ObservedTree, with_holders
+from usb_provider.model.units.sharing import Shares
 
 LOG = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ class Claims(Protocol):
     def doubt(self, provider_uuids: Collection[str]) -> None:
         """The consumers of these providers have changed without a new generation: read them again."""
 
+    def tell_shares(self, shares: Shares) -> None:
+        """Guests show that consumers have these members of pools."""
+
     def outdated(self) -> None:
         """The view is older than what Placement has: make a reporting pass at once."""
 
@@ -52,6 +56,7 @@ class ConfirmedClaims:
         self._seconds = seconds
         self.interval = interval
         self._tree: ObservedTree | None = None
+        self._told: Shares | None = None
         self._corrections: dict[str, tuple[int, Allocations]] = {}
         self._outdated: ObservedTree | None = None
         self._all_asked_at = time.monotonic()
@@ -108,11 +113,18 @@ class ConfirmedClaims:
             for uuid, answer in zip(asked, self._ask(asked), strict=True)
         }
 
-    def device_of(self, provider_uuid: str) -> UsbDevice | None:
-        """The device of a provider as it is now; None where it is not plugged in. Safe in any thread."""
+    def tell_shares(self, shares: Shares) -> None:
+        """Tell the reporter once that consumers have these members of pools, and have it make a pass."""
+        if shares != self._told:
+            self._told = shares
+            self._claims.tell_shares(shares)
+            self._claims.outdated()
+
+    def device_of(self, unit: str) -> UsbDevice | None:
+        """The device of a unit as it is now; None where it is not plugged in. Safe in any thread."""
         view = self._claims.view()
         devices = () if view is None else view.devices
-        return next((each.device for each in devices if each.provider_uuid == provider_uuid), None)
+        return next((each.device for each in devices if each.unit == unit), None)
 
     def _ask(self, uuids: Sequence[str]) -> "list[_Answer]":
         """Who holds each of *uuids*, asked in parallel: a Conflict when it is gone, None when it is not known."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from placement_traits.usb import PREFIX
@@ -56,12 +56,15 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a pass would do, the verdict on each device, the tree as it is, and what an operator should know."""
+    """What a pass would do, the verdict on each device, the tree as it is, what an operator should know, and which
+    consumer has which member of a pool.
+    """
 
     plan: Plan
     devices: tuple[Assessment, ...]
     tree: ObservedTree
     notes: tuple[Note, ...] = ()
+    shares: Shares = field(default_factory=dict)
 
 
 class Devices(Protocol):
@@ -171,7 +174,8 @@ class Reporter:
                 look = self._look()
             except Conflict:
                 continue
-            return Preview(look.plan, look.devices, look.tree, (*look.plan.notes, *self._store.take_notes()))
+            notes = (*look.plan.notes, *self._store.take_notes())
+            return Preview(look.plan, look.devices, look.tree, notes, self._pools.shares)
         raise Conflict("Placement changes faster than the agent can read it.")
 
     def run(self) -> Pass:

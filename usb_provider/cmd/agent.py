@@ -251,5 +251,6 @@ class _Claims:
     def __init__(self, report: Reporter, client: PlacementClient, outdated: Callable[[], None]) -> None:
         self.view = report.view
         self.doubt = report.doubt
+        self.tell_shares = report.tell_shares
         self.holders = client.allocations
         self.outdated = outdated

@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             [
                 device_json(each)
                 | {
-                    "consumer": consumers.get(each.provider_uuid or ""),
-                    "domain": guests.get(each.provider_uuid or ""),
+                    "consumer": consumers.get(output.holder_key(each)),
+                    "domain": guests.get(output.holder_key(each)),
                 }
                 for each in found
             ]
@@ -93,6 +93,7 @@ def device_json(each: Assessment) -> dict[str, object]:
         "traits": sorted(each.traits),
         "provider_uuid": each.provider_uuid,
         "provider_name": each.provider_name,
+        "pool": each.pool,
     }
 
 
@@ -129,7 +130,7 @@ def _is_the_hosts_own_affair(device: UsbDevice) -> bool:
 
 
 def _look(conf: cfg.ConfigOpts, options: Options) -> tuple[tuple[Assessment, ...], dict[str, str]]:
-    """Each device with its verdict, and who holds its provider.
+    """Each device with its verdict, and who holds it, by :func:`output.holder_key`.
 
     This reads Placement if it is configured and answers, since a device that an instance holds keeps its identity;
     else it uses what this host knows by itself.
@@ -146,7 +147,7 @@ def _look(conf: cfg.ConfigOpts, options: Options) -> tuple[tuple[Assessment, ...
                 for provider in seen.tree.providers.values()
                 if provider.managed and provider.allocated
             }
-            return seen.devices, holders
+            return seen.devices, holders | {key: share.consumer for key, share in seen.shares.items()}
         except ConfigError:
             raise
         except UsbProviderError as error:
@@ -169,13 +170,13 @@ def _root(options: Options) -> Root | None:
 
 
 def _guests(options: Options) -> dict[str, str]:
-    """By provider, the guest that has its device now, as the running agent says; empty when no agent answers."""
+    """The guest that has a device now, by :func:`output.holder_key`, as the running agent says, if one answers."""
     try:
         guests = ask_agent(options.hook.socket).guests
     except Unavailable:
         return {}
     return {
-        device.provider_uuid: guest.name or guest.uuid
+        device.member or device.provider_uuid: guest.name or guest.uuid
         for guest in guests
         for device in guest.devices
         if device.state is BindingState.ATTACHED

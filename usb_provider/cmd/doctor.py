@@ -26,7 +26,8 @@ from usb_provider.diagnosis.context import SECONDS, Context, Neighbours, Places
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import ConfigError
 from usb_provider.host.udev import UdevHost
-from usb_provider.model.binding.holding import Holding, holdings
+from usb_provider.model.binding.holding import holdings
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
 from usb_provider.placement.client import PlacementClient, connect
@@ -154,4 +155,4 @@ def _placement(conf: cfg.ConfigOpts, options: Options) -> tuple[PlacementClient,
 def _holdings(conf: cfg.ConfigOpts, options: Options) -> tuple[Holding, ...]:
     with reporter(conf, options, UdevHost(), timeout=_REQUEST_SECONDS) as report:
         seen = report.preview()
-    return tuple(holdings(HostView(seen.tree, seen.devices)))
+    return tuple(holdings(HostView(seen.tree, seen.devices, seen.shares)))

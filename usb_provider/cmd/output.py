@@ -56,6 +56,11 @@ def table(*columns: str) -> Table:
     return made
 
 
+def holder_key(each: Assessment) -> str:
+    """By what it is known who has the device: its provider, or, of a pool, the device's own key."""
+    return each.identity.key if each.pool is not None else each.provider_uuid or ""
+
+
 def device_table(
     found: Iterable[Assessment],
     *,
@@ -65,8 +70,8 @@ def device_table(
     """Devices, one a line, with the verdict and, if any device is held, the consumer or guest that has each."""
     made = table("Port", "ID", "Device", "Offered as", *(["Held by"] if consumers else []), "Why")
     for each in found:
-        device, uuid = each.device, each.provider_uuid or ""
-        holder = (guests or {}).get(uuid) or (consumers or {}).get(uuid) or "-"
+        device, held_as = each.device, holder_key(each)
+        holder = (guests or {}).get(held_as) or (consumers or {}).get(held_as) or "-"
         made.add_row(
             Text(device.sys_name),
             Text(device.usb_id),

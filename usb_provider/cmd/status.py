@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             style = "green" if device.state is BindingState.ATTACHED else "yellow"
             table.add_row(
                 name,
-                Text(device.provider_name),
+                Text(device.provider_name if device.member is None else f"{device.provider_name} ({device.member})"),
                 Text(device.state.value, style=style),
                 Text(("at least since " if device.is_older else "") + _moment(device.since)),
                 Text(device.reason or ""),

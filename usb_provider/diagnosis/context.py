@@ -15,7 +15,7 @@ from usb_provider.conf.load import Options
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import UsbProviderError
 from usb_provider.model.binding.attachments import Attachments
-from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
 from usb_provider.virt.protocol import StatusAnswer

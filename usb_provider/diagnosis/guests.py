@@ -9,8 +9,8 @@ from usb_provider.diagnosis.trouble import Trouble
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.decision import Detach, decide
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.refusals import start_refusals
+from usb_provider.model.binding.unit_holding import Holding
 
 _HOLDINGS = Reading("holdings", lambda context: context.neighbours.holdings())
 
@@ -60,15 +60,15 @@ class ControllersCheck(_GuestsCheck):
             guest = running.guest
             held = [holding for holding in facts.holdings if guest.uuid in holding.consumers]
             holders += bool(held)
-            has = {hostdev.provider_uuid for hostdev in guest.ours}
+            has = {hostdev.unit for hostdev in guest.ours}
             # Only what is about the controller: other checks report a missing device.
             there = [each for each in held if each.device is not None]
-            wanted = [each for each in there if each.provider_uuid not in has]
+            wanted = [each for each in there if each.unit not in has]
             alone = [replace(each, consumers=frozenset({guest.uuid})) for each in wanted]
             # A device that the agent detaches and attaches again, since its address has changed, still needs a port.
-            again = {each.provider_uuid for each in there}
+            again = {each.unit for each in there}
             now = guest.with_ports_taken_by(
-                each for each in guest.ours if (guest.uuid, each) not in leaving or each.provider_uuid in again
+                each for each in guest.ours if (guest.uuid, each) not in leaving or each.unit in again
             )
             said += [f"Guest {guest.name}: {refusal}" for refusal in start_refusals(now, alone, ())]
         if said:

@@ -193,6 +193,7 @@ def guest_json(guest: GuestStatus) -> dict[str, object]:
                 "since": device.since,
                 "reason": device.reason,
                 **({"since_at_least": True} if device.is_older else {}),
+                **({"member": device.member} if device.member is not None else {}),
             }
             for device in guest.devices
         ],
@@ -224,6 +225,7 @@ def _device(value: object) -> DeviceStatus:
         since=_moment(row.get("since"), "since"),
         reason=_or_none(row.get("reason"), _text, "reason"),
         is_older=row.get("since_at_least") is True,
+        member=_or_none(row.get("member"), _text, "member"),
     )
 
 

@@ -9,8 +9,8 @@ from usb_provider.diagnosis.check import Check, Finding, Verdict
 from usb_provider.diagnosis.guests import ControllersCheck, GuestFacts, StaleHostdevsCheck
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev, UsbController, hostdev_xml, parse_guest
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import Speed
 from usb_provider.model.reporting.provider import assess
 

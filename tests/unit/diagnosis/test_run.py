@@ -12,7 +12,7 @@ from usb_provider.diagnosis.checks import CHECKS
 from usb_provider.diagnosis.context import Context, Maybe, Neighbours, Places, Reading, Unknown
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import Unavailable
-from usb_provider.model.binding.holding import Holding
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
 from usb_provider.virt.protocol import StatusAnswer

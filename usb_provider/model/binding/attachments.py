@@ -16,7 +16,7 @@ from usb_provider.model.devices.device import UsbDevice
 _VERSION = 1
 
 Attached = tuple[str, str]
-"""Guest and provider, by UUID."""
+"""Guest, by UUID, and unit: the provider's UUID, and of a pool the member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,18 @@ class Attachments:
 
     def is_to_earlier_plug(self, guest_uuid: str, hostdev: Hostdev, device: UsbDevice) -> bool:
         """Whether *hostdev*, which is at the address of *device*, was attached before *device* was plugged in."""
-        known = self.plugs.get((guest_uuid, hostdev.provider_uuid or ""))
+        known = self.plugs.get((guest_uuid, hostdev.unit or ""))
         if known is None or device.plug_number is None or not known.is_of(hostdev):
             return False
         return known.plug_number != device.plug_number
 
     def begun(self, attaches: Iterable[tuple[str, str, UsbDevice]]) -> "Attachments":
-        """These attachments when the agent begins others: guest, provider, and the device as it was read before."""
+        """These attachments when the agent begins others: guest, unit, and the device as it was read before."""
         plugs = dict(self.plugs)
-        for guest_uuid, provider_uuid, device in attaches:
-            plugs.pop((guest_uuid, provider_uuid), None)
+        for guest_uuid, unit, device in attaches:
+            plugs.pop((guest_uuid, unit), None)
             if (plug := AttachedPlug.of(device)) is not None:
-                plugs[guest_uuid, provider_uuid] = plug
+                plugs[guest_uuid, unit] = plug
         return Attachments(plugs)
 
     def seen(
@@ -74,14 +74,14 @@ class Attachments:
         The plug of an attachment that an earlier release made, or whose record was lost, is the present one: that is
         not sure, but a later plug is then noticed.
 
-        :param devices: the devices that are plugged in, by provider.
+        :param devices: the devices that are plugged in, by unit.
         :param leaving: attachments that the agent is about to end.
         :param under_way: guests whose attachments change at this moment; all that is known of them stays.
         """
         plugs = {key: plug for key, plug in self.plugs.items() if key[0] in under_way}
         for running in guests:
             for hostdev in running.guest.ours:
-                key = (running.guest.uuid, hostdev.provider_uuid or "")
+                key = (running.guest.uuid, hostdev.unit or "")
                 known, device = self.plugs.get(key), devices.get(key[1])
                 if known is None or not known.is_of(hostdev):
                     is_sure = not (running.busy or key in leaving or key[0] in under_way)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest, Hostdev
 from usb_provider.model.binding.status import BindingState
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
 
@@ -48,6 +48,11 @@ class Detach:
     hostdev: Hostdev
     why: Why
 
+    @property
+    def unit(self) -> str:
+        """The unit of the provider that the hostdev is for."""
+        return self.hostdev.unit or self.provider_uuid
+
 
 @dataclass(frozen=True, slots=True)
 class Attach:
@@ -58,11 +63,20 @@ class Attach:
     provider_uuid: str
     provider_name: str
     device: UsbDevice
+    member: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the provider."""
+        return self.provider_uuid if self.member is None else f"{self.provider_uuid}-{self.member}"
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One device that a guest should have: its state, and the *reason* when the guest does not have it."""
+    """One device that a guest should have: its state, and the *reason* when the guest does not have it.
+
+    ``unit`` tells it from the guest's other units of the provider; ``key`` is the device's, where it is one of a pool.
+    """
 
     guest_uuid: str
     guest_name: str
@@ -70,6 +84,8 @@ class Binding:
     provider_name: str
     state: BindingState
     reason: str | None = None
+    unit: str = ""
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +114,34 @@ def decide(
     :param dead: (guest UUID, alias) of hostdevs that QEMU has released.
     :param attachments: to which plug of its device each hostdev was attached, as far as that is known.
     """
-    by_provider = {holding.provider_uuid: holding for holding in holdings}
+    by_unit = {holding.unit: holding for holding in holdings}
+    shared = {(each.provider_uuid, consumer) for each in holdings if each.member for consumer in each.consumers}
     known = frozenset(known_consumers)
     detaches: list[Detach] = []
     for running in guests:
         if not running.busy:
-            detaches += _detaches(running.guest, by_provider, known, frozenset(dead), attachments)
+            detaches += _detaches(running.guest, (by_unit, shared), known, frozenset(dead), attachments)
     leaving = {(detach.guest_uuid, detach.hostdev) for detach in detaches}
     attaches: list[Attach] = []
     bindings: list[Binding] = []
     for running in guests:
         guest = running.guest
-        for holding in sorted(holdings, key=lambda each: each.name):
+        for holding in sorted(holdings, key=lambda each: (each.name, each.unit)):
             if guest.uuid not in holding.consumers:
                 continue
             state, reason, attach = _want(running, holding, guests, leaving)
-            bindings.append(Binding(guest.uuid, guest.name, holding.provider_uuid, holding.name, state, reason))
+            bindings.append(
+                Binding(
+                    guest.uuid,
+                    guest.name,
+                    holding.provider_uuid,
+                    holding.name,
+                    state,
+                    reason,
+                    holding.unit,
+                    holding.key,
+                )
+            )
             if attach is not None and not any(detach.guest_uuid == guest.uuid for detach in detaches):
                 attaches.append(attach)
     return Decision(tuple(detaches), tuple(attaches), tuple(bindings))
@@ -121,21 +149,26 @@ def decide(
 
 def _detaches(
     guest: Guest,
-    holdings: Mapping[str, Holding],
+    units: tuple[Mapping[str, Holding], Collection[tuple[str, str]]],
     known: frozenset[str],
     dead: frozenset[tuple[str, str]],
     attachments: Attachments,
 ) -> list[Detach]:
+    """What to detach from *guest*. *units* are all of them, and who holds some unit of which pool."""
+    holdings, shared = units
     found: list[Detach] = []
     seen: set[str] = set()
     for hostdev in guest.ours:
-        provider = hostdev.provider_uuid or ""
-        holding = holdings.get(provider)
+        provider, unit = hostdev.provider_uuid or "", hostdev.unit or ""
+        holding = holdings.get(unit)
         why: Why | None = None
-        if provider in seen:
+        if unit in seen:
             why = Why.DUPLICATE
         elif (guest.uuid, hostdev.alias) in dead or hostdev.missing:
             why = Why.DEAD
+        elif (provider, guest.uuid) in shared and (holding is None or guest.uuid not in holding.consumers):
+            # It still holds as many units, and has another member now, since this one broke.
+            why = Why.GONE if holding is None else _lost(hostdev, holding) or Why.RELEASED
         elif holding is None or not _may_keep(guest, holding, known):
             why = Why.RELEASED
         else:
@@ -143,7 +176,7 @@ def _detaches(
             if why is None and holding.present is not None:
                 is_earlier = attachments.is_to_earlier_plug(guest.uuid, hostdev, holding.present)
                 why = Why.REPLUGGED if is_earlier else None
-        seen.add(provider)
+        seen.add(unit)
         if why is not None:
             found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
     return found
@@ -189,7 +222,7 @@ def _want(
     leaving: Collection[tuple[str, Hostdev]],
 ) -> tuple[BindingState, str | None, Attach | None]:
     guest, device = running.guest, holding.device
-    have = [hostdev for hostdev in guest.ours if hostdev.provider_uuid == holding.provider_uuid]
+    have = [hostdev for hostdev in guest.ours if hostdev.unit == holding.unit]
     stays = [hostdev for hostdev in have if (guest.uuid, hostdev) not in leaving]
     if stays and not running.busy:
         return BindingState.ATTACHED, None, None
@@ -200,7 +233,8 @@ def _want(
     other = holder(device, guests, besides=guest.uuid)
     if other is not None:
         return BindingState.WAITING, f"guest {other} has it", None
-    return BindingState.PENDING, None, Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device)
+    attach = Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device, holding.member)
+    return BindingState.PENDING, None, attach
 
 
 def holder(device: UsbDevice, guests: Sequence[RunningGuest], *, besides: str) -> str | None:

@@ -1,61 +1,24 @@
-"""What consumers hold on this host: each provider joined with its device. Pure.
+"""What consumers hold on this host: each unit of each provider joined with its device. Pure.
 
 It joins Placement's tree with the assessments of the devices. decision.py says what to do about it.
 """
 
 import dataclasses
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from placement_traits import NOT_LIVE_MIGRATABLE
-from usb_provider.model.devices.device import UsbDevice
-from usb_provider.model.devices.offer import OfferReason
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.pooled import pool_holdings, seen_shares
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.reporting.host_state import HostView
-from usb_provider.model.reporting.provider import Assessment
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """One provider of this host, the consumers that hold it, and the device that it stands for.
-
-    ``assessment`` is that of its device, None when no device is plugged in. ``stays``: a rule says that a live
-    migration must not exchange the device for another one.
-    """
-
-    provider_uuid: str
-    name: str
-    consumers: frozenset[str]
-    assessment: Assessment | None = None
-    stays: bool = False
-
-    @property
-    def present(self) -> UsbDevice | None:
-        """The device that is plugged in, offered or not."""
-        return None if self.assessment is None else self.assessment.device
-
-    @property
-    def device(self) -> UsbDevice | None:
-        """The device to attach: plugged in and offered."""
-        return self.assessment.device if self.assessment is not None and self.assessment.offered else None
-
-    @property
-    def offer(self) -> OfferReason | None:
-        """Why the device that is plugged in is offered or not; None where none is."""
-        return None if self.assessment is None else self.assessment.verdict
-
-    @property
-    def why_not(self) -> str | None:
-        """The end of a sentence that says why no guest can have the device, or None when one can."""
-        if self.assessment is None:
-            return "it is not plugged in"
-        if self.assessment.offered:
-            return None
-        return f"it may not be attached: {self.assessment.reason.rstrip('.')}"
+from usb_provider.model.reporting.tree import ObservedProvider
+from usb_provider.model.units.pools import pools_of
 
 
 def holdings(view: HostView) -> list[Holding]:
-    """Every provider of ours in *view*, held or not."""
-    plugged = {each.provider_uuid: each for each in view.devices}
+    """Every unit of every provider of ours in *view*, held or not; of a pool by ``view.shares``."""
+    plugged = {each.provider_uuid: each for each in view.devices if each.pool is None}
+    pools = {pool.provider.uuid for pool in pools_of(view.tree, view.devices) if pool.provider is not None}
     return [
         Holding(
             provider.uuid,
@@ -65,11 +28,42 @@ def holdings(view: HostView) -> list[Holding]:
             NOT_LIVE_MIGRATABLE in provider.traits,
         )
         for provider in view.tree.providers.values()
-        if provider.managed
+        if provider.managed and provider.uuid not in pools
+    ] + pool_holdings(view)
+
+
+def held_by(
+    guest_uuid: str,
+    held: Collection[str],
+    view: HostView,
+    running: Sequence[RunningGuest] = (),
+    known: Collection[str] | None = None,
+) -> list[Holding]:
+    """The units in *held* that are on this host, with *guest_uuid* as their only consumer, whatever *view* says.
+
+    :param held: the UUIDs of the providers; with the amounts by class, where a provider may have several units.
+    :param running: the guests that have devices now, and *known* all guests: they tell which members of
+        a pool are free.
+    """
+    mine = frozenset({guest_uuid})
+    view = _as_claimed(guest_uuid, held, view)
+    view = dataclasses.replace(view, shares=seen_shares(view, running, known))
+    return [
+        dataclasses.replace(each, consumers=mine)
+        for each in holdings(view)
+        if each.provider_uuid in held and (each.member is None or guest_uuid in each.consumers)
     ]
 
 
-def held_by(guest_uuid: str, held: Collection[str], view: HostView) -> list[Holding]:
-    """The providers in *held* that are on this host, with *guest_uuid* as their only consumer, whatever *view* says."""
-    mine = frozenset({guest_uuid})
-    return [dataclasses.replace(each, consumers=mine) for each in holdings(view) if each.provider_uuid in held]
+def _as_claimed(guest_uuid: str, held: Collection[str], view: HostView) -> HostView:
+    """*view* with what *guest_uuid* claims of each pool now."""
+    providers: dict[str, ObservedProvider] = dict(view.tree.providers)
+    for pool in pools_of(view.tree, view.devices):
+        have = pool.provider
+        if have is not None:
+            others = {consumer: has for consumer, has in have.allocations.items() if consumer != guest_uuid}
+            if have.uuid in held:
+                known = held[have.uuid] if isinstance(held, Mapping) else dict.fromkeys(list(have.inventories)[:1], 1)
+                others[guest_uuid] = known
+            providers[have.uuid] = dataclasses.replace(have, allocations=others)
+    return dataclasses.replace(view, tree=dataclasses.replace(view.tree, providers=providers))

@@ -15,10 +15,11 @@ from usb_provider.model.guest_controllers import Platform, release_of
 from usb_provider.model.text import printable
 
 ALIAS_PREFIX = "ua-usb-"
-"""libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID."""
+"""libvirt keeps aliases that start with "ua-" as they are; the rest of ours is the provider's UUID, and of a pool the
+member."""
 
 _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_OURS = re.compile(rf"{ALIAS_PREFIX}({_UUID.pattern})\Z")
+_OURS = re.compile(rf"{ALIAS_PREFIX}(({_UUID.pattern})(?:-[0-9a-f]{{16}})?)\Z")
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
 _ASKS_FOR = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_[A-Z0-9_]+)\Z")
 _OWN_CLASSES = "CUSTOM_USB_"
@@ -50,6 +51,12 @@ class Hostdev:
     @property
     def provider_uuid(self) -> str | None:
         """The provider that it was attached for, or None when it is not ours; it is where a UUID follows."""
+        match = _OURS.match(self.alias or "")
+        return match[2] if match else None
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of the provider that it was attached for: the provider's UUID, and of a pool the member."""
         match = _OURS.match(self.alias or "")
         return match[1] if match else None
 
@@ -107,12 +114,12 @@ class Guest:
         return replace(self, controllers=tuple(controllers))
 
 
-def alias(provider_uuid: str) -> str:
-    """The alias of the hostdev for *provider_uuid*."""
-    return f"{ALIAS_PREFIX}{provider_uuid}"
+def alias(unit: str) -> str:
+    """The alias of the hostdev for *unit*, a provider's UUID or one with a member of a pool."""
+    return f"{ALIAS_PREFIX}{unit}"
 
 
-def hostdev_xml(provider_uuid: str, device: UsbDevice) -> str:
+def hostdev_xml(unit: str, device: UsbDevice) -> str:
     """The element that attaches exactly *device*: vendor, product, bus and device, of which all must fit.
 
     The numbers are plain decimals: libvirt reads ``device='010'`` as octal 8.
@@ -126,7 +133,7 @@ def hostdev_xml(provider_uuid: str, device: UsbDevice) -> str:
     ET.SubElement(source, "vendor", id=f"0x{device.vendor_id}")
     ET.SubElement(source, "product", id=f"0x{device.product_id}")
     ET.SubElement(source, "address", bus=str(device.busnum), device=str(device.devnum))
-    ET.SubElement(element, "alias", name=alias(provider_uuid))
+    ET.SubElement(element, "alias", name=alias(unit))
     return ET.tostring(element, encoding="unicode")
 
 

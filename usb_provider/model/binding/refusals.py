@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from usb_provider.model.binding.decision import holder
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.holding import Holding
 from usb_provider.model.binding.hostdev import Guest
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.guest_controllers import remedy, remedy_for_ports, remedy_for_speed
 
@@ -70,6 +70,8 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
     said: list[Refusal] = []
     wanted: list[tuple[Holding, UsbDevice]] = []
     for holding in held:
+        if holding.device is None and holding.member is not None:
+            continue
         if holding.device is None:
             obstacle = Obstacle.NOT_OFFERED if holding.present is not None else Obstacle.UNPLUGGED
             text = f"USB device {holding.name} is allocated to this instance, but {holding.why_not}."
@@ -83,7 +85,22 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
             said.append(Refusal(Obstacle.TAKEN, text, told))
             continue
         wanted.append((holding, holding.device))
-    return (*said, *_controller_refusals(guest, wanted))
+    return (*said, *_shortages(held), *_controller_refusals(guest, wanted))
+
+
+def _shortages(held: Sequence[Holding]) -> list[Refusal]:
+    """For each pool of which the instance cannot have as many devices as it holds units."""
+    said = []
+    for name in dict.fromkeys(each.name for each in held if each.member is not None):
+        units = [each for each in held if each.name == name]
+        had = sum(each.device is not None for each in units)
+        if had < len(units):
+            text = (
+                f"{len(units)} units of USB pool {name} are allocated to this instance, but only {had} of its devices "
+                f"can be had."
+            )
+            said.append(Refusal(Obstacle.UNPLUGGED, text))
+    return said
 
 
 def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:

@@ -14,7 +14,7 @@ LONGEST_RETRY = 60.0
 """Seconds after which an attach or a detach that failed is tried again at the latest."""
 
 Key = tuple[str, str]
-"""Guest and provider, by UUID; for suspects guest and alias."""
+"""Guest and unit of a provider; for suspects guest and alias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +127,4 @@ class Memory:
 
 
 def _key(binding: Binding) -> Key:
-    return (binding.guest_uuid, binding.provider_uuid)
+    return (binding.guest_uuid, binding.unit or binding.provider_uuid)

@@ -31,6 +31,7 @@ class DeviceStatus:
 
     :ivar since: when it came to be in ``state``, in seconds since 1970.
     :ivar reason: why the guest does not have it; None when it does, or when the agent is about to attach it.
+    :ivar member: the key of the device, where it is a member of a pool.
     :ivar is_older: the agent's first look found it in ``state``, so it may have been in it since before ``since``.
     """
 
@@ -40,6 +41,7 @@ class DeviceStatus:
     since: float
     reason: str | None
     is_older: bool = False
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def guest_statuses(
     devices: dict[str, list[DeviceStatus]] = {}
     names: dict[str, str] = {}
     for binding in bindings:
-        failure = memory.retries.failures.get((binding.guest_uuid, binding.provider_uuid))
+        failure = memory.retries.failures.get((binding.guest_uuid, binding.unit or binding.provider_uuid))
         devices.setdefault(binding.guest_uuid, []).append(
             DeviceStatus(
                 binding.provider_uuid,
@@ -100,6 +102,7 @@ def guest_statuses(
                 memory.standing.of(binding),
                 failure.reason if failure and binding.state is not BindingState.ATTACHED else binding.reason,
                 memory.standing.is_older(binding),
+                binding.key,
             )
         )
         names[binding.guest_uuid] = binding.guest_name

@@ -4,7 +4,8 @@ import pytest
 
 from placement_traits import MANAGED, NOT_LIVE_MIGRATABLE
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_device, a_spec, a_tree, an_observed
-from usb_provider.model.binding.holding import Holding, holdings
+from usb_provider.model.binding.holding import holdings
+from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.spec import DeviceSpec

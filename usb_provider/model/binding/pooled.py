@@ -1,0 +1,86 @@
+"""Which guest has which member of each pool, as the guests show, and which units that makes each consumer hold. Pure.
+
+units/sharing.py decides; this module tells it what is attached now, and turns its answer into holdings.
+"""
+
+from collections.abc import Collection, Sequence
+
+from placement_traits import NOT_LIVE_MIGRATABLE
+from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.unit_holding import Holding
+from usb_provider.model.reporting.host_state import HostView
+from usb_provider.model.reporting.provider import Assessment, provider_uuid
+from usb_provider.model.reporting.tree import ObservedProvider
+from usb_provider.model.units.names import member_id
+from usb_provider.model.units.pools import Pool, pools_of
+from usb_provider.model.units.sharing import TAKEN, Share, Shares
+
+_NONE_FREE = "it is not plugged in, and no other member of the pool is free"
+_TOO_FEW = "the pool has too few members that can be had"
+
+
+def seen_shares(view: HostView, running: Sequence[RunningGuest], known: Collection[str] | None = None) -> Shares:
+    """Which consumer has which member of a pool, by *view* and by what the guests in *running* have attached.
+
+    :param known: UUIDs of all guests of this host; None where they are not known.
+    """
+    shares: dict[str, Share] = {}
+    pools = pools_of(view.tree, view.devices)
+    for pool in pools:
+        others = [key for each in view.devices if (key := _attached_for(each, pool, running)) is not None]
+        members = [each.assessment for each in pool.members]
+        members += [each for each in view.devices if each.identity.key in others]
+        attached = {
+            each.identity.key: guest for each in members if (guest := _guest_of(each, pool, running)) is not None
+        }
+        guests = None if known is None else frozenset(known)
+        given = pool.shared(view.shares, others=others, attached=attached, known=guests)
+        shares |= {key: Share(pool.name, consumer) for key, consumer in sorted(given.items())}
+    return shares
+
+
+def _attached_for(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> str | None:
+    """The key of a device that is no member of *pool* any more, while a guest has it for *pool*."""
+    if each.pool == pool.name or not each.offered:
+        return None
+    return each.identity.key if _guest_of(each, pool, running) not in (None, TAKEN) else None
+
+
+def _guest_of(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> str | None:
+    """The guest that has the device, TAKEN where it has it otherwise than as a unit of *pool*; None when none has."""
+    for one in running:
+        for hostdev in one.guest.hostdevs:
+            if hostdev.is_at(each.device):
+                is_unit = pool.provider is not None and hostdev.provider_uuid == pool.provider.uuid
+                return one.guest.uuid if is_unit else TAKEN
+    return None
+
+
+def pool_holdings(view: HostView) -> list[Holding]:
+    """Each unit of each pool of ours in *view*: those that consumers hold by ``view.shares``, and the free members."""
+    found: list[Holding] = []
+    for pool in pools_of(view.tree, view.devices):
+        if pool.provider is not None and pool.provider.managed:
+            found += _units(pool, pool.provider, view)
+    return found
+
+
+def _units(pool: Pool, provider: ObservedProvider, view: HostView) -> list[Holding]:
+    plugged = {each.identity.key: each for each in view.devices}
+    shares = {key: each.consumer for key, each in view.shares.items() if each.pool == pool.name}
+    stays = NOT_LIVE_MIGRATABLE in provider.traits
+    units = []
+
+    def unit(key: str | None, consumer: str | None, member: str) -> Holding:
+        there = None if key is None else plugged.get(key)
+        consumers = frozenset() if consumer is None else frozenset({consumer})
+        missing = None if there is not None else (_TOO_FEW if key is None else _NONE_FREE)
+        return Holding(provider.uuid, provider.name, consumers, there, stays, member, key, missing)
+
+    for key in [*shares, *(each.key for each in pool.members if each.key not in shares)]:
+        member = member_id(provider_uuid(view.tree.root.uuid, key))
+        units.append(unit(key, shares.get(key), member))
+    for consumer, amount in pool.claims.items():
+        has = sum(each == consumer for each in shares.values())
+        units += [unit(None, consumer, f"missing-{consumer}-{number}") for number in range(has + 1, amount + 1)]
+    return units
