@@ -4,6 +4,7 @@ model/fleet.py decides what a state means, and what is written.
 """
 
 import argparse
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from osc_lib.cli import format_columns
@@ -11,6 +12,8 @@ from osc_lib.cli import format_columns
 import placement_traits
 from usb_provider.exception import Incompatible, NoEndpoint, UnknownArgument, UsbProviderError
 from usb_provider.model.lifecycle import FleetState
+from usb_provider.model.reporting.provider import NAME_MARK
+from usb_provider.model.units.names import POOL_PREFIX
 from usb_provider.osc import base
 from usb_provider.osc.fleet import FEW_HOSTS, device_of
 from usb_provider.osc.model import fleet
@@ -32,6 +35,7 @@ FILTERED = (
     f"{FEW_HOSTS} hosts, 2 for each of these hosts in place of the other 2; and 1 or 2 more where a trait or a class "
     "does not exist"
 )
+_KEY = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}[:@].")
 SIDE_BY_SIDE = "up to 8 at a time"
 
 _PROVIDER = "Name or UUID of the device's resource provider"
@@ -169,6 +173,8 @@ class ShowDevice(base.ShowOne):
             "state": device.state.value,
             "reason": device.reason,
             "resource_class": device.resource_class,
+            "units": device.units,
+            "units_held": device.units_held,
             "vendor_id": facts.vendor_id,
             "product_id": facts.product_id,
             "usb_classes": format_columns.ListColumn(list(facts.classes)),
@@ -208,6 +214,12 @@ class SetDevice(base.Command):
             help="Why it is drained. Placement keeps no free text, so this becomes a trait, CUSTOM_USB_DRAIN_REASON_ "
             "and the text in A-Z, 0-9 and underscores: every user who may read Placement can read it",
         )
+        parser.add_argument(
+            "--member",
+            metavar="<key>",
+            help='Only this member of a pool, by its key, as "usb-provider devices --json" shows it on the host. The '
+            "agent then no longer counts it; the server that has it keeps it",
+        )
         parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
         return parser
 
@@ -215,6 +227,9 @@ class SetDevice(base.Command):
         """Drain or undrain."""
         if parsed_args.undrain and parsed_args.reason is not None:
             raise UnknownArgument("--reason needs --drain.")
+        if parsed_args.member is not None:
+            self._set_member(parsed_args)
+            return
         reason = None if parsed_args.reason is None else placement_traits.drain_reason_trait(parsed_args.reason)
         listed = self.cloud.fleet.find(parsed_args.provider)
         have = self.cloud.placement.observe(listed.uuid, listed.name)
@@ -232,6 +247,24 @@ class SetDevice(base.Command):
             raise UnknownArgument(f"{have.name} is not drained{hint}.")
         self.cloud.fleet.change(have, fleet.undrain)
         self._delete_reasons(have.traits)
+
+    def _set_member(self, parsed_args: argparse.Namespace) -> None:
+        """Drain or undrain one member of a pool."""
+        listed = self.cloud.fleet.find(parsed_args.provider)
+        if f"{NAME_MARK}{POOL_PREFIX}" not in listed.name:
+            raise UnknownArgument(f"{listed.name} is not a pool, so it has no member {parsed_args.member}.")
+        if parsed_args.reason is not None:
+            raise UnknownArgument("--reason is for a whole device or pool; leave it out with --member.")
+        if not _KEY.match(parsed_args.member):
+            raise UnknownArgument(
+                f"{parsed_args.member} is not the key of a device, such as 0529:0001:A1 or 0529:0001@0000:00:14.0-1; "
+                f'"usb-provider devices --json" shows the keys on the host.'
+            )
+        have = self.cloud.placement.observe(listed.uuid, listed.name)
+        member, root, drained = parsed_args.member, listed.root_uuid, parsed_args.drain
+        if not drained and fleet.drain_member(have, member, root, drained=False) is None:
+            raise UnknownArgument(f"The member {member} of {have.name} is not drained.")
+        self.cloud.fleet.change(have, lambda now: fleet.drain_member(now, member, root, drained=drained))
 
     def _delete_reasons(self, traits: Collection[str]) -> None:
         """Delete the reasons among *traits* from the cloud, but for those that another device has."""

@@ -48,6 +48,9 @@ class CreateFlavor(base.ShowOne):
             help=f"Number of devices, each in a request group of its own (default 1, at most {_MOST_DEVICES})",
         )
         parser.add_argument(
+            "--pool", action="store_true", help="The devices are members of one pool: one request group for all of them"
+        )
+        parser.add_argument(
             "--trait",
             metavar="<trait>",
             action="append",
@@ -82,7 +85,7 @@ class CreateFlavor(base.ShowOne):
         made = self.cloud.nova.create_flavor(
             parsed_args.name,
             Size(parsed_args.vcpus, parsed_args.ram, parsed_args.disk),
-            model.extra_specs_for(name, parsed_args.count, required, forbidden),
+            model.extra_specs_for(name, parsed_args.count, required, forbidden, pooled=parsed_args.pool),
             public=not parsed_args.private,
         )
         fields = {
@@ -159,6 +162,10 @@ class CheckFlavor(base.ShowOne):
             frozenset(name for device in devices for name in device.amounts),
             frozenset(name for device in devices for name in device.traits),
             old_nova,
+            {
+                name: max(device.units for device in devices if name in device.amounts)
+                for name in {name for device in devices for name in device.amounts}
+            },
         )
 
     def _why_not(self, request: Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:

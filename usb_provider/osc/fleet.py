@@ -123,19 +123,23 @@ class Fleet:
         generation = self._client.set_traits(have.uuid, have.generation, write.traits)
         return dataclasses.replace(have, generation=generation, traits=write.traits)
 
-    def holders(self, devices: Iterable[Device]) -> dict[str, frozenset[str]]:
-        """The consumers of each of *devices* that is held, by its UUID; one request for each, some at a time."""
+    def holders(self, devices: Iterable[Device]) -> dict[str, dict[str, int]]:
+        """The consumers of each of *devices* that is held, by its UUID, each with the number of units that it holds.
+
+        One request for each device, some at a time.
+        """
         held = [device.uuid for device in devices if device.held]
         with self._progress.of("Reading from Placement who holds the devices", len(held)) as step:
             return dict(zip(held, self._executor.map(lambda uuid: self._holders(uuid, step), held), strict=True))
 
-    def _holders(self, uuid: str, step: Callable[[], None]) -> frozenset[str]:
+    def _holders(self, uuid: str, step: Callable[[], None]) -> dict[str, int]:
         try:
-            return frozenset(self._client.allocations(uuid)[1])
+            held = self._client.allocations(uuid)[1]
         except Conflict:  # gone meanwhile, and so are its allocations
-            return frozenset()
+            return {}
         finally:
             step()
+        return {consumer: sum(has.values()) for consumer, has in held.items()}
 
     def _provider(self, name_or_uuid: str) -> Listed | None:
         by = "uuid" if _is_uuid(name_or_uuid) else "name"

@@ -6,6 +6,7 @@ caller says that a consumer is gone, it must have asked Nova for it by its UUID:
 are soft deleted, and servers in a cell that does not answer.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -138,20 +139,22 @@ def consumer_of(uuid: str, servers: Mapping[str, str], migrations: Mapping[str, 
 
 def findings(
     devices: Sequence[Device],
-    holders: Mapping[str, Collection[str]],
+    holders: Mapping[str, Mapping[str, int]],
     consumers: Mapping[str, Consumer],
     servers: Iterable[Server],
     compute_nodes: Collection[str],
 ) -> tuple[AuditFinding, ...]:
     """All that is wrong, hosts first.
 
-    :param holders: consumers' UUIDs by the UUID of the device that they hold.
+    :param holders: by the UUID of each held device the consumers' UUIDs, each with the number of units that it holds.
     :param consumers: what each of these is.
     :param compute_nodes: the UUIDs of Nova's compute nodes, which are those of the roots.
     """
     found: list[AuditFinding] = []
     holdings: dict[str, list[Device]] = {}
+    units: Counter[str] = Counter()
     for device in sorted(devices, key=lambda each: each.name):
+        units.update(holders.get(device.uuid, {}))
         for consumer in sorted(holders.get(device.uuid, ())):
             holdings.setdefault(consumer, []).append(device)
         if device.host_uuid not in compute_nodes:
@@ -167,7 +170,7 @@ def findings(
             found.append(AuditFinding(Problem.MIGRATION_OVER, uuid, who.name, text, AllocationsDeletion(uuid)))
     usb_classes = {name for device in devices for name in device.amounts}
     for server in servers:
-        has = len(holdings.get(server.uuid, ()))
+        has = units[server.uuid]
         asks = server.asks(usb_classes)
         if server.lacks(has, usb_classes):
             found.append(

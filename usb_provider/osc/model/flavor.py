@@ -161,19 +161,27 @@ def wanted(request: Request, usb_classes: Collection[str] = ()) -> int:
 
 
 def extra_specs_for(
-    resource_class: str, count: int = 1, required: Collection[str] = (), forbidden: Collection[str] = ()
+    resource_class: str,
+    count: int = 1,
+    required: Collection[str] = (),
+    forbidden: Collection[str] = (),
+    *,
+    pooled: bool = False,
 ) -> dict[str, str]:
     """The extra specs of a flavor with *count* devices of *resource_class*, each with these traits: docs/flavors.md.
 
     >>> extra_specs_for("CUSTOM_USB_KEY")
     {'resources:CUSTOM_USB_KEY': '1', 'hw:usb_model': 'qemu-xhci'}
+
+    :param pooled: all of them are units of one pool.
     """
     specs: dict[str, str] = {}
-    plain = count == 1 and not required and not forbidden
-    for suffix in [NO_SUFFIX] if plain else [f"_USB{number}" for number in range(1, count + 1)]:
-        specs[f"resources{suffix}:{resource_class}"] = "1"
+    groups, amount = (1, count) if pooled else (count, 1)
+    plain = groups == 1 and not required and not forbidden
+    for suffix in [NO_SUFFIX] if plain else [f"_USB{number}" for number in range(1, groups + 1)]:
+        specs[f"resources{suffix}:{resource_class}"] = str(amount)
         specs |= {f"trait{suffix}:{name}": "required" for name in sorted(required)}
         specs |= {f"trait{suffix}:{name}": "forbidden" for name in sorted(forbidden)}
-    if count > 1:
+    if groups > 1:
         specs[GROUP_POLICY] = "isolate"
     return specs | {USB_MODEL: GOOD_MODEL}

@@ -21,8 +21,9 @@ from placement_traits.usb import (
 )
 from usb_provider.model import lifecycle
 from usb_provider.model.lifecycle import TABLE, Circumstances, FleetState, Intention, Presence, ProviderState
-from usb_provider.model.reporting.provider import NAME_MARK
+from usb_provider.model.reporting.provider import NAME_MARK, provider_uuid
 from usb_provider.model.reporting.tree import Amount, Inventory, ObservedProvider
+from usb_provider.model.units.names import POOL_PREFIX, member_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,29 @@ class Device:
         return self.name.removeprefix(f"{self.host}{NAME_MARK}")
 
     @property
+    def is_pool(self) -> bool:
+        """Whether it is the provider of a pool."""
+        return self.key.startswith(POOL_PREFIX)
+
+    @property
     def held(self) -> bool:
         """Whether a consumer holds it."""
         return any(amount.used for amount in self.amounts.values())
+
+    @property
+    def units(self) -> int:
+        """How many units can be had, held or not: 1 of a device that can be had, and of a pool as many as members."""
+        return max(0, sum(amount.capacity for amount in self.amounts.values()))
+
+    @property
+    def units_held(self) -> int:
+        """How many units consumers hold."""
+        return sum(amount.used for amount in self.amounts.values())
+
+    @property
+    def units_free(self) -> int:
+        """How many more units can be had now."""
+        return max(0, self.units - self.units_held) if self.offered else 0
 
     @property
     def offered(self) -> bool:
@@ -62,8 +83,9 @@ class Device:
 
     @property
     def state(self) -> FleetState:
-        """One word for it."""
-        return self._row.fleet_state
+        """One word for it; a pool is allocated when all of its units are."""
+        state = self._row.fleet_state
+        return FleetState.FREE if state is FleetState.ALLOCATED and self.units_free else state
 
     def is_in(self, state: FleetState) -> bool:
         """Whether ``--state`` finds it: an absent device that is held is also allocated; the same for drained."""
@@ -78,6 +100,8 @@ class Device:
     @property
     def reason(self) -> str:
         """Why it is in its state, as one or more short sentences."""
+        if self.held and self.state is FleetState.FREE:
+            return f"Consumers hold {self.units_held} of its {self.units} units."
         unfinished = not self.amounts and not self.traits & {STATE_ABSENT, STATE_WITHDRAWN}
         return self._row.sentence(placement_traits.drain_reason(self.traits), unfinished=unfinished)
 
@@ -185,6 +209,16 @@ def drain(have: ObservedProvider, reason: str | None = None) -> Write | None:
         return Write(traits=traits)
     reserved = {name: dataclasses.replace(each, reserved=each.total) for name, each in have.inventories.items()}
     return Write(inventories=reserved) if reserved != dict(have.inventories) else None
+
+
+def drain_member(have: ObservedProvider, key: str, root_uuid: str, *, drained: bool) -> Write | None:
+    """The step that drains the member *key* of the pool *have*, or ends that; None when there is nothing to do.
+
+    The agent sees the trait, and no longer counts the member.
+    """
+    mark = placement_traits.member_drained_trait(member_id(provider_uuid(root_uuid, key)))
+    traits = have.traits | {mark} if drained else have.traits - {mark}
+    return Write(traits=traits) if traits != have.traits else None
 
 
 def undrain(have: ObservedProvider) -> Write | None:

@@ -6,7 +6,7 @@ flavor.py's.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from placement_traits.usb import PREFIX
@@ -58,7 +58,8 @@ class Known:
     """What exists in the cloud. *classes* and *traits* are all of Placement's; None where they were not asked for.
 
     *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*. *old_nova*: whether Nova
-    ignores hw:usb_model; None where that could not be told.
+    ignores hw:usb_model; None where that could not be told. *most_units* is how many units of a class the largest
+    provider has.
     """
 
     classes: frozenset[str] | None = None
@@ -66,6 +67,7 @@ class Known:
     usb_classes: frozenset[str] = frozenset()
     usb_traits: frozenset[str] = frozenset()
     old_nova: bool | None = None
+    most_units: Mapping[str, int] = field(default_factory=dict)
 
 
 def pitfalls(
@@ -124,7 +126,13 @@ def _of_resource(key: str, name: str, value: str, known: Known) -> Iterator[Pitf
         yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {value!r} is no number; write 1.")
     elif amount == 0:
         yield Pitfall(key, Consequence.NO_DEVICE, "Nova ignores an amount of 0, so the server gets no device; write 1.")
-    elif amount > 1:
+    elif amount > known.most_units.get(name, 1) > 1:
+        yield Pitfall(
+            key,
+            Consequence.NO_HOST,
+            f"No provider has {amount}: the largest pool of {name} has {known.most_units[name]} units; ask for fewer.",
+        )
+    elif amount > known.most_units.get(name, 1):
         yield Pitfall(
             key,
             Consequence.NO_HOST,

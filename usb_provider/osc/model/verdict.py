@@ -78,7 +78,8 @@ def shortage(group: RequestGroup, devices: Sequence[Device], hosts_before: Colle
         if having and not fitting:
             sentences.append(f"{_hosts(having)} a {name}, but none has the traits that the group asks for.")
             continue
-        free = [device for device in fitting if device.state is FleetState.FREE]
+        amount = group.resources[name]
+        free = [device for device in fitting if device.state is FleetState.FREE and device.units_free >= amount]
         held += [device for device in fitting if device.held]
         counts = Counter(device.state for device in fitting)
         states = [state for state in FleetState if counts[state] and state is not FleetState.FREE]

@@ -32,7 +32,7 @@ def found(
     consumer: Consumer | None = None, *servers: Server, hosts: tuple[str, ...] = ("root1",)
 ) -> list[AuditFinding]:
     """What is found when *consumer* holds the one device."""
-    holders = {"key": {consumer.uuid}} if consumer else {}
+    holders = {"key": {consumer.uuid: 1}} if consumer else {}
     consumers = {consumer.uuid: consumer} if consumer else {}
     return list(findings([KEY], holders, consumers, servers, hosts))
 
