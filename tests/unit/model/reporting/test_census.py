@@ -2,7 +2,7 @@
 
 import pytest
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
 from tests.fixtures.builders import KEY, ROOT, a_device
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.lifecycle import DeviceState
@@ -60,3 +60,20 @@ def test_a_device_with_a_provider_is_not_counted_again_as_not_offered() -> None:
 
 def test_devices_that_are_offered_and_not_yet_reported_are_not_counted() -> None:
     assert census(a_tree(), assess([a_device("1-2")], [SPEC], root=ROOT)) == {}
+
+
+def a_pool(total: int, reserved: int, used: int, *states: str) -> ObservedProvider:
+    inventories = {KEY: Inventory(total=total, reserved=reserved, max_unit=total)}
+    held = {holder: {KEY: used} for holder in HOLDER}
+    return ObservedProvider("pool", "pool", 1, inventories, frozenset({MANAGED, *states}), held)
+
+
+def test_a_pool_is_counted_by_its_units() -> None:
+    assert census(a_tree(a_pool(3, 0, 1)), ()) == {(KEY, DeviceState.HELD): 1, (KEY, DeviceState.FREE): 2}
+    drained = a_pool(3, 3, 1, STATE_DRAINED)
+    assert census(a_tree(drained), ()) == {(KEY, DeviceState.HELD): 1, (KEY, DeviceState.KEPT_BACK): 2}
+
+
+def test_a_missing_member_of_a_pool_is_counted_as_absent_and_held() -> None:
+    short = a_pool(2, 1, 2, STATE_SHORT)
+    assert census(a_tree(short), ()) == {(KEY, DeviceState.HELD): 1, (KEY, DeviceState.ABSENT_HELD): 1}
