@@ -7,23 +7,23 @@ refusal once. It attaches nothing. :meth:`Admission.answer` may be called from a
 binder's own pass waits for libvirt.
 """
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, wait
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 
 from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.agent.arrivals import Arrivals
 from usb_provider.agent.audit import AuditLine, record
 from usb_provider.agent.meter import NO_METER, Meter
 from usb_provider.agent.present import PresentGuests
-from usb_provider.exception import AccessRefused, Conflict, Unavailable, UsbProviderError
+from usb_provider.agent.questions import Questions
+from usb_provider.exception import Conflict, UsbProviderError
 from usb_provider.model.binding.guests import GuestsNow
-from usb_provider.model.binding.holding import held_by, holdings
+from usb_provider.model.binding.holding import UnitsHeld, held_by, holdings
 from usb_provider.model.binding.hostdev import Guest, UnreadableDomain, parse_guest
 from usb_provider.model.binding.refusals import Obstacle, Refusal, arrival_refusals, command_to_start, start_refusals
 from usb_provider.model.binding.status import RefusedStart
@@ -43,22 +43,12 @@ _WHAT = {
 }
 """What the hook asks for, in the words of a refusal."""
 
-_MOST_WAITING = 8
-"""How many answers may wait for a view, or for a Placement that is away, of the 16 that the listener gives at once.
-Others are not held up by them.
-
-libvirtd carries out five calls of one client at a time (max_client_requests in libvirtd.conf), and nova-compute is one.
-"""
-
 _MARGIN_SECONDS = 1.0
 _MARGIN_SHARE = 0.2
 """What an answer leaves of the hook's time, so that it arrives: this share, and _MARGIN_SECONDS at most."""
 
 _LOOK_SECONDS = 0.1
 """How often an answer looks for a view that it waits for."""
-
-_PAUSE_SHARE = 0.1
-"""How long an answer waits before it asks a Placement again that is away: this share of what one request may take."""
 
 _READING_SECONDS = 2.0
 _LEAST_READING_SECONDS = 0.3
@@ -74,7 +64,7 @@ class Admission:
     :param guests: the guests as the last read of libvirt shows them.
     :param present: the guests as they are now, for a start: libvirt waits for this answer, so a listing would hang.
     :param view: the tree as last read, with the devices as they are now; None while Placement was never read.
-    :param consumer: what a consumer holds in Placement now: the UUIDs of the providers.
+    :param consumer: what a consumer holds in Placement now: by provider, the units of each class.
     :param traits: the traits of any provider, also of another host's.
     :param started: gets the UUID of a guest that is starting.
     :param askers: runs the requests to Placement that an answer needs.
@@ -87,7 +77,7 @@ class Admission:
         self,
         guests: Callable[[], GuestsNow],
         view: Callable[[], HostView | None],
-        consumer: Callable[[str], Collection[str]],
+        consumer: Callable[[str], UnitsHeld],
         traits: Callable[[str], Collection[str]],
         started: Callable[[str], None],
         *,
@@ -104,11 +94,9 @@ class Admission:
         self._consumer = consumer
         self._traits = traits
         self._started = started
-        self._askers = askers
-        self._seconds = seconds
+        self._questions = Questions(askers, seconds)
         self._look_now = look_now
         self._classes = classes
-        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._meter = meter
         self._lock = threading.Lock()
         self._arrivals = Arrivals()
@@ -140,7 +128,7 @@ class Admission:
         """The answer for the hook."""
         self._called_at = time.time()
         ends = time.monotonic() + call.seconds - min(_MARGIN_SECONDS, _MARGIN_SHARE * call.seconds)
-        until = ends - self._seconds
+        until = ends - self._questions.seconds
         try:
             match call.operation:
                 case Operation.STARTED:
@@ -194,7 +182,7 @@ class Admission:
             self._await_view(until)
         needs_answer = bool(guest.asks_for) or self._held_before(guest.uuid)
         try:
-            (held,) = self._asked(lambda: self._consumer(guest.uuid), until=until if needs_answer else None)
+            held, _ = self._questions.ask(lambda: self._consumer(guest.uuid), until=until if needs_answer else None)
         except UsbProviderError as error:
             if needs_answer:
                 return self._refuse(guest, [_cannot_be_asked(error)], Operation.PREPARE)
@@ -236,7 +224,7 @@ class Admission:
         if view is None:
             return self._refuse(guest, [NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
-            held, *traits = self._asked(
+            held, traits = self._questions.ask(
                 lambda: self._consumer(guest.uuid),
                 *(functools.partial(self._traits_of, each) for each in brings),
                 until=until if brings else None,
@@ -253,55 +241,16 @@ class Admission:
         """Return when there is a view, or *until* is over; at once where too many wait already."""
         if self._view() is not None:
             return
-        with self._turn_to_wait() as may_wait:
+        with self._questions.turn_to_wait() as may_wait:
             while may_wait and self._view() is None and (left := until - time.monotonic()) > 0:
                 self._look_now()
                 time.sleep(min(_LOOK_SECONDS, left))
-
-    @contextlib.contextmanager
-    def _turn_to_wait(self) -> Iterator[bool]:
-        """Whether an answer may wait within the block: not where too many wait already."""
-        may_wait = self._waiting.acquire(blocking=False)
-        try:
-            yield may_wait
-        finally:
-            if may_wait:
-                self._waiting.release()
 
     def _traits_of(self, provider_uuid: str) -> Collection[str]:
         try:
             return self._traits(provider_uuid)
         except Conflict:  # the provider has been deleted, and with it what its rule said
             return ()
-
-    def _asked(self, *questions: Callable[[], Collection[str]], until: float | None) -> list[Collection[str]]:
-        """Placement's answers to parallel requests; they come, or fail, before the waiting hook gives up.
-
-        A Placement that is away or hangs is asked again *until* then, by time.monotonic(); None is for once.
-
-        :raises Unavailable: when one takes too long; that request ends by itself.
-        """
-        if until is None:
-            return self._asked_once(questions)
-        with self._turn_to_wait() as may_wait:
-            while True:
-                try:
-                    return self._asked_once(questions)
-                except AccessRefused:
-                    raise
-                except Unavailable:
-                    left = until - time.monotonic()
-                    if not may_wait or left <= 0:
-                        raise
-                    time.sleep(min(_PAUSE_SHARE * self._seconds, left))
-
-    def _asked_once(self, questions: Collection[Callable[[], Collection[str]]]) -> list[Collection[str]]:
-        futures = [self._askers.submit(question) for question in questions]
-        if wait(futures, timeout=self._seconds).not_done:
-            raise Unavailable(
-                f"Placement has not answered within {self._seconds:.1f} s; check whether it is overloaded."
-            )
-        return [future.result() for future in futures]
 
     def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: Operation) -> Refused:
         reason = " ".join(each.text for each in why)

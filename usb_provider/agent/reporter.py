@@ -16,13 +16,13 @@ from typing import Protocol
 from placement_traits.usb import PREFIX
 from usb_provider.agent.notices import LastSaid
 from usb_provider.agent.purge import PurgeClock
+from usb_provider.agent.remembered import Remembered
 from usb_provider.agent.root_watch import ANY_HOST, RootWatch, ThisHost
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootMissing, UnknownName
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.keys import JunkSerials, possible_keys
 from usb_provider.model.devices.lent import LentDisks, mark_names, possible_mark_names
-from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
@@ -30,7 +30,7 @@ from usb_provider.model.reporting.provider import Assessment, Root, provider_uui
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.model.units.pools import desired_providers
-from usb_provider.model.units.sharing import PoolMemory, Shares
+from usb_provider.model.units.sharing import Shares
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.observe import Observer
@@ -112,11 +112,7 @@ class Reporter:
         self._executor = executor
         self._observer = Observer(client, executor, in_full=in_full)
         self._made_traits: set[str] = set()
-        self._sightings = Sightings()
-        self._lent = LentDisks()
-        self._pools = PoolMemory()
-        self._told_shares: Shares | None = None
-        self._has_looked = False
+        self._remembered = Remembered(store)
         self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
@@ -162,7 +158,7 @@ class Reporter:
 
     def tell_shares(self, shares: Shares) -> None:
         """Have the next pass go by *shares*, for a caller that sees what guests have. Safe in any thread."""
-        self._told_shares = shares
+        self._remembered.tell_shares(shares)
 
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.
@@ -175,7 +171,7 @@ class Reporter:
             except Conflict:
                 continue
             notes = (*look.plan.notes, *self._store.take_notes())
-            return Preview(look.plan, look.devices, look.tree, notes, self._pools.shares)
+            return Preview(look.plan, look.devices, look.tree, notes, self._remembered.pools.shares)
         raise Conflict("Placement changes faster than the agent can read it.")
 
     def run(self) -> Pass:
@@ -201,12 +197,10 @@ class Reporter:
             self._publish(self._state_with(look.tree))
             # Before any provider is written: otherwise, after a crash, the next process would judge new data in
             # Placement by old sightings.
-            self._store.remember_sightings(self._sightings)
-            self._store.remember_lent(self._lent)
-            self._store.remember_pools(self._pools)
-            self._store.mark_disks(*_disks(look, self._lent, self.settings.junk_serials))
+            self._remembered.keep()
+            self._store.mark_disks(*_disks(look, self._remembered.lent, self.settings.junk_serials))
             refused = self._apply(look, done)
-            self._store.remember_sightings(self._sightings)
+            self._remembered.keep()
             # An operator has to repair what a second look did not; the other devices are still reported.
             still = frozenset(error.provider_uuid for error in refused if isinstance(error, NameTaken | UnknownName))
             if not refused or (len(still) == len(refused) and still <= lasting):
@@ -227,19 +221,14 @@ class Reporter:
         raise Conflict(f"Placement changed during every attempt of this pass; its last answer was: {last}")
 
     def _look(self) -> _Look:
-        if not self._has_looked:
-            self._sightings, self._lent, self._has_looked = self._store.sightings(), self._store.lent(), True
-            self._pools = self._store.pools()
-        told, self._told_shares = self._told_shares, None
-        if told is not None:
-            self._pools = dataclasses.replace(self._pools, shares=told)
+        self._remembered.begin()
         devices = tuple(self._devices(fresh=True))
         last = None if self._state is None else self._state.tree
         root = self._roots.find(last)
         if last is not None and last.root.uuid != root.uuid:
             self._observer.forget_all()
         plugged = {key for each in devices for key in possible_keys(each)}
-        candidates = {provider_uuid(root.uuid, key) for key in plugged | self._sightings.by_key.keys()}
+        candidates = {provider_uuid(root.uuid, key) for key in plugged | self._remembered.sightings.by_key.keys()}
         try:
             tree = self._observer.look(
                 root, candidates, lambda: _usual_class(self._state_with(ObservedTree(root)).assess(devices))
@@ -247,12 +236,12 @@ class Reporter:
         except RootMissing:
             self._roots.lose()
             raise
-        self._sightings = self._sightings.moved(self._state_with(tree).is_offered)
+        self._remembered.sightings = self._remembered.sightings.moved(self._state_with(tree).is_offered)
         expired = self._purge.expired(tree, self.settings.purge_absent_after)
         due = self._purge.due(tree.root, self.settings.purge_absent_after, self.settings.purge_wait)
         while True:
             state, assessed = self._state_with(tree).judged(devices, time.time())
-            self._lent, self._pools = state.lent, state.pools
+            self._remembered.lent, self._remembered.pools = state.lent, state.pools
             plan = self._plan(tree, assessed, expired, due)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
@@ -265,12 +254,13 @@ class Reporter:
             if confirmed == tree:
                 break
             tree = confirmed
-        self._sightings = state.sightings_after(assessed)
+        self._remembered.sightings = state.sightings_after(assessed)
         self._explained.tell(assessed)
         return _Look(tree, assessed, plan)
 
     def _state_with(self, tree: ObservedTree) -> HostState:
-        return HostState(tree, self._sightings, self._settings, self._lent, self._pools)
+        now = self._remembered
+        return HostState(tree, now.sightings, self._settings, now.lent, now.pools)
 
     def _publish(self, state: HostState) -> None:
         """Let other threads see *state*. An equal state stays the same object, so that they notice that it is equal."""
@@ -323,7 +313,7 @@ class Reporter:
         self._observer.names_may_be_gone(applied.gone)
         look.tree = dataclasses.replace(look.tree, providers=providers)
         self._roots.wrote(before, [uuid for uuid, _ in applied.left], look.tree)
-        self._sightings = self._sightings.moved(self._state_with(look.tree).is_offered)
+        self._remembered.sightings = self._remembered.sightings.moved(self._state_with(look.tree).is_offered)
         self._publish(self._state_with(look.tree))
         for error in applied.refused:
             self._observer.forget(error.provider_uuid)

@@ -96,7 +96,8 @@ class ListDevice(base.Lister):
         parser.add_argument(
             "--long",
             action="store_true",
-            help="Also show the reason for the state, the traits, and who holds the device",
+            help="Also show how many units it has and how many are held (more than 1 of a pool), the reason for the state, the "
+            "traits, and who holds the device",
         )
         return parser
 
@@ -112,13 +113,15 @@ class ListDevice(base.Lister):
         rows = (
             (
                 *_short(device),
+                device.units,
+                device.units_held,
                 device.reason,
                 format_columns.ListColumn(sorted(device.traits)),
                 *_held_by(holders.get(device.uuid, ()), who),
             )
             for device in devices
         )
-        return (*columns, "Reason", "Traits", "Consumers", "Held By"), rows
+        return (*columns, "Units", "Units Held", "Reason", "Traits", "Consumers", "Held By"), rows
 
 
 def _short(device: Device) -> tuple[object, ...]:

@@ -99,5 +99,5 @@ def test_a_member_is_drained_of_pools_only_and_by_its_key(cloud: Cloud, root: st
 
 def test_an_audit_counts_the_units_of_a_server_and_not_its_providers(cloud: Cloud, root: str, pool: str) -> None:
     hold(cloud, pool, "vm1", 2)
-    cloud.nova.server("vm1", "compute1", extra_specs={f"resources:{KEY}": "2"})
+    cloud.nova.server("vm1", flavor={f"resources:{KEY}": "2"})
     assert cloud.openstack("usb", "audit", "-f", "json").json == []

@@ -14,6 +14,9 @@ from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.tree import ObservedProvider
 from usb_provider.model.units.pools import pools_of
 
+UnitsHeld = Mapping[str, Mapping[str, int]]
+"""What a consumer holds: by provider, by UUID, the units of each class."""
+
 
 def holdings(view: HostView) -> list[Holding]:
     """Every unit of every provider of ours in *view*, held or not; of a pool by ``view.shares``."""
@@ -34,14 +37,13 @@ def holdings(view: HostView) -> list[Holding]:
 
 def held_by(
     guest_uuid: str,
-    held: Collection[str],
+    held: UnitsHeld,
     view: HostView,
     running: Sequence[RunningGuest] = (),
     known: Collection[str] | None = None,
 ) -> list[Holding]:
     """The units in *held* that are on this host, with *guest_uuid* as their only consumer, whatever *view* says.
 
-    :param held: the UUIDs of the providers; with the amounts by class, where a provider may have several units.
     :param running: the guests that have devices now, and *known* all guests: they tell which members of
         a pool are free.
     """
@@ -55,7 +57,7 @@ def held_by(
     ]
 
 
-def _as_claimed(guest_uuid: str, held: Collection[str], view: HostView) -> HostView:
+def _as_claimed(guest_uuid: str, held: UnitsHeld, view: HostView) -> HostView:
     """*view* with what *guest_uuid* claims of each pool now."""
     providers: dict[str, ObservedProvider] = dict(view.tree.providers)
     for pool in pools_of(view.tree, view.devices):
@@ -63,7 +65,6 @@ def _as_claimed(guest_uuid: str, held: Collection[str], view: HostView) -> HostV
         if have is not None:
             others = {consumer: has for consumer, has in have.allocations.items() if consumer != guest_uuid}
             if have.uuid in held:
-                known = held[have.uuid] if isinstance(held, Mapping) else dict.fromkeys(list(have.inventories)[:1], 1)
-                others[guest_uuid] = known
+                others[guest_uuid] = held[have.uuid]
             providers[have.uuid] = dataclasses.replace(have, allocations=others)
     return dataclasses.replace(view, tree=dataclasses.replace(view.tree, providers=providers))

@@ -147,13 +147,13 @@ def test_a_move_that_placement_did_not_bear_out_is_known_to_the_next_process(pla
     placement.fail_next(f"^PUT /resource_providers/{KEY_UUID}", CUT, times=None)
     with pytest.raises(Unavailable):
         host.run()
-    running = host.reporter()._sightings
+    running = host.reporter()._remembered.sightings
     assert [move.key for move in running.moves] == ["1050:0407@0000:00:14.0-1"]
     assert StateStore(host.directory / "state").sightings() == running
     placement.calm()
     host.run()
-    assert host.reporter()._sightings.moves == ()
-    assert StateStore(host.directory / "state").sightings() == host.reporter()._sightings
+    assert host.reporter()._remembered.sightings.moves == ()
+    assert StateStore(host.directory / "state").sightings() == host.reporter()._remembered.sightings
 
 
 def test_a_quiet_pass_and_an_unplug_write_nothing(host, root, sightings):

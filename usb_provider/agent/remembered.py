@@ -1,0 +1,42 @@
+"""What the reporting loop remembers from pass to pass and over a restart: sightings, lent disks, members of pools.
+
+model/ says what follows from it; store.py has the files.
+"""
+
+import dataclasses
+
+from usb_provider.agent.store import StateStore
+from usb_provider.model.devices.lent import LentDisks
+from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.units.sharing import PoolMemory, Shares
+
+
+class Remembered:
+    """The three memories as they are now. One thread uses it; only :meth:`tell_shares` is safe in any thread."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.sightings = Sightings()
+        self.lent = LentDisks()
+        self.pools = PoolMemory()
+        self._store = store
+        self._is_read = False
+        self._told: Shares | None = None
+
+    def tell_shares(self, shares: Shares) -> None:
+        """Have the next pass go by *shares*: they come from what the guests have attached. Safe in any thread."""
+        self._told = shares
+
+    def begin(self) -> None:
+        """Begin a look: read the files if they were not read yet, and take what was told since the last look."""
+        if not self._is_read:
+            self.sightings, self.lent, self.pools = self._store.sightings(), self._store.lent(), self._store.pools()
+            self._is_read = True
+        told, self._told = self._told, None
+        if told is not None:
+            self.pools = dataclasses.replace(self.pools, shares=told)
+
+    def keep(self) -> None:
+        """Write to the files what has changed."""
+        self._store.remember_sightings(self.sightings)
+        self._store.remember_lent(self.lent)
+        self._store.remember_pools(self.pools)
