@@ -23,13 +23,14 @@ from usb_provider.exception import Conflict, NameTaken, PlacementConflict, RootM
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.keys import JunkSerials, possible_keys
 from usb_provider.model.devices.lent import LentDisks, mark_names, possible_mark_names
+from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
-from usb_provider.model.units.pools import desired_providers
+from usb_provider.model.units.providers import desired_providers
 from usb_provider.model.units.sharing import Shares
 from usb_provider.placement.apply import apply
 from usb_provider.placement.client import PlacementClient
@@ -276,12 +277,16 @@ class Reporter:
         retired = self._store.rule_traits() | self.settings.rule_traits
         desired, notes = within_limit(desired_providers(tree, assessed), tree, self.settings.max_providers)
 
+        # While a bundle lacks a device, it is as absent as that device.
+        there = (each for each in assessed if each.verdict is not OfferReason.INCOMPLETE)
+        plugged = {each.provider_uuid for each in there if each.provider_uuid is not None}
+
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
                 desired,
-                plugged={each.provider_uuid for each in assessed if each.provider_uuid is not None},
-                kept={each.provider_uuid or "" for each in assessed if not each.device.configured and not each.pool},
+                plugged=plugged,
+                kept={each.provider_uuid or "" for each in assessed if not each.device.configured and not each.group},
                 retired_traits=retired,
                 known_names=known,
                 expired=expired,

@@ -17,6 +17,7 @@ from usb_provider.model.binding.status import BindingState
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.reporting.provider import Assessment, Root, assess
+from usb_provider.model.units.names import bundle_name, pool_name
 from usb_provider.openstack.session import is_configured
 
 TEXT = """\
@@ -93,7 +94,8 @@ def device_json(each: Assessment) -> dict[str, object]:
         "traits": sorted(each.traits),
         "provider_uuid": each.provider_uuid,
         "provider_name": each.provider_name,
-        "pool": each.pool,
+        "pool": pool_name(each.group),
+        "bundle": bundle_name(each.group),
     }
 
 

@@ -57,8 +57,8 @@ def table(*columns: str) -> Table:
 
 
 def holder_key(each: Assessment) -> str:
-    """By what it is known who has the device: its provider, or, of a pool, the device's own key."""
-    return each.identity.key if each.pool is not None else each.provider_uuid or ""
+    """By what it is known who has the device: its provider, or, of a pool or bundle, the device's own key."""
+    return each.identity.key if each.group is not None else each.provider_uuid or ""
 
 
 def device_table(

@@ -96,8 +96,8 @@ class ListDevice(base.Lister):
         parser.add_argument(
             "--long",
             action="store_true",
-            help="Also show how many units it has and how many are held (more than 1 of a pool), the reason for the state, the "
-            "traits, and who holds the device",
+            help="Also show how many units it has and how many are held (more than 1 of a pool), the reason for the "
+            "state, the traits, and who holds the device",
         )
         return parser
 

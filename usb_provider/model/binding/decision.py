@@ -189,9 +189,10 @@ def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
     if not hostdev.is_at(holding.present):
         return Why.MOVED
     match holding.offer:
-        case None | OfferReason.OFFERED | OfferReason.UNSETTLED | OfferReason.UNCONFIGURED:
+        case None | OfferReason.OFFERED | OfferReason.UNSETTLED | OfferReason.UNCONFIGURED | OfferReason.INCOMPLETE:
             # While udev processes a device again, its data may be incomplete, but the device is still there. A guest
-            # may itself unset the configuration of a device that it has.
+            # may itself unset the configuration of a device that it has. When another device of a bundle goes, the
+            # guest keeps this one: a program in it may use it.
             return None
         case OfferReason.UNAUTHORIZED:
             return Why.UNAUTHORIZED

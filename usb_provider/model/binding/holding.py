@@ -8,20 +8,20 @@ from collections.abc import Collection, Mapping, Sequence
 
 from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.pooled import pool_holdings, seen_shares
+from usb_provider.model.binding.pooled import group_holdings, seen_shares
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.tree import ObservedProvider
-from usb_provider.model.units.pools import pools_of
+from usb_provider.model.units.providers import groups_of
 
 UnitsHeld = Mapping[str, Mapping[str, int]]
 """What a consumer holds: by provider, by UUID, the units of each class."""
 
 
 def holdings(view: HostView) -> list[Holding]:
-    """Every unit of every provider of ours in *view*, held or not; of a pool by ``view.shares``."""
-    plugged = {each.provider_uuid: each for each in view.devices if each.pool is None}
-    pools = {pool.provider.uuid for pool in pools_of(view.tree, view.devices) if pool.provider is not None}
+    """Every unit of every provider of ours in *view*, held or not; of a pool or bundle by ``view.shares``."""
+    plugged = {each.provider_uuid: each for each in view.devices if each.group is None}
+    groups = {group.provider.uuid for group in groups_of(view.tree, view.devices) if group.provider is not None}
     return [
         Holding(
             provider.uuid,
@@ -31,8 +31,8 @@ def holdings(view: HostView) -> list[Holding]:
             NOT_LIVE_MIGRATABLE in provider.traits,
         )
         for provider in view.tree.providers.values()
-        if provider.managed and provider.uuid not in pools
-    ] + pool_holdings(view)
+        if provider.managed and provider.uuid not in groups
+    ] + group_holdings(view)
 
 
 def held_by(
@@ -58,10 +58,10 @@ def held_by(
 
 
 def _as_claimed(guest_uuid: str, held: UnitsHeld, view: HostView) -> HostView:
-    """*view* with what *guest_uuid* claims of each pool now."""
+    """*view* with what *guest_uuid* claims of each pool and bundle now."""
     providers: dict[str, ObservedProvider] = dict(view.tree.providers)
-    for pool in pools_of(view.tree, view.devices):
-        have = pool.provider
+    for group in groups_of(view.tree, view.devices):
+        have = group.provider
         if have is not None:
             others = {consumer: has for consumer, has in have.allocations.items() if consumer != guest_uuid}
             if have.uuid in held:

@@ -1,4 +1,4 @@
-"""Which guest has which member of each pool, as the guests show, and which units that makes each consumer hold. Pure.
+"""Which guest has which device of each pool and bundle, and which units that makes each consumer hold. Pure.
 
 units/sharing.py decides; this module tells it what is attached now, and turns its answer into holdings.
 """
@@ -11,6 +11,7 @@ from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.provider import Assessment, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider
+from usb_provider.model.units.bundles import Bundle, bundles_of
 from usb_provider.model.units.names import member_id
 from usb_provider.model.units.pools import Pool, pools_of
 from usb_provider.model.units.sharing import TAKEN, Share, Shares
@@ -20,7 +21,7 @@ _TOO_FEW = "the pool has too few members that can be had"
 
 
 def seen_shares(view: HostView, running: Sequence[RunningGuest], known: Collection[str] | None = None) -> Shares:
-    """Which consumer has which member of a pool, by *view* and by what the guests in *running* have attached.
+    """Which consumer has which member of a pool or bundle, by *view* and by what the guests in *running* have attached.
 
     :param known: UUIDs of all guests of this host; None where they are not known.
     """
@@ -35,13 +36,16 @@ def seen_shares(view: HostView, running: Sequence[RunningGuest], known: Collecti
         }
         guests = None if known is None else frozenset(known)
         given = pool.shared(view.shares, others=others, attached=attached, known=guests)
-        shares |= {key: Share(pool.name, consumer) for key, consumer in sorted(given.items())}
+        shares |= {key: Share(pool.key, consumer) for key, consumer in sorted(given.items())}
+    for bundle in bundles_of(view.tree, view.devices):
+        mine = bundle.shared(view.shares)
+        shares = {key: Share(bundle.key, consumer) for key, consumer in sorted(mine.items())} | shares
     return shares
 
 
 def _attached_for(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> str | None:
     """The key of a device that is no member of *pool* any more, while a guest has it for *pool*."""
-    if each.pool == pool.name or not each.offered:
+    if each.group == pool.key or not each.offered:
         return None
     return each.identity.key if _guest_of(each, pool, running) not in (None, TAKEN) else None
 
@@ -56,18 +60,37 @@ def _guest_of(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> 
     return None
 
 
-def pool_holdings(view: HostView) -> list[Holding]:
-    """Each unit of each pool of ours in *view*: those that consumers hold by ``view.shares``, and the free members."""
+def group_holdings(view: HostView) -> list[Holding]:
+    """Each device of each pool and bundle of ours in *view*, with its consumer by ``view.shares``, held or not."""
     found: list[Holding] = []
     for pool in pools_of(view.tree, view.devices):
         if pool.provider is not None and pool.provider.managed:
             found += _units(pool, pool.provider, view)
+    for bundle in bundles_of(view.tree, view.devices):
+        if bundle.provider is not None and bundle.provider.managed:
+            found += _parts(bundle, bundle.provider, view)
     return found
+
+
+def _parts(bundle: Bundle, provider: ObservedProvider, view: HostView) -> list[Holding]:
+    plugged = {each.identity.key: each for each in bundle.members}
+    keys = dict.fromkeys([*plugged, *(key for key, each in view.shares.items() if each.group == bundle.key)])
+    stays = NOT_LIVE_MIGRATABLE in provider.traits
+
+    def part(member: str, key: str | None, missing: str) -> Holding:
+        there = plugged.get(key or "")
+        consumers = bundle.consumers
+        return Holding(provider.uuid, provider.name, consumers, there, stays, member, key, missing, is_bundled=True)
+
+    parts = [
+        part(member_id(provider_uuid(view.tree.root.uuid, key)), key, f"{key} of it is not plugged in") for key in keys
+    ]
+    return parts or [part("missing", None, "none of its devices is plugged in")]
 
 
 def _units(pool: Pool, provider: ObservedProvider, view: HostView) -> list[Holding]:
     plugged = {each.identity.key: each for each in view.devices}
-    shares = {key: each.consumer for key, each in view.shares.items() if each.pool == pool.name}
+    shares = {key: each.consumer for key, each in view.shares.items() if each.group == pool.key}
     stays = NOT_LIVE_MIGRATABLE in provider.traits
     units = []
 

@@ -12,6 +12,7 @@ from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.hostdev import Guest
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.guest_controllers import remedy, remedy_for_ports, remedy_for_speed
 
 
@@ -85,13 +86,13 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
             said.append(Refusal(Obstacle.TAKEN, text, told))
             continue
         wanted.append((holding, holding.device))
-    return (*said, *_shortages(held), *_controller_refusals(guest, wanted))
+    return (*said, *_shortages(held), *_incomplete(held), *_controller_refusals(guest, wanted))
 
 
 def _shortages(held: Sequence[Holding]) -> list[Refusal]:
     """For each pool of which the instance cannot have as many devices as it holds units."""
     said = []
-    for name in dict.fromkeys(each.name for each in held if each.member is not None):
+    for name in dict.fromkeys(each.name for each in held if each.member is not None and not each.is_bundled):
         units = [each for each in held if each.name == name]
         had = sum(each.device is not None for each in units)
         if had < len(units):
@@ -100,6 +101,22 @@ def _shortages(held: Sequence[Holding]) -> list[Refusal]:
                 f"can be had."
             )
             said.append(Refusal(Obstacle.UNPLUGGED, text))
+    return said
+
+
+def _incomplete(held: Sequence[Holding]) -> list[Refusal]:
+    """For each bundle that the instance cannot have as a whole."""
+    said = []
+    for name in dict.fromkeys(each.name for each in held if each.is_bundled):
+        lacking = [each for each in held if each.name == name and each.device is None]
+        # The device that is missing says more than those that are not offered because it is.
+        lacking.sort(key=lambda each: (each.present is not None, each.offer is OfferReason.INCOMPLETE))
+        if not lacking:
+            continue
+        text = f"USB bundle {name} is allocated to this instance, but {lacking[0].why_not}."
+        told = f"USB bundle {name} is allocated to this instance, but this host does not offer it now."
+        is_there = lacking[0].present is not None
+        said.append(Refusal(Obstacle.NOT_OFFERED if is_there else Obstacle.UNPLUGGED, text, told if is_there else None))
     return said
 
 

@@ -15,8 +15,9 @@ class Holding:
     """One unit of a provider of this host, the consumers that hold it, and the device that it stands for.
 
     ``assessment`` is that of its device, None when no device is plugged in. ``stays``: a rule says that a live
-    migration must not exchange the device for another one. Of a pool, ``member`` tells the unit from the others,
-    ``key`` is the key of its device, and ``missing`` is the end of a sentence that says why it has none.
+    migration must not exchange the device for another one. Of a pool or a bundle, ``member`` tells the device from the
+    others, ``key`` is its key, and ``missing`` is the end of a sentence that says why there is none. ``is_bundled``
+    where it is a part of a unit, which a consumer gets as a whole.
     """
 
     provider_uuid: str
@@ -27,6 +28,7 @@ class Holding:
     member: str | None = None
     key: str | None = None
     missing: str | None = None
+    is_bundled: bool = False
 
     @property
     def unit(self) -> str:

@@ -28,6 +28,7 @@ class OfferReason(enum.Enum):
     NO_RULE = "no rule matches it"
     EXCLUDED = "a rule excludes it"
     WITHHELD = "it is where a device was that a consumer holds"
+    INCOMPLETE = "its bundle lacks a device"
     NOT_IDENTIFIED = "it cannot be told apart in the way that its rule demands"
 
 

@@ -26,7 +26,7 @@ def census(tree: ObservedTree, devices: Iterable[Assessment]) -> Census:
     for provider in ours.values():
         found.update(_units(provider))
     found[NO_CLASS, DeviceState.NOT_OFFERED] += sum(
-        not each.offered and (each.provider_uuid not in ours or each.pool is not None) for each in devices
+        not each.offered and (each.provider_uuid not in ours or each.group is not None) for each in devices
     )
     return +found
 

@@ -15,7 +15,7 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
-from usb_provider.model.units.pools import remembered
+from usb_provider.model.units.providers import remembered
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 _ROUNDS = 4
@@ -114,7 +114,7 @@ class HostState:
         uuids += [
             each.provider_uuid
             for each, other in zip(assessed, free, strict=True)
-            if each != other and each.pool is not None and each.provider_uuid is not None
+            if each != other and each.group is not None and each.provider_uuid is not None
         ]
         return frozenset(uuid for uuid in uuids if uuid in providers and providers[uuid].allocated)
 

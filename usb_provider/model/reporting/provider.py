@@ -20,7 +20,8 @@ from usb_provider.model.devices.keys import JUNK, JunkSerials
 from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.plugged import NO_DEMAND, Demand
 from usb_provider.model.devices.spec import DeviceSpec
-from usb_provider.model.units.names import pool_key, unit_id
+from usb_provider.model.units.completeness import Part, is_bundle, lacks
+from usb_provider.model.units.names import unit_id
 from usb_provider.model.units.sharing import NO_SHARES, Shares
 
 NAME_LIMIT = 200
@@ -40,7 +41,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class DesiredProvider:
-    """The provider of one offered device or one pool: its class, the traits that we write, how many units there are."""
+    """The provider of an offered device, pool or bundle: its class, the traits that we write, and its units."""
 
     uuid: str
     name: str
@@ -55,11 +56,11 @@ class Assessment:
 
     ``verdict`` is why it is offered or not, and ``reason`` says so in a sentence.
     ``provider_uuid`` is None while the root is unknown, ``provider_name`` likewise; where the device is a member of
-    a pool, they are the pool's. ``desired`` is set exactly when the device is offered as a unit of its own and the root
-    is known.
+    a pool or a bundle, they are the group's. ``desired`` is set exactly when the device is offered as a unit of its
+    own and the root is known.
 
-    ``pool`` is the pool of which the device is a member now. ``stays`` tells that the rules have another place for it,
-    which it gets when its consumer releases it.
+    ``group`` is the key of the pool or bundle of which the device is a member now. ``stays`` tells that the rules have
+    another place for it, which it gets when its consumer releases it.
     """
 
     device: UsbDevice
@@ -71,7 +72,7 @@ class Assessment:
     provider_uuid: str | None
     provider_name: str | None
     desired: DesiredProvider | None
-    pool: str | None = None
+    group: str | None = None
     stays: bool = False
     unit: str | None = None
     """What follows the prefix in the alias of its hostdev; None while the root is unknown."""
@@ -150,7 +151,7 @@ def assess(
 
     *held*, *claimed* and *seen* tell what is allocated and what was seen, by provider key; see
     :func:`usb_provider.model.devices.identity.assign`. *marks* gives the signatures on the medium that a guest wrote,
-    by the same key. *shares* are the members of pools that consumers have; their keys are *held* as well.
+    by the same key. *shares* are the members of pools and bundles that consumers have; their keys are *held* as well.
     """
     offers = sorted(offer.offers(devices, specs), key=lambda each: each.device.order)
     # A device that a guard keeps for the host still has the identity that its rule gives it.
@@ -161,13 +162,11 @@ def assess(
     identities = identity.assign(
         [each.device for each in offers], demands=demands, junk=junk, held=held, claimed=claimed, seen=seen
     )
-    # Any member of a pool may take the place of another, so nothing is kept from consumers in the place of one.
-    identities |= {
-        name: dataclasses.replace(each, withheld=None, withheld_for=None)
-        for name, each in identities.items()
-        if each.withheld_for in shares
-    }
-    return tuple(
+    for each in offers:
+        who = identities[each.device.sys_name]
+        if _takes_the_place(each, who, shares):
+            identities[each.device.sys_name] = dataclasses.replace(who, withheld=None, withheld_for=None)
+    assessed = [
         _assess(
             _as_lent(each, specs, identities[each.device.sys_name].key, held, marks),
             identities[each.device.sys_name],
@@ -176,22 +175,52 @@ def assess(
             _unit_of(each, identities[each.device.sys_name], held, shares),
         )
         for each in offers
+    ]
+    rules = {each.device.sys_name: None if each.rule is None else each.rule.number for each in offers}
+    return _without_incomplete(assessed, rules, specs, shares)
+
+
+def _takes_the_place(made: offer.Offer, who: Identity, shares: Shares) -> bool:
+    """Whether the device is where a held member of a group was, and may be one in its place by its rule."""
+    missing = shares.get(who.withheld_for or "")
+    return missing is not None and made.rule is not None and made.rule.group == missing.group
+
+
+def _without_incomplete(
+    assessed: Sequence[Assessment], rules: Mapping[str, int | None], specs: Sequence[DeviceSpec], shares: Shares
+) -> tuple[Assessment, ...]:
+    """*assessed*, but without the devices of bundles that lack something. *rules* has the number of each one's rule."""
+    lacking: dict[str, str | None] = {}
+    for group in {each.group for each in assessed if each.group is not None and is_bundle(each.group)}:
+        parts = [
+            Part(each.identity.key, rules[each.device.sys_name], None if each.offered else each.reason)
+            for each in assessed
+            if each.group == group
+        ]
+        lacking[group] = lacks(group, parts, specs, shares)
+    return tuple(
+        dataclasses.replace(
+            each, verdict=OfferReason.INCOMPLETE, reason=f"Not offered: {why}.", resource_class=None, traits=frozenset()
+        )
+        if each.offered and each.group is not None and (why := lacking.get(each.group)) is not None
+        else each
+        for each in assessed
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _UnitOf:
-    """The pool of which a device is a unit, if any, and whether that is only until its consumer releases it."""
+    """The group of which a device is a member, if any, and whether that is only until its consumer releases it."""
 
-    pool: str | None
+    group: str | None
     stays: bool
 
 
 def _unit_of(made: offer.Offer, who: Identity, held: Callable[[str], Held], shares: Shares) -> _UnitOf:
-    by_rule = made.rule.pool if made.rule is not None else None
+    by_rule = made.rule.group if made.rule is not None else None
     if who.key in shares:
-        pool = shares[who.key].pool
-        return _UnitOf(pool, stays=pool != by_rule)
+        group = shares[who.key].group
+        return _UnitOf(group, stays=group != by_rule)
     if by_rule is not None and held(who.key).allocated:
         return _UnitOf(None, stays=True)
     return _UnitOf(by_rule, stays=False)
@@ -218,12 +247,12 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         spec = None
     if spec is not None and who.withheld is not None:
         verdict, reason, spec = OfferReason.WITHHELD, f"Not offered: {who.withheld}.", None
-    key = who.key if unit_of.pool is None else pool_key(unit_of.pool)
+    key = unit_of.group or who.key
     uuid_ = provider_uuid(root.uuid, key) if root else None
     name = provider_name(root.name, key) if root and root.name else None
-    unit = unit_id(uuid_, provider_uuid(root.uuid, who.key)) if root and uuid_ and unit_of.pool is not None else uuid_
+    unit = unit_id(uuid_, provider_uuid(root.uuid, who.key)) if root and uuid_ and unit_of.group is not None else uuid_
     rc = resource_class(device, spec) if spec else None
-    is_single = unit_of.pool is None and not unit_of.stays
+    is_single = unit_of.group is None and not unit_of.stays
     traits = device_traits(device, spec, serial_trait=serial_trait and is_single) if spec else frozenset()
     return Assessment(
         device=device,
@@ -235,7 +264,7 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         provider_uuid=uuid_,
         provider_name=name,
         desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc and is_single else None,
-        pool=unit_of.pool,
+        group=unit_of.group,
         stays=unit_of.stays,
         unit=unit,
     )

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from placement_traits import NOT_LIVE_MIGRATABLE, member_drained_trait
 from usb_provider.model.reporting.provider import NAME_MARK, Assessment, DesiredProvider, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
-from usb_provider.model.units.names import POOL_PREFIX, member_id, pool_key
-from usb_provider.model.units.sharing import PoolMemory, Share, Shares, shared
+from usb_provider.model.units.names import POOL_PREFIX, member_id, pool_key, pool_name
+from usb_provider.model.units.sharing import Shares, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class PoolMember:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One pool: its provider as Placement has it, if it does, and the members that are plugged in, by their place."""
+    """One pool: its key, its provider as Placement has it, if it does, and the plugged members, by place."""
 
-    name: str
+    key: str
     provider: ObservedProvider | None
     members: tuple[PoolMember, ...] = ()
 
@@ -47,6 +47,18 @@ class Pool:
             return {}
         held = {consumer: sum(has.values()) for consumer, has in self.provider.allocations.items()}
         return {consumer: amount for consumer, amount in held.items() if amount}
+
+    def desired(self) -> DesiredProvider | None:
+        """Its provider: as many units as members, and the traits that all share; None where it has no unit to give."""
+        counted = [each.assessment for each in self.members if each.is_counted]
+        first = next(iter(counted), None)
+        if first is None or first.provider_uuid is None or first.provider_name is None or first.resource_class is None:
+            return None
+        # A guest may have unset the configuration of its member, and with it the interfaces.
+        telling = [each for each in counted if each.device.configured] or counted
+        traits = frozenset.intersection(*(each.traits for each in telling))
+        traits |= {NOT_LIVE_MIGRATABLE} & frozenset.union(*(each.traits for each in counted))
+        return DesiredProvider(first.provider_uuid, first.provider_name, first.resource_class, traits, len(counted))
 
     def shared(
         self,
@@ -66,75 +78,31 @@ class Pool:
             self.claims if claims is None else claims,
             [*(each.key for each in self.members if each.assessment.offered), *others],
             closed=[each.key for each in self.members if not each.is_counted],
-            before={key: each.consumer for key, each in before.items() if each.pool == self.name},
+            before={key: each.consumer for key, each in before.items() if each.group == self.key},
             attached=attached,
             known=known,
         )
 
 
 def pools_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Pool, ...]:
-    """Every pool that has a member in *devices* or a provider in *tree*, by name."""
+    """Every pool that has a member in *devices* or a provider in *tree*, by key."""
     found: dict[str, list[Assessment]] = {}
     for each in devices:
-        if each.pool is not None:
-            found.setdefault(each.pool, []).append(each)
+        if each.group is not None and pool_name(each.group) is not None:
+            found.setdefault(each.group, []).append(each)
     for provider in tree.providers.values():
         name = provider.name.partition(f"{NAME_MARK}{POOL_PREFIX}")[2]
-        # Its name may be another pool's that begins alike, or cut; the UUID is certain.
+        # Its name may be cut, or another pool's that begins alike; the UUID is certain.
         if name and provider.uuid == provider_uuid(tree.root.uuid, pool_key(name)):
-            found.setdefault(name, [])
-    return tuple(_pool(name, tree, members) for name, members in sorted(found.items()))
+            found.setdefault(pool_key(name), [])
+    return tuple(_pool(key, tree, members) for key, members in sorted(found.items()))
 
 
-def _pool(name: str, tree: ObservedTree, devices: Sequence[Assessment]) -> Pool:
-    provider = tree.providers.get(provider_uuid(tree.root.uuid, pool_key(name)))
+def _pool(key: str, tree: ObservedTree, devices: Sequence[Assessment]) -> Pool:
+    provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
     traits = frozenset() if provider is None else provider.traits
 
     def is_drained(each: Assessment) -> bool:
         return member_drained_trait(member_id(provider_uuid(tree.root.uuid, each.identity.key))) in traits
 
-    return Pool(name, provider, tuple(PoolMember(each, is_drained(each)) for each in devices))
-
-
-def remembered(tree: ObservedTree, devices: Sequence[Assessment], before: PoolMemory) -> PoolMemory:
-    """What to remember after a look at *devices*, as far as the host knows without its guests."""
-    former = {
-        each.identity.key: before.members[each.identity.key]
-        for each in devices
-        if before.members.get(each.identity.key) not in (None, each.pool) and not _is_open(each, tree)
-    }
-    offered = {each.identity.key for each in devices if each.offered}
-    shares = {}
-    for pool in pools_of(tree, devices):
-        others = [key for key, name in former.items() if name == pool.name and key in offered]
-        for key, consumer in sorted(pool.shared(before.shares, others=others).items()):
-            shares[key] = Share(pool.name, consumer)
-    members = {each.identity.key: each.pool for each in devices if each.pool is not None and not each.stays}
-    return PoolMemory(shares, members | former)
-
-
-def _is_open(each: Assessment, tree: ObservedTree) -> bool:
-    """Whether a consumer can have the device in the place that the rules give it, or has it there."""
-    provider = tree.providers.get(each.provider_uuid or "")
-    return provider is not None and (provider.free or provider.allocated)
-
-
-def desired_providers(tree: ObservedTree, devices: Sequence[Assessment]) -> list[DesiredProvider]:
-    """What the rules want of each device's own provider, and of each pool's that has a unit to give.
-
-    A pool has as many units as members, and the traits that all of them share.
-    """
-    made = [each.desired for each in devices if each.desired is not None]
-    for pool in pools_of(tree, devices):
-        counted = [each.assessment for each in pool.members if each.is_counted]
-        first = next(iter(counted), None)
-        if first is None or first.provider_uuid is None or first.provider_name is None or first.resource_class is None:
-            continue
-        # A guest may have unset the configuration of its member, and with it the interfaces.
-        telling = [each for each in counted if each.device.configured] or counted
-        traits = frozenset.intersection(*(each.traits for each in telling))
-        traits |= {NOT_LIVE_MIGRATABLE} & frozenset.union(*(each.traits for each in counted))
-        made.append(
-            DesiredProvider(first.provider_uuid, first.provider_name, first.resource_class, traits, len(counted))
-        )
-    return made
+    return Pool(key, provider, tuple(PoolMember(each, is_drained(each)) for each in devices))

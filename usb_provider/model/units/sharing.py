@@ -14,24 +14,24 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, order=True)
 class Share:
-    """What one member is: a unit of *pool* that *consumer* has."""
+    """A unit, or a part of one, of *group* that *consumer* has. *group* is the key of the group's provider."""
 
-    pool: str
+    group: str
     consumer: str
 
 
 Shares = Mapping[str, Share]
-"""Which consumer has which member, by the member's key. The member may be unplugged now."""
+"""Which consumer has which device of a pool or bundle, by the device's key. It may be unplugged now."""
 
 NO_SHARES: Shares = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class PoolMemory:
-    """What is remembered of pools: the shares, and of which pool a device is a member, by its key.
+    """What is remembered of pools and bundles: the shares, and of which group a device is a member, by its key.
 
     A device that the rules give another place is in ``members`` as before, until that place is open: a claim on the
-    pool that comes in between is about one of its members.
+    group that comes in between is about one of its members.
     """
 
     shares: Shares = field(default_factory=dict)
@@ -39,7 +39,7 @@ class PoolMemory:
 
     def to_json(self) -> dict[str, object]:
         """As it is stored; :meth:`from_json` reads it."""
-        shares = {key: {"pool": each.pool, "consumer": each.consumer} for key, each in sorted(self.shares.items())}
+        shares = {key: {"group": each.group, "consumer": each.consumer} for key, each in sorted(self.shares.items())}
         return {"version": _VERSION, "shares": shares, "members": dict(sorted(self.members.items()))}
 
     @classmethod
@@ -51,7 +51,7 @@ class PoolMemory:
         if not isinstance(shares, dict) or not isinstance(members, dict):
             raise ValueError("it has something else where a JSON object should be")
         if not all(isinstance(each, str) for each in members.values()):
-            raise ValueError("it has something else where the name of a pool should be")
+            raise ValueError("it has something else where the key of a group should be")
         return cls({key: _share(record) for key, record in shares.items()}, members)
 
 
@@ -130,7 +130,7 @@ class _Sharing:
 
 def _share(record: object) -> Share:
     found = record if isinstance(record, dict) else {}
-    pool, consumer = found.get("pool"), found.get("consumer")
-    if not isinstance(pool, str) or not isinstance(consumer, str):
+    group, consumer = found.get("group"), found.get("consumer")
+    if not isinstance(group, str) or not isinstance(consumer, str):
         raise ValueError("it has something else where a share should be")
-    return Share(pool, consumer)
+    return Share(group, consumer)

@@ -199,7 +199,9 @@ def test_a_plan_makes_each_provider_what_the_table_of_states_says(
         assert left.traits & MARKS == state.marks
         # What had no inventory when an operator drained it gets none while it is away.
         away_and_drained = known == Circumstances(there, Intention.DRAINED)
-        assert {f"total {each.total}, reserved {each.reserved}" for each in left.inventories.values()} == (
+        # Where all is reserved, a number of units that another client once wrote stays; it gives none of them.
+        shown = {Inventory(1, 1) if each.reserved == each.total else each for each in left.inventories.values()}
+        assert {f"total {each.total}, reserved {each.reserved}" for each in shown} == (
             set() if state.units is Units.NONE or (away_and_drained and not left.inventories) else {state.units.value}
         )
 

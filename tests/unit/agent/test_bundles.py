@@ -1,0 +1,119 @@
+"""Guests that hold a bundle: they get all of its devices or none, keep what they have, and status names what is missing."""
+
+import pytest
+
+from tests.fixtures.domain_xml import a_domain_xml
+from tests.fixtures.fake_host import a_uuid
+from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
+
+BOTH = {"1-1", "1-2"}
+
+
+@pytest.fixture
+def host():
+    """A host with a bundle of two sticks, both plugged in, and no guest."""
+    host = PooledHost(BUNDLE_RULES)
+    for port in sorted(BOTH):
+        host.plug(port)
+    return host
+
+
+def started(host, name="a"):
+    """A guest that holds the bundle, starts, and gets what it can."""
+    host.claim(name, 1)
+    domain = host.start(name)
+    host.binder.run()
+    return domain
+
+
+def states(host, name="a"):
+    """The state and the reason of each device of a guest, as "usb-provider status" shows it."""
+    (guest,) = [each for each in host.status() if each["name"] == name]
+    return sorted((each["state"], each["reason"]) for each in guest["devices"])
+
+
+def test_a_guest_that_holds_a_bundle_gets_all_its_devices(host):
+    started(host)
+    assert host.has("a") == BOTH
+    assert states(host) == [("attached", None), ("attached", None)]
+    assert host.violations == []
+
+
+def test_a_guest_gets_none_while_one_is_missing_and_status_names_the_missing_one(host):
+    host.claim("a", 1)
+    host.view()
+    host.unplug("1-2")
+    host.start("a")
+    host.binder.run()
+    assert host.has("a") == set()
+    reasons = [reason for state, reason in states(host) if state == "waiting"]
+    assert len(reasons) == 2
+    assert all("1050:0407@0000:00:14.0-2" in reason for reason in reasons)
+    host.plug("1-2")
+    host.binder.run()
+    host.binder.run()
+    assert host.has("a") == BOTH
+
+
+def test_a_guest_keeps_the_others_when_one_is_unplugged_and_gets_it_back(host):
+    started(host)
+    host.unplug("1-1")
+    host.binder.run()
+    assert host.has("a") == {"1-2"}
+    assert [state for state, _ in states(host)] == ["attached", "waiting"]
+    host.plug("1-1")
+    host.binder.run()
+    host.binder.run()
+    assert host.has("a") == BOTH
+    assert host.violations == []
+
+
+def test_after_the_agent_was_restarted_a_device_that_is_missing_is_still_waited_for(host):
+    started(host)
+    host.unplug("1-1")
+    host.binder.run()
+    host.restart_agent()
+    host.stop("a")
+    host.start("a")
+    host.binder.run()
+    assert host.has("a") == set()
+
+
+def test_nothing_of_a_bundle_that_lacks_a_device_is_given_to_anyone(host):
+    host.unplug("1-2")
+    assert [each.offered for each in host.view().devices] == [False]
+    (reason,) = [each.reason for each in host.view().devices]
+    assert reason == "Not offered: its bundle desk lacks a device of device_spec rule 2."
+
+
+def test_a_start_is_refused_while_one_is_missing_and_names_it(host):
+    host.claim("a", 1)
+    host.view()
+    host.unplug("1-2")
+    answer = host.ask("prepare", a_domain_xml("a", a_uuid("a"), ports=4))
+    assert "USB bundle compute1.example.org_usb_bundle_desk is allocated to this instance, but" in answer["refuse"]
+    assert "1050:0407@0000:00:14.0-2 of it is not plugged in" in answer["refuse"]
+
+
+def test_a_bundle_of_two_needs_two_ports(host):
+    host.claim("a", 1)
+    assert host.ask("prepare", a_domain_xml("a", a_uuid("a"), ports=2)) == {}
+    refused = host.ask("prepare", a_domain_xml("a", a_uuid("a"), ports=1))
+    assert "no free USB port" in refused["refuse"]
+
+
+def test_a_released_bundle_leaves_the_guest_as_a_whole(host):
+    started(host)
+    host.claim("a", 0)
+    host.binder.run()
+    host.binder.run()
+    assert host.has("a") == set()
+
+
+def test_the_next_guest_gets_a_bundle_only_when_the_last_one_has_let_go(host):
+    started(host)
+    host.claim("a", 0)
+    started(host, "b")
+    host.binder.run()
+    assert host.has("b") == BOTH
+    assert host.violations == []

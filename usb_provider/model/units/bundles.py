@@ -1,0 +1,72 @@
+"""The bundles of a host: the devices of each, who holds it, and the provider that it should have. Pure.
+
+completeness.py says whether a bundle can be had; its devices are offered only then.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from usb_provider.model.reporting.provider import NAME_MARK, Assessment, DesiredProvider, provider_uuid
+from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
+from usb_provider.model.units.completeness import is_bundle
+from usb_provider.model.units.names import BUNDLE_PREFIX
+from usb_provider.model.units.sharing import Shares
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One bundle: its key, its provider as Placement has it, if it does, and its devices that are plugged in."""
+
+    key: str
+    provider: ObservedProvider | None
+    members: tuple[Assessment, ...] = ()
+
+    @property
+    def consumers(self) -> frozenset[str]:
+        """The consumers that hold it: one, but for what people do by hand."""
+        held = {} if self.provider is None else self.provider.allocations
+        return frozenset(consumer for consumer, has in held.items() if any(has.values()))
+
+    def shared(self, before: Shares, also: Sequence[str] = ()) -> dict[str, str]:
+        """The consumer of each device, by its key; nothing while no consumer holds the bundle.
+
+        A device that is missing stays among them until as many others are there: it may come back, and until then the
+        bundle is not complete.
+
+        :param also: keys of devices that were its members at the last look.
+        """
+        if not self.consumers:
+            return {}
+        plugged = [each.identity.key for each in self.members]
+        had = {key for key, each in before.items() if each.group == self.key} | set(also)
+        keys = plugged if len(plugged) >= len(had) else sorted({*plugged, *had})
+        return dict.fromkeys(keys, min(self.consumers))
+
+    def desired(self) -> DesiredProvider | None:
+        """Its provider: one unit, with the traits of all its devices; None while it cannot be had."""
+        first = next(iter(self.members), None)
+        if first is None or not all(each.offered and not each.stays for each in self.members):
+            return None
+        if first.provider_uuid is None or first.provider_name is None or first.resource_class is None:
+            return None
+        traits = frozenset.union(*(each.traits for each in self.members))
+        return DesiredProvider(first.provider_uuid, first.provider_name, first.resource_class, traits)
+
+
+def bundles_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Bundle, ...]:
+    """Every bundle that has a device in *devices* or a provider in *tree*, by key."""
+    found: dict[str, list[Assessment]] = {}
+    for each in devices:
+        if each.group is not None and is_bundle(each.group):
+            found.setdefault(each.group, []).append(each)
+    for provider in tree.providers.values():
+        name = provider.name.partition(f"{NAME_MARK}{BUNDLE_PREFIX}")[2]
+        key = f"{BUNDLE_PREFIX}{name}"
+        # Its name may be cut, or another bundle's that begins alike; the UUID is certain.
+        if name and provider.uuid == provider_uuid(tree.root.uuid, key):
+            found.setdefault(key, [])
+    providers: Mapping[str, ObservedProvider] = tree.providers
+    return tuple(
+        Bundle(key, providers.get(provider_uuid(tree.root.uuid, key)), tuple(members))
+        for key, members in sorted(found.items())
+    )
