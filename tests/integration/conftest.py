@@ -14,7 +14,7 @@ import pytest
 from tests.fixtures.healed import healed, write_table
 from tests.fixtures.placement import PlacementServer, placement, placement_server
 from tests.integration.lab import domains
-from tests.integration.lab.agent import ROOT_UUID, UNIT, Agent, build_wheel
+from tests.integration.lab.agent import QUICK, ROOT_UUID, UNIT, Agent, build_wheel
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.pair import Pair
 from tests.integration.lab.report import give_time, show, try_again_with_another_host
@@ -24,7 +24,6 @@ __all__ = ["healed", "placement", "placement_server"]
 
 RUNNING = pytest.StashKey[list[Vm]]()
 SECOND_ROOT_UUID = "0b5c8e0e-6f1a-4a55-9a0e-5b8f6f3d2c22"
-QUICK = {"agent": {"resync_interval": "2"}}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lab import domains
-from tests.integration.lab.agent import STICKS
+from tests.integration.lab.agent import QUICK, STICKS
 from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.report import eventually
 from tests.integration.lab.vm import Vm
@@ -19,7 +19,6 @@ WRITTEN = {
 }
 """What the host takes into service by itself, and how to write it on a disk."""
 
-QUICK = {"agent": {"resync_interval": "2"}}
 LET_GO = (
     "dmsetup remove_all --force; mdadm --stop --scan; rm -f /run/lvm/*_online/* /run/lvm/pvs_lookup/*; "
     "for each in /sys/block/bcache*/bcache/stop; do [ ! -e $each ] || echo 1 > $each; done"

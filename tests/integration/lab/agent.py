@@ -17,6 +17,8 @@ ROOT_UUID = "6f7d4b5c-0d6e-4c3a-9d58-0a4d2f8c7e11"
 STICKS: Mapping[str, Any] = {"vendor_id": "46f4", "product_id": "0001", "resource_class": "CUSTOM_USB_STORAGE"}
 """A rule that offers QEMU's USB sticks."""
 
+QUICK = {"agent": {"resync_interval": "2"}}
+
 UNIT = "usb-provider-agent.service"
 _FILES = {
     f"systemd/{UNIT}": "/etc/systemd/system",

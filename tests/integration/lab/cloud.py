@@ -41,14 +41,20 @@ class Cloud:
         """The UUID of the provider of the stick with *serial*."""
         return str(self.placement.providers(self.root)[f"{self.vm.name}_usb_46f4:0001:{serial}"]["uuid"])
 
+    def group(self, kind: str, name: str) -> str:
+        """The UUID of the provider of a pool or a bundle, once all its units can be scheduled."""
+        provider = str(uuidlib.uuid5(uuidlib.UUID(self.root), f"{kind}_{name}"))
+        eventually(lambda: bool(self.placement.inventory(provider)), True)
+        return provider
+
     def schedulable(self, serial: str) -> bool:
         """Whether the stick could be given away, were it not allocated."""
         inventory = self.placement.inventory(self.provider(serial))
         return all(entry["reserved"] < entry["total"] for entry in inventory.values()) and bool(inventory)
 
-    def claim(self, name: str, *providers: str) -> None:
-        """Allocate *providers* to the domain *name*, as nova-scheduler does before the start."""
-        self.placement.allocate(domains.uuid_of(name), {provider: {CLASS: 1} for provider in providers})
+    def claim(self, name: str, *providers: str, units: int = 1) -> None:
+        """Allocate *units* of each of *providers* to the domain *name*, as nova-scheduler does before the start."""
+        self.placement.allocate(domains.uuid_of(name), {provider: {CLASS: units} for provider in providers})
 
     def forge(self, key: str) -> str:
         """Make *key*'s provider schedulable by hand, as somebody who can write to Placement could; gives its UUID."""
@@ -104,9 +110,16 @@ class Cloud:
             assert hostdev.alias is not None and hostdev.alias.startswith("ua-usb-"), hostdev
             serial = serials.get((hostdev.bus or 0, hostdev.device or 0))
             if serial and domains.qom_attached(self.vm, name, hostdev.alias):
-                assert hostdev.alias == f"ua-usb-{self.provider(serial)}", "a device of another provider"
+                assert hostdev.alias[7:43] in self._providers_of(serial), "a device of another provider"
                 found.append(serial)
         return sorted(found)
+
+    def _providers_of(self, serial: str) -> set[str]:
+        """The UUIDs of the providers that the stick can be of: its own, pools and bundles."""
+        prefix = f"{self.vm.name}_usb_"
+        mine = (f"{prefix}46f4:0001:{serial}", f"{prefix}pool_", f"{prefix}bundle_")
+        there = self.placement.providers(self.root).items()
+        return {str(provider["uuid"]) for name, provider in there if name.startswith(mine)}
 
     def comes_to_have(self, name: str, *serials: str, seconds: float = 60) -> None:
         """Pass when the guest has exactly these sticks, and no other hostdev, within *seconds*."""

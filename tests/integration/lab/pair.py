@@ -25,25 +25,25 @@ class Pair:
         """The way back."""
         return Pair(self.destination, self.source)
 
-    def claim_move(self, name: str, old: Collection[str], new: Collection[str]) -> str:
+    def claim_move(self, name: str, old: Collection[str], new: Collection[str], *, units: int = 1) -> str:
         """Give what the guest holds at the source to a migration, and claim *new* for it, at once, as nova does.
 
         Gives the migration's UUID.
         """
         migration = str(uuidlib.uuid4())
-        self._allocate({migration: old, domains.uuid_of(name): new})
+        self._allocate({migration: old, domains.uuid_of(name): new}, units)
         return migration
 
     def revert_claim(self, name: str, migration: str, old: Collection[str]) -> None:
         """Give the guest what the migration held, as nova does when it has failed."""
         self._allocate({migration: (), domains.uuid_of(name): old})
 
-    def _allocate(self, consumers: Mapping[str, Collection[str]]) -> None:
+    def _allocate(self, consumers: Mapping[str, Collection[str]], units: int = 1) -> None:
         api = self.source.placement.api
         body: dict[str, Any] = {}
         for consumer, providers in consumers.items():
             body[consumer] = {
-                "allocations": {provider: {"resources": {CLASS: 1}} for provider in providers},
+                "allocations": {provider: {"resources": {CLASS: units}} for provider in providers},
                 "consumer_generation": api.must("GET", f"/allocations/{consumer}").get("consumer_generation"),
                 "consumer_type": "INSTANCE",
                 "project_id": "project",
@@ -61,9 +61,9 @@ class Pair:
         """Migrate the guest live; CommandFailed when libvirt does not."""
         self.source.vm.ssh(self.prepare(name), timeout=300)
 
-    def move(self, name: str, old: Collection[str], new: Collection[str]) -> None:
-        """Do all that nova does in a live migration that goes well."""
-        migration = self.claim_move(name, old, new)
+    def move(self, name: str, old: Collection[str], new: Collection[str], *, units: int = 1) -> None:
+        """Do all that nova does in a live migration that goes well; *units* are those of each provider."""
+        migration = self.claim_move(name, old, new, units=units)
         self.migrate(name)
         self.source.placement.release(migration)
 

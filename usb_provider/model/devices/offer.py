@@ -98,7 +98,8 @@ def _by_rule(device: UsbDevice, spec: DeviceSpec | None, specs: Sequence[DeviceS
     if spec.exclude:
         text = f"Not offered: device_spec rule {spec.number} excludes it."
         return Offer(device, None, OfferReason.EXCLUDED, text, spec)
-    return Offer(device, spec, OfferReason.OFFERED, f"Offered by device_spec rule {spec.number}.", spec)
+    drained = ", which drains it: only a server that has it keeps it" if spec.drain else ""
+    return Offer(device, spec, OfferReason.OFFERED, f"Offered by device_spec rule {spec.number}{drained}.", spec)
 
 
 def guard(device: UsbDevice, overridden: Collection[UseKind] = ()) -> tuple[OfferReason, str] | None:

@@ -19,21 +19,18 @@ from usb_provider.exception import ConfigError
 from usb_provider.model.devices.device import GUESSES, Speed, UsbDevice, UseKind
 from usb_provider.model.text import printable
 from usb_provider.model.units.names import bundle_key, pool_key
-from usb_provider.model.units.rules import group_conflicts, is_group_name
+from usb_provider.model.units.rules import at_least, group_conflicts, group_problems
 
 FORBIDDEN_TRAITS = frozenset({"OWNER_NOVA", "OWNER_CYBORG", "COMPUTE_MANAGED_PCI_DEVICE", "MISC_SHARES_VIA_AGGREGATE"})
 """Marks by which nova and cyborg know their own providers (nova deletes foreign ones that carry
 COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other hosts."""
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
-GROUPS = ("pool", "bundle", "at_least")
+GROUPS = ("pool", "drain", "bundle", "at_least")
 OPTIONS = ("resource_class", "traits", *GROUPS, "identity", "also", "live_migratable", "override", "exclude")
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
-_MOST_OF_A_RULE = 127
-"""USB has no more addresses on a bus."""
-
 _USB_ID = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}\Z")
 _WILD = re.compile(r"[*?\[]")
 
@@ -56,9 +53,10 @@ class DeviceSpec:
     *number* is the rule's place in the configuration, from 1, for sentences. ``also`` are the ids, ``vid:pid``, that
     the device has in other modes; the rule has a vendor and a product id then. ``resource_class`` None means the class
     that placement_traits suggests for the kind of device. ``pool`` names the pool of which a matching device is a
-    member, ``bundle`` the bundle; without either, the device has a provider of its own. ``at_least`` is how many
-    devices of the rule the bundle needs. ``live_migratable`` False: no other device can replace this one, so a guest
-    that has it must not be migrated live. ``override`` are the guards that are wrong for this model.
+    member (``drain``: one that no further consumer gets), ``bundle`` the bundle, of which ``at_least`` so many devices
+    of the rule are parts; without either, the device has a provider of its own. ``live_migratable`` False: no other
+    device can replace this one, so a guest that has it must not be migrated live. ``override`` are the guards that are
+    wrong for this model.
     """
 
     number: int
@@ -76,6 +74,7 @@ class DeviceSpec:
     pool: str | None = None
     bundle: str | None = None
     at_least: int = 1
+    drain: bool = False
     identity: IdentityMode = IdentityMode.AUTO
     also: tuple[str, ...] = ()
     live_migratable: bool = True
@@ -207,15 +206,18 @@ class _Reader:
             controller=self._text(entries, "controller"),
             resource_class=self._resource_class(entries),
             traits=self._traits(entries),
-            pool=self._group_name(entries, "pool"),
-            bundle=self._group_name(entries, "bundle"),
-            at_least=self._at_least(entries),
+            pool=self._text(entries, "pool"),
+            bundle=self._text(entries, "bundle"),
+            at_least=at_least(entries),
+            drain=self._flag(entries, "drain", default=False),
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
             also=self._also(entries),
             live_migratable=self._flag(entries, "live_migratable", default=True),
             override=self._override(entries),
             exclude=self._flag(entries, "exclude", default=False),
         )
+        for problem in group_problems(entries):
+            self.wrong(problem)
         if not any(key in entries for key in MATCHERS):
             self.wrong(f"it has no matcher, so it would match every device; add at least one of {', '.join(MATCHERS)}.")
         if spec.exclude and (extra := [key for key in OPTIONS if key != "exclude" and key in entries]):
@@ -312,31 +314,6 @@ class _Reader:
         except placement_traits.InvalidName as error:
             self.wrong(f"resource_class: {error}")
             return None
-
-    def _group_name(self, entries: dict[str, object], what: str) -> str | None:
-        value = self._text(entries, what)
-        if value is None:
-            return None
-        if not is_group_name(value):
-            self.wrong(
-                f'{what} must be a name of 1 to 40 lower-case letters, digits, "-" and "_", such as "hasp", that '
-                f"begins with a letter or a digit, not {_quoted(value)}."
-            )
-            return None
-        if "resource_class" not in entries:
-            self.wrong(f"{what} needs resource_class, which all members of the {what} have.")
-        if "pool" in entries and "bundle" in entries:
-            self.wrong("a device is a member of a pool or of a bundle; remove pool or bundle.")
-        return value
-
-    def _at_least(self, entries: dict[str, object]) -> int:
-        value = entries.get("at_least", 1)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_OF_A_RULE:
-            self.wrong(f"at_least must be a number from 1 to {_MOST_OF_A_RULE}, not {_quoted(value)}.")
-            return 1
-        if "at_least" in entries and "bundle" not in entries:
-            self.wrong("at_least needs bundle: it says how many devices of the rule make the bundle complete.")
-        return value
 
     def _traits(self, entries: dict[str, object]) -> frozenset[str]:
         value = entries.get("traits", [])

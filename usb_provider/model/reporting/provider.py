@@ -60,7 +60,8 @@ class Assessment:
     own and the root is known.
 
     ``group`` is the key of the pool or bundle of which the device is a member now. ``stays`` tells that the rules have
-    another place for it, which it gets when its consumer releases it.
+    another place for it, which it gets when its consumer releases it. ``drained``: its rule says that no further
+    consumer gets it.
     """
 
     device: UsbDevice
@@ -74,6 +75,7 @@ class Assessment:
     desired: DesiredProvider | None
     group: str | None = None
     stays: bool = False
+    drained: bool = False
     unit: str | None = None
     """What follows the prefix in the alias of its hostdev; None while the root is unknown."""
 
@@ -266,5 +268,6 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         desired=DesiredProvider(uuid_, name, rc, traits) if uuid_ and name and rc and is_single else None,
         group=unit_of.group,
         stays=unit_of.stays,
+        drained=spec is not None and spec.drain,
         unit=unit,
     )

@@ -103,6 +103,8 @@ def _pool(key: str, tree: ObservedTree, devices: Sequence[Assessment]) -> Pool:
     traits = frozenset() if provider is None else provider.traits
 
     def is_drained(each: Assessment) -> bool:
-        return member_drained_trait(member_id(provider_uuid(tree.root.uuid, each.identity.key))) in traits
+        return (
+            each.drained or member_drained_trait(member_id(provider_uuid(tree.root.uuid, each.identity.key))) in traits
+        )
 
     return Pool(key, provider, tuple(PoolMember(each, is_drained(each)) for each in devices))

@@ -233,7 +233,7 @@ def test_what_is_plugged_into_the_place_of_a_missing_member_takes_over(placement
 def test_the_binding_loops_word_on_who_has_what_outweighs_the_agents_guess(placement, host, root, pooled):
     guest = allocate(placement)
     host.run()
-    host.reporter().tell_shares({"1050:0407:Y3": Share("hasp", guest)})
+    host.reporter().tell_shares({"1050:0407:Y3": Share("pool_hasp", guest)})
     host.run()
     host.restart()
     host.run()
@@ -424,3 +424,16 @@ def test_two_hosts_have_a_pool_of_one_name_each(placement, host, root):
     assert uuid_of("pool_hasp") == POOL_UUID
     assert uuid_of("pool_hasp", "ffffffff-4a6c-4f7a-9a55-6b1f7d0c9e11") != POOL_UUID
     assert root == ROOT_UUID
+
+
+def test_a_rule_drains_a_member_as_the_command_does(placement, host, root, pooled):
+    guest = allocate(placement)
+    host.run()
+    host.rules(POOL_RULE | {"serial": "Y1", "drain": True}, POOL_RULE | {"serial": "Y2", "drain": True}, POOL_RULE)
+    host.run()
+    assert shares(host) == {"1050:0407:Y1": guest}
+    assert_usb_view(placement, root, {POOL: pool(1, used=1)})
+    assert free(placement) == 0
+    host.rules(POOL_RULE)
+    host.run()
+    assert_usb_view(placement, root, {POOL: pool(3, used=1)})
