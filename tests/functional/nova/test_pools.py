@@ -1,4 +1,4 @@
-"""Nova, unchanged, schedules on pools: one unit, two, the last ones, a resize, and hosts without a pool beside."""
+"""Nova, unchanged, schedules on pools and bundles: one unit, two, the last ones, a resize, other hosts beside."""
 
 import os
 
@@ -16,6 +16,7 @@ from usb_provider.demo.description import usb_device
 
 CLASS = "CUSTOM_USB_KEY"
 ONE, TWO = {f"resources:{CLASS}": "1"}, {f"resources:{CLASS}": "2"}
+DESK_SPECS = [{"port": str(number), "resource_class": CLASS, "bundle": "desk"} for number in (1, 2)]
 POOL_SPEC = {"vendor_id": "1050", "resource_class": CLASS, "pool": "hasp"}
 
 
@@ -103,3 +104,34 @@ class PoolTest(NovaTestCase):
         self.assertEqual(2, self.units_of(both, pooled))
         self.assertEqual("host1", self.host_of(self.boot(ONE)))
         self.no_valid_host(ONE)
+
+    def test_a_bundle_is_scheduled_once_and_only_while_it_is_complete(self):
+        host = self.start_host("host1")
+        host.hands.add(key(1))
+        self.start_agent(host, DESK_SPECS)
+        self.no_valid_host(ONE)
+        host.hands.add(key(2))
+        bundle = self.wait_for_bundle(host, reserved=0)
+        server = self.boot(ONE)
+        self.assertEqual({CLASS: 1}, self.allocations(server)[bundle])
+        self.no_valid_host(ONE)
+        host.hands.unplug("1-2")
+        self.wait_for_bundle(host, reserved=1)
+        self._delete_server(server)
+        self.no_valid_host(ONE)
+        host.hands.add(key(2))
+        self.wait_for_bundle(host, reserved=0)
+        self.boot(ONE)
+
+    def wait_for_bundle(self, host, *, reserved):
+        """Wait until the bundle has a unit, of which so many are reserved; give its UUID."""
+
+        def is_there():
+            try:
+                has = self.devices(host).get(self.device(host, "bundle_desk"), {}).get(CLASS)
+            except ValueError:
+                return False
+            return has is not None and has["reserved"] == reserved
+
+        self.wait_until(is_there, f"a bundle with {reserved} reserved")
+        return self.device(host, "bundle_desk")
