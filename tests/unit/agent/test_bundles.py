@@ -5,6 +5,7 @@ import pytest
 from tests.fixtures.domain_xml import a_domain_xml
 from tests.fixtures.fake_host import a_uuid
 from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
+from usb_provider.model.binding.hostdev import Hostdev
 
 BOTH = {"1-1", "1-2"}
 
@@ -77,6 +78,19 @@ def test_after_the_agent_was_restarted_a_device_that_is_missing_is_still_waited_
     host.start("a")
     host.binder.run()
     assert host.has("a") == set()
+
+
+def test_a_guest_gets_none_while_another_guest_has_one_of_them(host):
+    foreign = host.start("foreign")
+    device = host.devices["1-1"]
+    foreign.hostdevs.append(Hostdev("hostdev0", "1050", "0407", device.busnum, device.devnum))
+    started(host)
+    assert host.has("a") == set()
+    reasons = sorted(reason for _, reason in states(host))
+    assert reasons == ["guest foreign has it", "its bundle waits for 1050:0407@0000:00:14.0-1: guest foreign has it"]
+    foreign.hostdevs.clear()
+    host.binder.run()
+    assert host.has("a") == BOTH
 
 
 def test_nothing_of_a_bundle_that_lacks_a_device_is_given_to_anyone(host):

@@ -126,10 +126,11 @@ def decide(
     bindings: list[Binding] = []
     for running in guests:
         guest = running.guest
-        for holding in sorted(holdings, key=lambda each: (each.name, each.unit)):
-            if guest.uuid not in holding.consumers:
-                continue
-            state, reason, attach = _want(running, holding, guests, leaving)
+        held = [each for each in holdings if guest.uuid in each.consumers]
+        wants = {each.unit: _want(running, each, guests, leaving) for each in held}
+        wants |= _not_in_part(held, wants)
+        for holding in sorted(held, key=lambda each: (each.name, each.unit)):
+            state, reason, attach = wants[holding.unit]
             bindings.append(
                 Binding(
                     guest.uuid,
@@ -216,12 +217,29 @@ def _may_keep(guest: Guest, holding: Holding, known: frozenset[str]) -> bool:
     return bool(holding.consumers) and not holding.consumers & known
 
 
+_Want = tuple[BindingState, str | None, Attach | None]
+
+
+def _not_in_part(held: Sequence[Holding], wants: Mapping[str, _Want]) -> dict[str, _Want]:
+    """Of a bundle of which the guest has nothing yet, no device is attached while another one cannot be."""
+    found: dict[str, _Want] = {}
+    for provider in {each.provider_uuid for each in held if each.is_bundled}:
+        units = {each.unit: each for each in held if each.provider_uuid == provider}
+        waiting = [unit for unit in units if wants[unit][0] is BindingState.WAITING]
+        if not waiting or any(wants[unit][0] is BindingState.ATTACHED for unit in units):
+            continue
+        key, reason = units[waiting[0]].key, wants[waiting[0]][1]
+        for unit in units.keys() - set(waiting):
+            found[unit] = BindingState.WAITING, f"its bundle waits for {key}: {reason}", None
+    return found
+
+
 def _want(
     running: RunningGuest,
     holding: Holding,
     guests: Sequence[RunningGuest],
     leaving: Collection[tuple[str, Hostdev]],
-) -> tuple[BindingState, str | None, Attach | None]:
+) -> _Want:
     guest, device = running.guest, holding.device
     have = [hostdev for hostdev in guest.ours if hostdev.unit == holding.unit]
     stays = [hostdev for hostdev in have if (guest.uuid, hostdev) not in leaving]
