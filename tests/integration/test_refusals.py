@@ -61,7 +61,7 @@ def test_a_guest_without_a_usb_controller_is_refused_with_the_remedy(cloud: Clou
     cloud.claim("vm", cloud.stick("STICK-1"))
     said = cloud.refused("vm", usb_model="none")
     assert "The instance has no USB controller" in said
-    assert "hw:usb_model=qemu-xhci in the flavor (nova 32 or newer)" in said
+    assert "set hw:usb_model=qemu-xhci in the flavor and" in said
     assert "hw_input_bus=virtio in the image" in said
 
 

@@ -1,6 +1,10 @@
 #!/bin/sh
 """:"
-case "$2" in prepare|started|migrate|restore|check) ;; *) exit 0 ;; esac
+case "$2" in
+    started) python3 -I -S "$0" "$@" 2>/dev/null; exit 0 ;;
+    prepare|migrate|restore|check) ;;
+    *) exit 0 ;;
+esac
 classes='CUSTOM_USB_[A-Z0-9_]*'
 LC_ALL=C
 export LC_ALL
@@ -34,8 +38,9 @@ exit 0
 
 A shell runs the first lines, and Python takes them for a string. The shell ends an operation that does not concern us
 without Python, and it decides where Python cannot run: it refuses only a guest whose flavor asks for a USB device, or
-that arrives with one. It keeps the domain in a variable, since libvirt may be allowed to write no file. A refusal of
-Python ends with REFUSED, which no failure of the interpreter does.
+that arrives with one. It keeps the domain in a variable, since libvirt may be allowed to write no file. At "started"
+there is nothing to decide, so it keeps nothing. A refusal of Python ends with REFUSED, which no failure of the
+interpreter does.
 
 Of the rest libvirt demands much (https://libvirt.org/hooks.html), and each demand is a rule here:
 
@@ -60,7 +65,10 @@ import stat
 import struct
 import sys
 import time
-import xml.etree.ElementTree as ET
+
+MYPY = False  # mypy takes it for true; typing and ElementTree would take a fifth of Python's start
+if MYPY:
+    from xml.etree.ElementTree import Element
 
 SOCKET = "/run/usb-provider/hook.sock"
 TIMEOUT = 30.0
@@ -231,8 +239,8 @@ def needs_agent(operation: str, text: str) -> bool:
 def has_ours(text: str) -> bool:
     """Whether the domain has a hostdev of ours; what is no XML has none."""
     try:
-        return bool(our_hostdevs(ET.fromstring(text)))
-    except ET.ParseError:
+        return bool(our_hostdevs(tree(text)))
+    except SyntaxError:
         return False
 
 
@@ -261,7 +269,7 @@ def restored(text: str) -> "dict[str, object]":
     """The answer to a restore, as the agent gives it."""
     try:
         rewritten = with_placeholders(text, is_restore=True)
-    except (ET.ParseError, RecursionError):  # nested deeper than Python writes it
+    except (SyntaxError, RecursionError):  # nested deeper than Python writes it
         return {}
     return {} if rewritten is None else {"xml": rewritten}
 
@@ -274,9 +282,11 @@ def with_placeholders(text: str, is_restore: bool = False, asks: "re.Pattern[str
     compares them; ids go, and the address is one at which nothing can be: one apart from the other, since libvirt
     refuses two hostdevs with one address. At a restore, a guest that has USB devices or *asks* for some is marked.
 
-    :raises ET.ParseError: when *text* is not XML.
+    :raises SyntaxError: when *text* is not XML.
     """
-    root = ET.fromstring(text)
+    import xml.etree.ElementTree as ET
+
+    root = tree(text)
     ours = our_hostdevs(root)
     for number, element in enumerate(ours):
         for source in element.findall("source"):
@@ -302,15 +312,22 @@ def comes_from_save_file(text: str) -> bool:
     "migrate" that comes first.
     """
     try:
-        root = ET.fromstring(text)
-    except ET.ParseError:
+        root = tree(text)
+    except SyntaxError:
         return False
     addresses = [element.find("source/address") for element in our_hostdevs(root)]
     placeholders = [each for each in addresses if each is not None and each.get("bus") == str(NOWHERE_BUS)]
     return bool(placeholders) or root.find("metadata/" + RESTORED) is not None
 
 
-def our_hostdevs(root: ET.Element) -> "list[ET.Element]":
+def tree(text: str) -> "Element":
+    """The domain as an XML tree. :raises SyntaxError: when *text* is not XML; that of ElementTree is a kind of it."""
+    import xml.etree.ElementTree as ET
+
+    return ET.fromstring(text)
+
+
+def our_hostdevs(root: "Element") -> "list[Element]":
     """The USB hostdevs of a domain that carry our alias."""
     found = []
     for element in root.iter("hostdev"):
