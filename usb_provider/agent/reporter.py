@@ -319,6 +319,9 @@ class Reporter:
         look.tree = dataclasses.replace(look.tree, providers=providers)
         self._roots.wrote(before, [uuid for uuid, _ in applied.left], look.tree)
         self._remembered.sightings = self._remembered.sightings.moved(self._state_with(look.tree).is_offered)
+        # What was written has opened and closed places of members.
+        judged, _ = self._state_with(look.tree).judged([each.device for each in look.devices], time.time())
+        self._remembered.pools = judged.pools
         self._publish(self._state_with(look.tree))
         for error in applied.refused:
             self._observer.forget(error.provider_uuid)

@@ -1,4 +1,4 @@
-"""A bundle: several devices of a host are one unit of one provider. Every transition, read back through Placement's API."""
+"""A bundle: several devices are one unit of one provider. Every transition, read back through Placement's API."""
 
 import pytest
 
@@ -188,9 +188,7 @@ def test_a_claim_that_comes_while_the_rules_change_is_kept_and_nothing_is_promis
 ):
     host.rules(KEY_RULE)
     guests = []
-    placement.before(
-        f"^PUT /resource_providers/{BUNDLE_UUID}/inventories$", lambda: guests.append(allocate(placement))
-    )
+    placement.before(f"^PUT /resource_providers/{BUNDLE_UUID}/inventories$", lambda: guests.append(allocate(placement)))
     host.run()
     (guest,) = guests
     closed = row(has={CLASS: (1, 1)}, used=1, traits=KEY_TRAITS | {WITHDRAWN})
