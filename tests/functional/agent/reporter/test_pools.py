@@ -233,7 +233,7 @@ def test_what_is_plugged_into_the_place_of_a_missing_member_takes_over(placement
 def test_the_binding_loops_word_on_who_has_what_outweighs_the_agents_guess(placement, host, root, pooled):
     guest = allocate(placement)
     host.run()
-    host.reporter().tell_shares({"1050:0407:Y3": Share("hasp", guest)})
+    host.reporter().tell_shares({"1050:0407:Y3": Share("pool_hasp", guest)})
     host.run()
     host.restart()
     host.run()
