@@ -277,15 +277,11 @@ class Reporter:
         retired = self._store.rule_traits() | self.settings.rule_traits
         desired, notes = within_limit(desired_providers(tree, assessed), tree, self.settings.max_providers)
 
-        # While a bundle lacks a device, it is as absent as that device.
-        there = (each for each in assessed if each.verdict is not OfferReason.INCOMPLETE)
-        plugged = {each.provider_uuid for each in there if each.provider_uuid is not None}
-
         def make(known: Collection[str]) -> Plan:
             return diff(
                 tree,
                 desired,
-                plugged=plugged,
+                plugged=_plugged(assessed),
                 kept={each.provider_uuid or "" for each in assessed if not each.device.configured and not each.group},
                 retired_traits=retired,
                 known_names=known,
@@ -319,6 +315,9 @@ class Reporter:
         look.tree = dataclasses.replace(look.tree, providers=providers)
         self._roots.wrote(before, [uuid for uuid, _ in applied.left], look.tree)
         self._remembered.sightings = self._remembered.sightings.moved(self._state_with(look.tree).is_offered)
+        # What was written has opened and closed places of members.
+        judged, _ = self._state_with(look.tree).judged([each.device for each in look.devices], time.time())
+        self._remembered.pools = judged.pools
         self._publish(self._state_with(look.tree))
         for error in applied.refused:
             self._observer.forget(error.provider_uuid)
@@ -355,6 +354,12 @@ def _usual_class(assessed: Sequence[Assessment]) -> str | None:
     """The resource class of most of the devices that are offered."""
     classes = Counter(each.resource_class for each in assessed if each.resource_class is not None)
     return next((name for name, _ in classes.most_common(1)), None)
+
+
+def _plugged(assessed: Sequence[Assessment]) -> set[str]:
+    """The providers whose devices are plugged in. While a bundle lacks a device, it is as absent as that device."""
+    there = (each for each in assessed if each.verdict is not OfferReason.INCOMPLETE)
+    return {each.provider_uuid for each in there if each.provider_uuid is not None}
 
 
 def _disks(look: _Look, lent: LentDisks, junk: JunkSerials) -> tuple[frozenset[str], frozenset[str]]:

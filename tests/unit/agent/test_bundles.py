@@ -1,4 +1,4 @@
-"""Guests that hold a bundle: they get all of its devices or none; status names what is missing."""
+"""Guests that hold a bundle: they get all of its devices or none and keep them, and status names what is missing."""
 
 import pytest
 

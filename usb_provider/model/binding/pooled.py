@@ -3,7 +3,8 @@
 units/sharing.py decides; this module tells it what is attached now, and turns its answer into holdings.
 """
 
-from collections.abc import Collection, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 
 from placement_traits import NOT_LIVE_MIGRATABLE
 from usb_provider.model.binding.guests import RunningGuest
@@ -28,14 +29,15 @@ def seen_shares(view: HostView, running: Sequence[RunningGuest], known: Collecti
     shares: dict[str, Share] = {}
     pools = pools_of(view.tree, view.devices)
     for pool in pools:
-        others = [key for each in view.devices if (key := _attached_for(each, pool, running)) is not None]
-        members = [each.assessment for each in pool.members]
-        members += [each for each in view.devices if each.identity.key in others]
         attached = {
-            each.identity.key: guest for each in members if (guest := _guest_of(each, pool, running)) is not None
+            each.identity.key: guest for each in view.devices if (guest := _guest_of(each, pool, running)) is not None
         }
-        guests = None if known is None else frozenset(known)
-        given = pool.shared(view.shares, others=others, attached=attached, known=guests)
+        given = pool.shared(
+            view.shares,
+            also=[_as_attached(each, pool, attached) for each in view.devices],
+            attached=attached,
+            known=None if known is None else frozenset(known),
+        )
         shares |= {key: Share(pool.key, consumer) for key, consumer in sorted(given.items())}
     for bundle in bundles_of(view.tree, view.devices):
         mine = bundle.shared(view.shares)
@@ -43,11 +45,10 @@ def seen_shares(view: HostView, running: Sequence[RunningGuest], known: Collecti
     return shares
 
 
-def _attached_for(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> str | None:
-    """The key of a device that is no member of *pool* any more, while a guest has it for *pool*."""
-    if each.group == pool.key or not each.offered:
-        return None
-    return each.identity.key if _guest_of(each, pool, running) not in (None, TAKEN) else None
+def _as_attached(each: Assessment, pool: Pool, attached: Mapping[str, str]) -> Assessment:
+    """*each*; one that is no member of *pool* any more, while a guest has it for *pool*, as it is promised there."""
+    is_there = attached.get(each.identity.key, TAKEN) != TAKEN and each.group != pool.key
+    return dataclasses.replace(each, promised=pool.key) if is_there else each
 
 
 def _guest_of(each: Assessment, pool: Pool, running: Sequence[RunningGuest]) -> str | None:

@@ -15,7 +15,7 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
-from usb_provider.model.units.providers import remembered
+from usb_provider.model.units.providers import remembered, with_promises
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 _ROUNDS = 4
@@ -67,7 +67,7 @@ class HostState:
 
     def assess(self, devices: Sequence[UsbDevice], *, let_go: bool = False) -> tuple[Assessment, ...]:
         """The verdict on each of *devices*; with *let_go*, as if no consumer held anything."""
-        return assess(
+        found = assess(
             devices,
             self.settings.specs,
             root=self.tree.root,
@@ -79,20 +79,22 @@ class HostState:
             marks=self.lent.marks,
             shares={} if let_go else self._shares(),
         )
+        return with_promises(self.tree, found, self.pools.members)
 
     def judged(self, devices: Sequence[UsbDevice], now: float) -> tuple["HostState", tuple[Assessment, ...]]:
         """This after a look at *now*, in seconds of the wall clock, which found *devices*; and the verdict on each.
 
         Who has a device decides how it is judged, and the verdicts decide who has which member of a pool.
         """
-        state, assessed = self, self.assess(devices)
+        state, assessed, pools = self, self.assess(devices), self.pools
         for _ in range(_ROUNDS):
             lent, pools = state.lent_after(assessed, now), remembered(self.tree, assessed, state.pools)
-            if lent == state.lent and pools == state.pools:
+            # Which place a device had before the look matters until the last verdict is found.
+            after = dataclasses.replace(state, lent=lent, pools=dataclasses.replace(state.pools, shares=pools.shares))
+            if after == state:
                 break
-            state = dataclasses.replace(state, lent=lent, pools=pools)
-            assessed = state.assess(devices)
-        return state, assessed
+            state, assessed = after, after.assess(devices)
+        return dataclasses.replace(state, pools=pools), assessed
 
     def lent_after(self, assessed: Sequence[Assessment], now: float) -> LentDisks:
         """The disks that guests have or had, after a look at *now*, in seconds of the wall clock."""
@@ -135,11 +137,7 @@ class HostState:
     def is_offered(self, key: str) -> bool:
         """Whether Placement offers a device under *key*, held or free."""
         provider = self.tree.providers.get(provider_uuid(self.tree.root.uuid, key))
-        return (
-            provider is not None
-            and provider.managed
-            and any(each.schedulable for each in provider.inventories.values())
-        )
+        return provider is not None and provider.managed and provider.schedulable
 
     def _is_to_be_remembered(self, key: str, device: UsbDevice) -> bool:
         """Whether the serial number that *device* shows now tells more than the one before, while *key* is held."""

@@ -78,11 +78,18 @@ class Assessment:
     drained: bool = False
     unit: str | None = None
     """What follows the prefix in the alias of its hostdev; None while the root is unknown."""
+    promised: str | None = None
+    """The key of the group, or its own, under which Placement still offers it, while the rules have another place."""
 
     @property
     def offered(self) -> bool:
         """Whether a rule offers it and no guard prevents that."""
         return self.verdict is OfferReason.OFFERED
+
+    @property
+    def able(self) -> bool:
+        """Whether nothing but the rest of its bundle prevents that it is offered."""
+        return self.verdict in (OfferReason.OFFERED, OfferReason.INCOMPLETE)
 
 
 def provider_uuid(root_uuid: str, key: str) -> str:

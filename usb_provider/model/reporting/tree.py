@@ -132,6 +132,11 @@ class ObservedProvider:
         return any(self.used(name) < each.total - each.reserved for name, each in self.inventories.items())
 
     @property
+    def schedulable(self) -> bool:
+        """Whether the scheduler could give a unit of it to a consumer, if none had one."""
+        return any(each.schedulable for each in self.inventories.values())
+
+    @property
     def allocated(self) -> bool:
         """Whether any consumer holds it."""
         return bool(self.used_classes)

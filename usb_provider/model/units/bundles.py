@@ -3,7 +3,7 @@
 completeness.py says whether a bundle can be had; its devices are offered only then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.reporting.provider import NAME_MARK, Assessment, DesiredProvider, provider_uuid
@@ -27,20 +27,25 @@ class Bundle:
         held = {} if self.provider is None else self.provider.allocations
         return frozenset(consumer for consumer, has in held.items() if any(has.values()))
 
+    def gives_more_than(self, settled: Collection[str]) -> bool:
+        """Whether a consumer can hold it although it cannot be had with only the devices with the keys *settled*."""
+        is_whole = self.desired() is not None and all(each.identity.key in settled for each in self.members)
+        return self.provider is not None and self.provider.schedulable and not is_whole
+
     def shared(self, before: Shares, also: Sequence[str] = ()) -> dict[str, str]:
         """The consumer of each device, by its key; nothing while no consumer holds the bundle.
 
-        A device that is missing stays among them until as many others are there: it may come back, and until then the
-        bundle is not complete.
+        A device that is missing stays among them until others in its place make the bundle complete: it may come back.
 
         :param also: keys of devices that were its members at the last look.
         """
         if not self.consumers:
             return {}
-        plugged = [each.identity.key for each in self.members]
         had = {key for key, each in before.items() if each.group == self.key} | set(also)
-        keys = plugged if len(plugged) >= len(had) else sorted({*plugged, *had})
-        return dict.fromkeys(keys, min(self.consumers))
+        # One that Placement still offers elsewhere may be another consumer's.
+        plugged = [key for each in self.members if (key := each.identity.key) in had or each.promised is None]
+        is_whole = len(plugged) >= len(had) and all(each.offered for each in self.members)
+        return dict.fromkeys(plugged if is_whole or not had else sorted(had), min(self.consumers))
 
     def desired(self) -> DesiredProvider | None:
         """Its provider: one unit, with the traits of all its devices; None while it cannot be had."""

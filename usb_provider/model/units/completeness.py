@@ -1,7 +1,7 @@
 """Whether a bundle is complete, and the end of a sentence that names what it lacks. Pure.
 
-A bundle is offered only as a whole: each of its rules has as many devices as it says, and while a consumer holds the
-bundle, no device is missing that the consumer had.
+A bundle is offered only as a whole: each of its rules has as many devices as it says. While a consumer holds the
+bundle, the whole is what the consumer had, whatever the rules say now; they say what may replace a missing device.
 """
 
 from collections.abc import Sequence
@@ -36,6 +36,8 @@ def lacks(bundle: str, parts: Sequence[Part], rules: Sequence[UnitRule], shares:
     missing = sorted(set(had) - {each.key for each in parts})
     if missing and len(parts) < len(had):
         return f"{words} lacks {' and '.join(missing)}, which the server had"
+    if had and not missing:
+        return None
     for rule in rules:
         if rule.group != bundle:
             continue

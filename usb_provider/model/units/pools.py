@@ -3,7 +3,7 @@
 sharing.py decides which consumer has which member.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -48,6 +48,20 @@ class Pool:
         held = {consumer: sum(has.values()) for consumer, has in self.provider.allocations.items()}
         return {consumer: amount for consumer, amount in held.items() if amount}
 
+    def gives_more_than(self, settled: Collection[str]) -> bool:
+        """Whether consumers can hold more units than there are members with the keys *settled*."""
+        return self._given > sum(each.is_counted and each.key in settled for each in self.members)
+
+    @property
+    def gives_all(self) -> bool:
+        """Whether its provider has a unit for each member already."""
+        return self._given >= sum(each.is_counted for each in self.members)
+
+    @property
+    def _given(self) -> int:
+        held = {} if self.provider is None else self.provider.inventories
+        return sum(each.total - each.reserved for each in held.values())
+
     def desired(self) -> DesiredProvider | None:
         """Its provider: as many units as members, and the traits that all share; None where it has no unit to give."""
         counted = [each.assessment for each in self.members if each.is_counted]
@@ -64,21 +78,25 @@ class Pool:
         self,
         before: Shares,
         *,
-        claims: Mapping[str, int] | None = None,
-        others: Sequence[str] = (),
+        also: Sequence[Assessment] = (),
         attached: Mapping[str, str] = MappingProxyType({}),
         known: frozenset[str] | None = None,
     ) -> dict[str, str]:
         """The consumer of each member, by key, as sharing.py decides.
 
-        :param claims: in place of those in Placement.
-        :param others: keys of devices that were members, in case that there are too few.
+        :param also: the devices of the host: those that Placement still offers as members are given away last.
         """
+        mine = {key: each.consumer for key, each in before.items() if each.group == self.key}
+        members = [each for each in self.members if each.assessment.offered]
+        # One that Placement still offers elsewhere may be another consumer's.
+        there = [each.key for each in members if each.assessment.promised is None or each.key in mine]
+        others = [each.identity.key for each in also if each.promised == self.key and each.able]
         return shared(
-            self.claims if claims is None else claims,
-            [*(each.key for each in self.members if each.assessment.offered), *others],
-            closed=[each.key for each in self.members if not each.is_counted],
-            before={key: each.consumer for key, each in before.items() if each.group == self.key},
+            self.claims,
+            [*there, *others],
+            closed=[each.key for each in self.members if each.drained],
+            leaving=[each.key for each in self.members if each.assessment.stays],
+            before=mine,
             attached=attached,
             known=known,
         )

@@ -3,9 +3,10 @@
 pools.py and bundles.py know each for itself; plan.py makes the writes.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
-from usb_provider.model.reporting.provider import Assessment, DesiredProvider
+from usb_provider.model.reporting.provider import Assessment, DesiredProvider, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.units.bundles import Bundle, bundles_of
 from usb_provider.model.units.pools import Pool, pools_of
@@ -25,26 +26,63 @@ def desired_providers(tree: ObservedTree, devices: Sequence[Assessment]) -> list
 
 def remembered(tree: ObservedTree, devices: Sequence[Assessment], before: PoolMemory) -> PoolMemory:
     """What to remember after a look at *devices*, as far as the host knows without its guests."""
-    former = {
-        each.identity.key: before.members[each.identity.key]
-        for each in devices
-        if before.members.get(each.identity.key) not in (None, each.group) and not _is_open(each, tree)
-    }
-    offered = {each.identity.key for each in devices if each.offered}
     shares = {}
     for pool in pools_of(tree, devices):
-        others = [key for key, name in former.items() if name == pool.key and key in offered]
-        for key, consumer in sorted(pool.shared(before.shares, others=others).items()):
+        for key, consumer in sorted(pool.shared(before.shares, also=devices).items()):
             shares[key] = Share(pool.key, consumer)
+    plugged = {each.identity.key for each in devices}
     for bundle in bundles_of(tree, devices):
-        also = [key for key, name in former.items() if name == bundle.key]
+        also = [each.identity.key for each in devices if each.promised == bundle.key]
+        if all(each.group != bundle.key for each in before.shares.values()):
+            # What went before the agent noticed the claim is missing.
+            also += [key for key, name in before.members.items() if name == bundle.key and key not in plugged]
         for key, consumer in sorted(bundle.shared(before.shares, also).items()):
             shares.setdefault(key, Share(bundle.key, consumer))
     members = {each.identity.key: each.group for each in devices if each.group is not None and not each.stays}
+    groups = {group.key for group in groups_of(tree, devices)}
+    former = {each.identity.key: each.promised for each in devices if each.promised in groups}
     return PoolMemory(shares, members | former)
 
 
-def _is_open(each: Assessment, tree: ObservedTree) -> bool:
-    """Whether a consumer can have the device in the place that the rules give it, or has it there."""
-    provider = tree.providers.get(each.provider_uuid or "")
-    return provider is not None and (provider.free or provider.allocated)
+def with_promises(
+    tree: ObservedTree, devices: Sequence[Assessment], members: Mapping[str, str]
+) -> tuple[Assessment, ...]:
+    """*devices*, each with the place in which Placement still offers it although the rules have another one for it.
+
+    :param members: of which group each device was a member before the look, by the device's key.
+    """
+    groups = {group.key: group for group in groups_of(tree, devices)}
+    alone = {each.identity.key for each in devices if each.group is not None and _is_free_alone(each, tree)}
+
+    def is_settled(each: Assessment) -> bool:
+        former = groups.get(members.get(each.identity.key, each.group or ""))
+        if each.identity.key in alone or former is None or former.provider is None:
+            return each.identity.key not in alone
+        return former.key == each.group or not former.provider.schedulable
+
+    settled = {each.identity.key for each in devices if is_settled(each)}
+
+    def promised(each: Assessment) -> str | None:
+        key = each.identity.key
+        group = groups.get(members.get(key, ""))
+        if key in alone:
+            return key
+        if group is None or group.key == each.group or not group.gives_more_than(settled):
+            return None
+        return None if _is_open(each, tree, groups) else group.key
+
+    return tuple(dataclasses.replace(each, promised=promised(each)) for each in devices)
+
+
+def _is_free_alone(each: Assessment, tree: ObservedTree) -> bool:
+    provider = tree.providers.get(provider_uuid(tree.root.uuid, each.identity.key))
+    return provider is not None and provider.free
+
+
+def _is_open(each: Assessment, tree: ObservedTree, groups: Mapping[str, Pool | Bundle]) -> bool:
+    """Whether a consumer can have the device in the place that the rules give it, or has it there, for certain."""
+    group = groups.get(each.group or "")
+    if group is None:
+        provider = tree.providers.get(each.provider_uuid or "")
+        return provider is not None and (provider.free or provider.allocated)
+    return isinstance(group, Pool) and group.gives_all

@@ -4,6 +4,7 @@ Placement knows how many units of a pool each consumer holds, and not which. Thi
 has it keeps, and a free member takes over for one that cannot be had. units/pools.py says which members there are.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -64,6 +65,7 @@ def shared(
     members: Sequence[str],
     *,
     closed: Collection[str] = (),
+    leaving: Collection[str] = (),
     before: Mapping[str, str] = MappingProxyType({}),
     attached: Mapping[str, str] = MappingProxyType({}),
     known: Collection[str] | None = None,
@@ -76,6 +78,7 @@ def shared(
     :param claims: how many units each consumer holds.
     :param members: the keys of the members that can be attached now, in the order in which they are given away.
     :param closed: those of *members* that no further consumer gets, since an operator drained them.
+    :param leaving: those that no further consumer gets, since the rules have another place for them.
     :param before: this function's last result.
     :param attached: the guest that each member is attached to now; TAKEN where this pool does not entitle the guest.
     :param known: all guests of this host; None where that is not known. Any other consumer may be a migration, which
@@ -86,27 +89,30 @@ def shared(
     # What a guest has is the truth, whatever was decided before; of too many, it keeps those that were its own.
     for key in sorted(there, key=lambda key: before.get(key) != there[key]):
         made.give(key, there[key])
+    made.follow_guests({key: guest for key, guest in there.items() if guest not in (TAKEN, *claims)}, before, known)
     for key in members:
         if key not in there:
             made.give(key, before.get(key))
-    # Nova renames a claim when it moves a server: the units of the name that is gone are those of one that is new.
+    # Nova renames a claim when it moves a server: the units of the name that is gone are those of one that is new, most
+    # likely of one with as many.
+    new = [each for each in sorted(claims) if each not in before.values()]
+    had = Counter(before.values())
+    gone = [each for each in had if each not in (TAKEN, *claims)]
+    alike = {each: [other for other in new if claims[other] == had[each]] for each in gone}
+    orphans = {key: before[key] for key in members if key not in there and before.get(key) in gone}
+    for key, former in orphans.items():
+        if key not in closed:
+            made.give(key, *alike[former], *new)
     for key in members:
-        owner = there.get(key) or before.get(key)
-        if owner and owner not in claims and there.get(key) != TAKEN and (key in there or key not in closed):
-            news = (each for each in sorted(claims) if before.get(key) == each or each not in before.values())
-            made.give(key, next((each for each in news if _may_follow(each, key in there, known, made)), None))
-    for key in members:
-        if key not in there and key not in closed:
-            made.give(key, next((each for each in sorted(claims) if made.lacks(each)), None))
+        if key not in there and key not in closed and key not in leaving:
+            made.give(key, *sorted(claims))
+    # It may also be another server, so it gets a drained member only if nothing else is left.
+    for key, former in orphans.items():
+        made.give(key, *alike[former])
     for key, consumer in before.items():
-        if key not in made.left and key not in made.given:
-            made.give(key, consumer)
+        if key not in made.left:
+            made.give(key, consumer, *alike.get(consumer, ()))
     return made.given
-
-
-def _may_follow(consumer: str, is_attached: bool, known: Collection[str] | None, made: "_Sharing") -> bool:
-    """Whether *consumer* may have the member of one that is gone; where a guest has it, only a migration may."""
-    return made.lacks(consumer) and not (is_attached and (known is None or consumer in known))
 
 
 class _Sharing:
@@ -117,15 +123,28 @@ class _Sharing:
         self.given: dict[str, str] = {}
         self._lacks = dict(claims)
 
-    def lacks(self, consumer: str) -> bool:
-        """Whether *consumer* claims more than it has so far."""
-        return self._lacks.get(consumer, 0) > 0
-
-    def give(self, key: str, consumer: str | None) -> None:
-        """Give the member *key* to *consumer*, if it lacks one and the member is free."""
-        if consumer is not None and key not in self.given and self.lacks(consumer):
+    def give(self, key: str, *consumers: str | None) -> None:
+        """Give the member *key*, if it is free, to the first of *consumers* that claims more than it has so far."""
+        lacking = (each for each in consumers if each is not None and self._lacks.get(each, 0) > 0)
+        if key not in self.given and (consumer := next(lacking, None)) is not None:
             self._lacks[consumer] -= 1
             self.given[key] = consumer
+
+    def follow_guests(
+        self, running: Mapping[str, str], before: Mapping[str, str], known: Collection[str] | None
+    ) -> None:
+        """Give each member in *running*, by key with the guest that has it, to the migration that holds its units now.
+
+        The guest still runs here, and its own name holds nothing. A migration that has the member of another such
+        guest is that one's.
+        """
+        if known is None:
+            return
+        migrations = [each for each in sorted(self._lacks) if each not in known]
+        for key, guest in running.items():
+            of_others = {before.get(other) for other, having in running.items() if having != guest}
+            followed = [each for each in migrations if each == before.get(key)]
+            self.give(key, *followed, *(each for each in migrations if each not in of_others))
 
 
 def _share(record: object) -> Share:

@@ -1,4 +1,4 @@
-"""A bundle: several devices of a host are one unit of one provider; each transition is read back through the API."""
+"""A bundle: several devices are one unit of one provider. Every transition, read back through Placement's API."""
 
 import pytest
 

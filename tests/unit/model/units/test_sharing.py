@@ -116,3 +116,29 @@ def test_a_migration_holds_the_units_of_the_guest_that_still_runs_here():
 
 def test_another_guest_of_this_host_waits_for_no_member_that_is_still_being_detached():
     assert shared({B: 1}, ("m1", "m2"), before={"m1": A}, attached={"m1": A}, known=[A, B]) == {"m2": B}
+
+
+def test_a_migration_holds_a_drained_member_too_so_that_a_host_can_be_emptied():
+    moved = shared({M: 1}, THREE, closed=["m1"], before={"m1": A}, attached={"m1": A}, known=[A])
+    assert moved == {"m1": M}
+    told_otherwise = {"m2": M}
+    assert shared({M: 1}, THREE, closed=["m1"], before=told_otherwise, attached={"m1": A}, known=[A]) == {"m1": M}
+
+
+def test_a_drained_member_follows_a_new_name_only_where_nothing_else_is_left():
+    assert shared({M: 1}, ("m1",), closed=["m1"], before={"m1": A}) == {"m1": M}
+    assert shared({M: 2}, ("m1", "m3"), closed=["m1"], before={"m1": A}) == {"m3": M}
+
+
+def test_a_member_that_the_rules_give_another_place_follows_its_consumers_new_name_and_goes_to_no_other():
+    assert shared({M: 1}, THREE, leaving=["m1"], before={"m1": A}) == {"m1": M}
+    assert shared({A: 1, B: 1}, ("m1",), leaving=["m1"], before={"m2": B, "m1": A}) == {"m1": A, "m2": B}
+    assert shared({B: 1}, ("m1",), leaving=["m1"], before={"m2": B, "m1": A}) == {"m2": B}
+
+
+def test_a_server_that_waits_does_not_take_the_members_of_one_that_moves():
+    assert shared({B: 1, M: 2}, ("m1", "m2"), before={"m1": A, "m2": A}) == {"m1": M, "m2": M}
+
+
+def test_a_missing_member_is_waited_for_under_the_new_name_too():
+    assert shared({M: 1}, (), before={"m1": A}) == {"m1": M}
