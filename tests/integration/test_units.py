@@ -2,7 +2,7 @@
 
 import functools
 import json
-import re
+from collections.abc import Mapping
 
 from tests.fixtures.healed import Healed
 from tests.integration.lab import domains
@@ -11,13 +11,13 @@ from tests.integration.lab.cloud import Cloud
 from tests.integration.lab.pair import Pair
 from tests.integration.lab.report import eventually
 
-POOLED = STICKS | {"pool": "sticks"}
-DESK = [STICKS | {"serial": serial, "bundle": "desk"} for serial in ("DONGLE", "READER")]
+POOLED = dict(STICKS, pool="sticks")
+DESK = [dict(STICKS, serial=serial, bundle="desk") for serial in ("DONGLE", "READER")]
 SPARE_SECONDS = 3.0
 """A spare is in the guest so long after a member of its pool was unplugged."""
 
 
-def offer(cloud: Cloud, *rules: dict[str, object]) -> None:
+def offer(cloud: Cloud, *rules: Mapping[str, object]) -> None:
     """Have the agent go by *rules*."""
     cloud.agent.configure(rules, options=QUICK)
     cloud.agent.restart()
@@ -38,15 +38,17 @@ def how_many(cloud: Cloud, name: str) -> int:
 
 def seconds_to_spare(cloud: Cloud) -> float:
     """From the kernel's word that a device is gone to the agent's that the spare is attached, by the host's clock."""
-    lines = cloud.vm.ssh(f"journalctl --no-pager --output=short-unix -k -u {UNIT} --since=-2min").splitlines()
-    gone = [float(line.split()[0]) for line in lines if "USB disconnect" in line]
-    attached = [float(line.split()[0]) for line in lines if re.search('"event": "attach"', line)]
-    return attached[-1] - gone[-1]
+
+    def last(words: str, said: str) -> float:
+        lines = cloud.vm.ssh(f"journalctl --no-pager --output=short-unix --since=-2min {words}").splitlines()
+        return [float(line.split()[0]) for line in lines if said in line][-1]
+
+    return last(f"--unit={UNIT}", '"event": "attach"') - last("--dmesg", "USB disconnect")
 
 
 def waits_for(cloud: Cloud, name: str) -> list[str]:
     """Why devices of the guest wait, as "usb-provider status" says it."""
-    guests = json.loads(cloud.agent.run("status", "--json"))["guests"]
+    guests = json.loads(cloud.agent.run("status", "--json"))
     (guest,) = [each for each in guests if each["uuid"] == domains.uuid_of(name)]
     return [each["reason"] for each in guest["devices"] if each["state"] == "waiting"]
 

@@ -42,8 +42,10 @@ class Cloud:
         return str(self.placement.providers(self.root)[f"{self.vm.name}_usb_46f4:0001:{serial}"]["uuid"])
 
     def group(self, kind: str, name: str) -> str:
-        """The UUID of the provider of a pool or a bundle, once all its units can be scheduled."""
-        provider = str(uuidlib.uuid5(uuidlib.UUID(self.root), f"{kind}_{name}"))
+        """The UUID of the provider of a pool or a bundle, once the agent has made it and it has an inventory."""
+        whole = f"{self.vm.name}_usb_{kind}_{name}"
+        eventually(lambda: whole in self.placement.providers(self.root), True)
+        provider = str(self.placement.providers(self.root)[whole]["uuid"])
         eventually(lambda: bool(self.placement.inventory(provider)), True)
         return provider
 
