@@ -35,7 +35,9 @@ def remembered(tree: ObservedTree, devices: Sequence[Assessment], before: PoolMe
         also = [each.identity.key for each in devices if each.promised == bundle.key]
         if all(each.group != bundle.key for each in before.shares.values()):
             # What went before the agent noticed the claim is missing.
-            also += [key for key, name in before.members.items() if name == bundle.key and key not in plugged]
+            there = {each.identity.key for each in bundle.members}
+            was = [key for key, name in before.members.items() if name == bundle.key]
+            also += [key for key in was if key in there or key not in plugged]
         for key, consumer in sorted(bundle.shared(before.shares, also).items()):
             shares.setdefault(key, Share(bundle.key, consumer))
     members = {each.identity.key: each.group for each in devices if each.group is not None and not each.stays}
