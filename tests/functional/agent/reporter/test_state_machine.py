@@ -5,6 +5,8 @@ the buses, a nova that starts over), planner and reporter live through it agains
 knows what must hold. tests/fixtures/reporter_machine has the world that it happens in, the oracle that knows each
 device's key, and the promises that hold for each physical thing:
 
+Some stories begin with pools or bundles, and rules make and undo them.
+
 * at every look: each held device has its key, what may be a held device is withheld, no device inherits a claim;
 * after every pass, also one that failed: what is not ours is untouched, claims stand, no device can be had twice;
 * an agent that starts now sees with its few requests what full reads show, but for fields that summaries lack;
