@@ -241,8 +241,8 @@ class Reporter:
         expired = self._purge.expired(tree, self.settings.purge_absent_after)
         due = self._purge.due(tree.root, self.settings.purge_absent_after, self.settings.purge_wait)
         while True:
+            # From what was remembered before the look each time: the tree that a later round reads may have a claim.
             state, assessed = self._state_with(tree).judged(devices, time.time())
-            self._remembered.lent, self._remembered.pools = state.lent, state.pools
             plan = self._plan(tree, assessed, expired, due)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
@@ -255,6 +255,7 @@ class Reporter:
             if confirmed == tree:
                 break
             tree = confirmed
+        self._remembered.lent, self._remembered.pools = state.lent, state.pools
         self._remembered.sightings = state.sightings_after(assessed)
         self._explained.tell(assessed)
         return _Look(tree, assessed, plan)

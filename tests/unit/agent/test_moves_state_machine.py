@@ -14,17 +14,14 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from placement_traits import NOT_LIVE_MIGRATABLE
-from tests.fixtures.binder_machine import BinderMachine, as_often
+from tests.fixtures.binder_machine import BinderMachine, as_often, lets_in, receives, starts
 from tests.fixtures.builders import ROOT
 from tests.fixtures.fake_host import Claims, FakeDomain, FakeHost, a_uuid
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
-from usb_provider.model.binding.hostdev import parse_guest
 from usb_provider.model.reporting.provider import Root
 
 PORTS = ["1-1", "1-2", "1-3"]
 NAMES = ["anna", "berta"]
-NOWHERE = 255
-"""The bus of placeholders, which libvirt marks as missing."""
 SECOND_ROOT = Root("5d0c7a0e-6f1d-4d6d-9f5e-7b1f3a9c2e44", "compute2.example.org")
 
 sides, counts = st.sampled_from([0, 1]), st.sampled_from([1, 1, 2, 0])
@@ -134,7 +131,7 @@ class MovesMachine(BinderMachine):
     def hard_reboot(self, data: Any) -> None:
         name = self._one(data, "free")
         self.hosts[self.place[name]].stop(name)
-        self._start(name, self.place[name])
+        starts(self.hosts[self.place[name]], name)
 
     @rule(side=sides, late=st.booleans())
     def a_reporter_is_late(self, side: int, late: bool) -> None:
@@ -214,7 +211,7 @@ class MovesMachine(BinderMachine):
         if self._claim_move(name):
             source = self.place[name]
             self.hosts[source].stop(name)
-            if self._start(name, 1 - source):
+            if starts(self.hosts[1 - source], name):
                 self.moves[name] = Move("cold", source)
                 self.place[name] = 1 - source
             else:
@@ -232,7 +229,7 @@ class MovesMachine(BinderMachine):
             self.hosts[move.target].forget(name)
             self.place[name] = move.source
             self._revert(name)
-            self._start(name, move.source)
+            starts(self.hosts[move.source], name)
 
     # Evacuation
 
@@ -243,7 +240,7 @@ class MovesMachine(BinderMachine):
         for name in [name for name, place in self.place.items() if place == side]:
             count = len(self._held(a_uuid(name), side))
             self.hosts[side].stop(name)
-            if self._claim(name, 1 - side, count) and self._start(name, 1 - side):
+            if self._claim(name, 1 - side, count) and starts(self.hosts[1 - side], name):
                 self.moves[name] = Move("evacuation", side)
                 self.place[name] = 1 - side
             else:
@@ -291,7 +288,7 @@ class MovesMachine(BinderMachine):
 
     def _create(self, name: str, side: int, count: int) -> None:
         if self._claim(name, side, count):
-            if self._start(name, side):
+            if starts(self.hosts[side], name):
                 self.place[name] = side
             else:
                 self._release(a_uuid(name))
@@ -306,7 +303,7 @@ class MovesMachine(BinderMachine):
         move = self.moves[name]
         source, target = self.hosts[move.source], self.hosts[move.target]
         leaving = source.domains[name]
-        if not (self._asked(target, leaving) if hook else self._received(target, leaving)):
+        if not (self._asked(target, leaving) if hook else receives(target, leaving)):
             self._revert(name)
             return False
         leaving.busy = True
@@ -357,40 +354,13 @@ class MovesMachine(BinderMachine):
             self.claims.update(dict.fromkeys(self._held(migration_of(name), side), a_uuid(name)))
         self.moves.pop(name, None)
 
-    # libvirt's part
-
-    def _start(self, name: str, side: int) -> bool:
-        host = self.hosts[side]
-        wanted = FakeDomain(a_uuid(name), name)
-        if "refuse" in host.ask("prepare", wanted.xml(), name):
-            return False
-        host.start(name)
-        return True
-
     def _asked(self, target: FakeHost, leaving: FakeDomain) -> bool:
-        """Whether the destination's hook lets the guest in, with what libvirt then does."""
-        message: dict[str, Any] = {"operation": "migrate", "guest": leaving.name, "xml": leaving.xml()}
         stays = [
-            each for each in leaving.hostdevs if NOT_LIVE_MIGRATABLE in target.traits.get(each.provider_uuid or "", ())
+            each.provider_uuid or ""
+            for each in leaving.hostdevs
+            if NOT_LIVE_MIGRATABLE in target.traits.get(each.provider_uuid or "", ())
         ]
-        answer = target.ask(**message)
-        assert not stays or "refuse" in answer, "a rule keeps it where it is"
-        if "refuse" in answer:
-            return False
-        xml = answer.get("xml", message["xml"])
-        if "refuse" in target.ask("prepare", xml, leaving.name):
-            return False
-        hostdevs = parse_guest(xml).hostdevs
-        assert all(each.bus == NOWHERE for each in hostdevs), "no device of this host is opened by an old address"
-        arriving = dataclasses.replace(leaving, hostdevs=[dataclasses.replace(each, missing=True) for each in hostdevs])
-        return self._received(target, arriving)
-
-    def _received(self, target: FakeHost, arriving: FakeDomain) -> bool:
-        try:
-            target.receive(arriving)
-        except AttachRefused:
-            return False
-        return True
+        return lets_in(target, leaving, stays)
 
 
 MovesMachine.TestCase.settings = as_often(200, steps=50)

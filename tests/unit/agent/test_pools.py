@@ -164,6 +164,20 @@ def test_a_server_that_is_resized_or_moved_keeps_its_member_under_the_migrations
     assert (host.has("a"), host.has("b")) == ({"1-1"}, {"1-2"})
 
 
+def test_a_drained_member_stays_with_its_guest_while_that_is_migrated_away(host):
+    started(host, "a", 1)
+    member = next(each for each in host.view().devices if each.device.sys_name == "1-1")
+    host.drained = frozenset({member_drained_trait(member.unit.rpartition("-")[2])})
+    host.binder.run()
+    history = list(host.history)
+    host.amounts = Counter({a_uuid("migration of a"): 1})
+    host.binder.run()
+    assert host.has("a") == {"1-1"}
+    host.amounts = Counter({a_uuid("a"): 1})
+    host.binder.run()
+    assert host.history == history
+
+
 # The hook
 
 

@@ -52,10 +52,9 @@ class Pool:
         """Whether consumers can hold more units than there are members with the keys *settled*."""
         return self._given > sum(each.is_counted and each.key in settled for each in self.members)
 
-    @property
-    def gives_all(self) -> bool:
-        """Whether its provider has a unit for each member already."""
-        return self._given >= sum(each.is_counted for each in self.members)
+    def gives_all(self, leavers: int) -> bool:
+        """Whether its provider has a unit for each member already, besides those of so many *leavers*."""
+        return self._given >= sum(each.is_counted for each in self.members) + leavers
 
     @property
     def _given(self) -> int:

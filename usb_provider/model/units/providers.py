@@ -4,6 +4,7 @@ pools.py and bundles.py know each for itself; plan.py makes the writes.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from usb_provider.model.reporting.provider import Assessment, DesiredProvider, provider_uuid
@@ -35,7 +36,9 @@ def remembered(tree: ObservedTree, devices: Sequence[Assessment], before: PoolMe
         also = [each.identity.key for each in devices if each.promised == bundle.key]
         if all(each.group != bundle.key for each in before.shares.values()):
             # What went before the agent noticed the claim is missing.
-            also += [key for key, name in before.members.items() if name == bundle.key and key not in plugged]
+            there = {each.identity.key for each in bundle.members}
+            was = [key for key, name in before.members.items() if name == bundle.key]
+            also += [key for key in was if key in there or key not in plugged]
         for key, consumer in sorted(bundle.shared(before.shares, also).items()):
             shares.setdefault(key, Share(bundle.key, consumer))
     members = {each.identity.key: each.group for each in devices if each.group is not None and not each.stays}
@@ -60,6 +63,9 @@ def with_promises(
             return each.identity.key not in alone
         return former.key == each.group or not former.provider.schedulable
 
+    leavers = Counter(
+        members[each.identity.key] for each in devices if members.get(each.identity.key, each.group) != each.group
+    )
     settled = {each.identity.key for each in devices if is_settled(each)}
 
     def promised(each: Assessment) -> str | None:
@@ -69,7 +75,7 @@ def with_promises(
             return key
         if group is None or group.key == each.group or not group.gives_more_than(settled):
             return None
-        return None if _is_open(each, tree, groups) else group.key
+        return None if _is_open(each, tree, groups, leavers) else group.key
 
     return tuple(dataclasses.replace(each, promised=promised(each)) for each in devices)
 
@@ -79,10 +85,15 @@ def _is_free_alone(each: Assessment, tree: ObservedTree) -> bool:
     return provider is not None and provider.free
 
 
-def _is_open(each: Assessment, tree: ObservedTree, groups: Mapping[str, Pool | Bundle]) -> bool:
-    """Whether a consumer can have the device in the place that the rules give it, or has it there, for certain."""
+def _is_open(
+    each: Assessment, tree: ObservedTree, groups: Mapping[str, Pool | Bundle], leavers: Mapping[str, int]
+) -> bool:
+    """Whether a consumer can have the device in the place that the rules give it, or has it there, for certain.
+
+    :param leavers: how many devices were members of each group before the look and are no longer.
+    """
     group = groups.get(each.group or "")
     if group is None:
         provider = tree.providers.get(each.provider_uuid or "")
         return provider is not None and (provider.free or provider.allocated)
-    return isinstance(group, Pool) and group.gives_all
+    return isinstance(group, Pool) and group.gives_all(leavers.get(group.key, 0))

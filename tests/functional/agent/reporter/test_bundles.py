@@ -15,6 +15,7 @@ from tests.fixtures.reporting import (
     uuid_of,
     yubikey,
 )
+from usb_provider.exception import Unavailable
 
 CLASS = "CUSTOM_USB_KEY"
 TWO_PORTS = [{"port": str(number), "resource_class": CLASS, "bundle": "desk"} for number in (1, 2)]
@@ -210,3 +211,43 @@ def test_a_bundle_whose_last_device_goes_keeps_the_claim(placement, host, root, 
 
 def test_a_quiet_pass_over_a_bundle_costs_one_request(placement, host, root, bundled):
     assert host.run().requests == 1
+
+
+def test_a_held_bundle_stays_whole_when_the_rules_add_a_device_that_is_not_there(placement, host, root, bundled):
+    guest = allocate(placement)
+    host.run()
+    host.rules(*TWO_PORTS, {"port": "3", "resource_class": CLASS, "bundle": "desk"})
+    host.run()
+    assert_usb_view(placement, root, {BUNDLE: HELD})
+    placement.release(guest)
+    host.run()
+    host.run()
+    assert_usb_view(placement, root, {BUNDLE: GONE})
+
+
+def test_a_device_that_goes_before_the_agent_has_seen_the_claim_is_missing(placement, host, root):
+    host.rules({"port": "1.*", "resource_class": CLASS, "bundle": "desk"})
+    host.plug(yubikey("Y1", "1.1"), yubikey("Y2", "1.2"))
+    host.run()
+    allocate(placement)
+    host.unplug(yubikey("Y2", "1.2"))
+    host.run()
+    assert reasons(host) == ["Not offered: its bundle desk lacks 1050:0407:Y2, which the server had."]
+
+
+def test_a_free_device_joins_a_held_bundle_only_when_it_can_no_longer_be_had_alone(placement, host, root):
+    host.rules({"port": "1", "resource_class": CLASS, "bundle": "desk"}, KEY_RULE)
+    host.plug(ONE, TWO)
+    host.run()
+    guest = allocate(placement)
+    host.run()
+    host.rules(*TWO_PORTS)
+    put = f"^PUT /resource_providers/{uuid_of('1050:0407:Y2')}/inventories$"
+    placement.fail_next(put, 503, times=None)
+    with pytest.raises(Unavailable):
+        host.run()
+    placement.calm()
+    assert shares(host) == {"1050:0407:Y1": guest}
+    host.run()
+    host.run()
+    assert shares(host) == {"1050:0407:Y1": guest, "1050:0407:Y2": guest}

@@ -369,6 +369,29 @@ def test_a_claim_that_comes_while_the_rules_change_is_kept_and_nothing_is_promis
     assert shares(host) == {"1050:0407:Y1": guest, "1050:0407:Y2": guest}
 
 
+def test_a_claim_that_comes_while_its_devices_become_parts_of_a_bundle_that_lacks_one_is_kept(
+    placement, host, root, pooled
+):
+    host.rules(*({"port": port, "resource_class": CLASS, "bundle": "desk"} for port in ("[123]", "9")))
+    guests = []
+    put = f"^PUT /resource_providers/{POOL_UUID}/inventories$"
+    placement.before(put, lambda: guests.append(allocate(placement, 2)))
+    host.run()
+    assert shares(host) == {"1050:0407:Y1": guests[0], "1050:0407:Y2": guests[0]}
+
+
+def test_a_held_member_that_the_rules_give_another_place_stays_with_a_server_that_moves(placement, host, root, pooled):
+    guest = allocate(placement)
+    host.run()
+    host.rules({"port": "1", "resource_class": CLASS}, POOL_RULE)
+    host.run()
+    placement.release(guest)
+    migration = allocate(placement)
+    host.run()
+    assert shares(host) == {"1050:0407:Y1": migration}
+    assert_usb_view(placement, root, {POOL: pool(2, used=1)})
+
+
 def test_a_pool_keeps_its_class_while_a_unit_is_held(placement, host, root, pooled):
     guest = allocate(placement)
     host.rules(POOL_RULE | {"resource_class": "CUSTOM_DONGLE"})

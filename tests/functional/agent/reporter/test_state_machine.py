@@ -5,6 +5,8 @@ the buses, a nova that starts over), planner and reporter live through it agains
 knows what must hold. tests/fixtures/reporter_machine has the world that it happens in, the oracle that knows each
 device's key, and the promises that hold for each physical thing:
 
+Some stories begin with pools or bundles, and rules make and undo them.
+
 * at every look: each held device has its key, what may be a held device is withheld, no device inherits a claim;
 * after every pass, also one that failed: what is not ours is untouched, claims stand, no device can be had twice;
 * an agent that starts now sees with its few requests what full reads show, but for fields that summaries lack;
@@ -33,6 +35,7 @@ import random
 import shutil
 import tempfile
 import types
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,7 +50,7 @@ from tests.fixtures.placement import CUT, CUT_AFTER, PlacementServer
 from tests.fixtures.reporter_machine.hardware import DISK, PORTS, THINGS, Plugged, Use
 from tests.fixtures.reporter_machine.oracle import KeyOracle
 from tests.fixtures.reporter_machine.promises import Promises
-from tests.fixtures.reporter_machine.rules import RULE_CHANGES, SITES, OfferRule
+from tests.fixtures.reporter_machine.rules import GROUP_CHANGES, RULE_CHANGES, SITES, OfferRule
 from tests.fixtures.reporter_machine.tables import MANAGED, Row, all_rows
 from tests.fixtures.reporter_machine.world import (
     ABSENT,
@@ -64,6 +67,7 @@ from usb_provider.agent import purge
 from usb_provider.agent.reporter import Pass, Preview, Reporter
 from usb_provider.agent.store import StateStore
 from usb_provider.exception import Conflict, RootMissing, Unavailable
+from usb_provider.model.devices.offer import OfferReason
 from usb_provider.model.devices.spec import parse_specs
 from usb_provider.model.reporting.host_state import ReportSettings
 from usb_provider.model.reporting.provider import Assessment
@@ -77,9 +81,10 @@ EXAMPLES = int(os.environ.get("USB_PROVIDER_MODEL_EXAMPLES", "40"))
 STEPS = int(os.environ.get("USB_PROVIDER_MODEL_STEPS", "12"))
 IS_LONG = "USB_PROVIDER_MODEL_EXAMPLES" in os.environ
 
+GROUPS = ("pool_hasp", "bundle_desk")
 WRITES = "^(PUT|POST|DELETE) "
 
-indexes = st.integers(0, 11)
+indexes = st.integers(0, 15)
 
 events = st.tuples(st.sampled_from(EVENTS), indexes, indexes)
 disturbances = st.tuples(
@@ -142,11 +147,14 @@ class Host(RuleBasedStateMachine):
 
     @initialize(
         by_name=st.booleans(),
+        grouped=st.integers(0, 2 * len(GROUP_CHANGES) - 1),
         things=st.lists(st.sampled_from(sorted(THINGS)), min_size=3, max_size=len(PORTS) - 1, unique=True),
         ports=st.permutations(sorted(PORTS)),
     )
-    def begin(self, by_name: bool, things: list[str], ports: list[str]) -> None:
+    def begin(self, by_name: bool, grouped: int, things: list[str], ports: list[str]) -> None:
         self.by_name = by_name
+        if grouped < len(GROUP_CHANGES):
+            self.world.rules = GROUP_CHANGES[grouped](self.world.rules)
         for thing, port in zip(things, ports, strict=False):
             if port in self.world.hardware.free_ports():
                 self.world.hardware.plug(thing, port)
@@ -197,7 +205,7 @@ class Host(RuleBasedStateMachine):
     def _happen(self, what: str, at: int, other: int) -> None:
         world = self.world
         if what == "rules":
-            world.rules = RULE_CHANGES[at](world.rules)
+            world.rules = (*RULE_CHANGES, *GROUP_CHANGES)[at](world.rules)
             self._start_agent() if other == 0 else self._reload()
         elif what in ("restart", "reboot"):
             if what == "reboot":
@@ -314,8 +322,10 @@ class Host(RuleBasedStateMachine):
             assert there == foreign, f"{foreign.name} is not ours: {foreign} became {there}"
         for consumer, (uuid, rc) in self.world.story.claims.items():
             assert uuid in rows, f"the provider {uuid} of consumer {consumer} is gone"
-            assert rows[uuid].allocations == {consumer: {rc: 1}}, rows[uuid]
-            assert rows[uuid].inventory.get(rc, (0, 0))[0] == 1, f"{rows[uuid]} lost the class of {consumer}"
+            has = self.world.story.allocations(uuid)
+            assert rows[uuid].allocations == has, rows[uuid]
+            used = sum(amounts[rc] for amounts in has.values())
+            assert rows[uuid].inventory.get(rc, (0, 0))[0] >= used, f"{rows[uuid]} lost units of {consumer}"
         for uuid in self.world.story.marked - self.world.story.foreign.keys():
             assert OPERATORS_OWN in rows[uuid].traits, f"an operator's trait is gone: {rows[uuid]}"
         for uuid in (self.world.story.reserved | self.world.story.drained) - self.world.story.foreign.keys():
@@ -324,8 +334,30 @@ class Host(RuleBasedStateMachine):
             if uuid in self.world.story.reserved:
                 assert row.inventory and not any(r < t for t, r in row.inventory.values()), f"not reserved: {row}"
         self.promises.check(
-            {uuid: row for uuid, row in rows.items() if uuid not in self.world.story.foreign}, self.world.story.holders
+            {uuid: row for uuid, row in rows.items() if uuid not in self.world.story.foreign}, self._holders
         )
+        self._check_groups(rows)
+
+    def _holders(self, uuid: str) -> list[str]:
+        """The consumers of a device, alone or as a member, by the UUID that its own provider has."""
+        shares = self.reporter._remembered.pools.shares
+        return self.world.story.holders(uuid) or [
+            share.consumer
+            for key, share in shares.items()
+            if self.world.uuid(key) == uuid and share.consumer in self.world.story.claims
+        ]
+
+    def _check_groups(self, rows: dict[str, Row]) -> None:
+        """No consumer has more members than it holds units, and no member of a consumer can be had alone."""
+        shares = self.reporter._remembered.pools.shares
+        for group in GROUPS:
+            claims = self.world.story.allocations(self.world.uuid(group))
+            mine = Counter(share.consumer for share in shares.values() if share.group == group)
+            for consumer, has in claims.items():
+                assert group.startswith("bundle_") or mine[consumer] <= sum(has.values()), (consumer, shares)
+        for key, share in shares.items():
+            row = rows.get(self.world.uuid(key))
+            assert row is None or row.uuid in self.world.story.foreign or not row.is_free, (share, row)
 
     def _check_everything(self, last: Pass) -> None:
         """What holds once the agent is through."""
@@ -335,9 +367,13 @@ class Host(RuleBasedStateMachine):
         verdicts = {ports[each.device.sys_name]: each for each in last.devices}
         expected: set[str] = set()
         at_hand: set[str] = set()
+        members: dict[str, list[Assessment]] = {}
         for port, each in self.world.plugged.items():
             key = verdicts[port].identity.key
-            uuid = self.world.uuid(key)
+            uuid = str(verdicts[port].provider_uuid)
+            if verdicts[port].group is not None or verdicts[port].stays:
+                members.setdefault(uuid, []).append(verdicts[port])
+                continue
             offer = self._offer(port, each, verdicts[port])
             assert verdicts[port].offered == (offer is not None), (port, verdicts[port].reason)
             if offer is None:
@@ -355,6 +391,11 @@ class Host(RuleBasedStateMachine):
             self._check_offered(rows[uuid], port, offer)
             if not rows[uuid].allocations and uuid not in self.world.story.reserved | self.world.story.drained:
                 expected.add(uuid)
+        for uuid, found in members.items():
+            if any(each.verdict is not OfferReason.INCOMPLETE for each in found):
+                at_hand.add(uuid)
+            self._check_members(rows.get(uuid), found)
+        expected |= {uuid for uuid in members if uuid in rows and rows[uuid].is_free}
         for uuid, row in rows.items():
             if row.is_managed and uuid not in at_hand:
                 self._check_gone(row, ABSENT)
@@ -363,7 +404,29 @@ class Host(RuleBasedStateMachine):
         for rc in sorted({rc for uuid in expected for rc in rows[uuid].inventory}):
             query = f"resources={rc}:1&in_tree={self.world.root}&required={MANAGED}"
             offered = {uuid for candidate in self.server.candidates(query) for uuid in candidate}
-            assert offered == {uuid for uuid in expected if rc in rows[uuid].inventory}
+            partly = {uuid for uuid, row in rows.items() if row.is_group and row.allocations}
+            assert offered - partly == {uuid for uuid in expected if rc in rows[uuid].inventory}
+
+    def _check_members(self, row: Row | None, members: list[Assessment]) -> None:
+        """The provider of the pool, the bundle or the held device that waits for one has its units."""
+        units = self._units(members)
+        if row is None:
+            assert not units, f"{members} is not reported"
+        elif units:
+            total = max(units, sum(sum(has.values()) for has in row.allocations.values()))
+            assert list(row.inventory.values()) == [(total, total - units)], (units, row)
+        else:
+            is_there = any(each.verdict is not OfferReason.INCOMPLETE for each in members)
+            self._check_gone(row, WITHDRAWN if is_there else ABSENT)
+
+    def _units(self, members: list[Assessment]) -> int:
+        """How many units these members of one pool or bundle are."""
+        if members[0].group is None:
+            return 0
+        able = [each for each in members if each.offered and not each.stays]
+        if members[0].group.startswith("pool_"):
+            return len(able)
+        return int(len(able) == len(members))
 
     def _check_what_it_asked(self, last: Pass) -> None:
         """A quiet pass asks for the tree, and for the holders of those providers that claims keep as they are."""
@@ -375,7 +438,12 @@ class Host(RuleBasedStateMachine):
             if each.identity.key == self.oracle.key_by_rule(port) and each.offered:
                 ordinary[self.world.uuid(each.identity.key)] = each.resource_class
         uses = {use for each in self.world.plugged.values() for use in each.use.uses}
-        if not uses and all(ordinary.get(uuid) == rc for uuid, rc in self.world.story.claims.values()):
+        is_grouped = any(offer.group for _, offer in self.world.rules.by_vendor)
+        if (
+            not uses
+            and not is_grouped
+            and all(ordinary.get(uuid) == rc for uuid, rc in self.world.story.claims.values())
+        ):
             assert last.requests == 1, self.server.requests
 
     def _offer(self, port: str, each: Plugged, verdict: Assessment) -> OfferRule | None:
@@ -440,7 +508,7 @@ class _Watched(Reporter):
     def _look(self) -> Any:
         self.oracle.looks()
         look = super()._look()
-        self.oracle.judge(look.devices, look.tree)
+        self.oracle.judge(look.devices, look.tree, self._remembered.pools.shares)
         return look
 
 
