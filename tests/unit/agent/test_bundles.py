@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.domain_xml import a_domain_xml
+from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from tests.fixtures.fake_host import a_uuid
 from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
 from usb_provider.model.binding.hostdev import Hostdev
@@ -131,3 +131,11 @@ def test_the_next_guest_gets_a_bundle_only_when_the_last_one_has_let_go(host):
     host.binder.run()
     assert host.has("b") == BOTH
     assert host.violations == []
+
+
+def test_a_guest_may_come_live_with_more_devices_than_its_bundle_has_here(host):
+    there = [a_hostdev_xml(f"ua-usb-{a_uuid('elsewhere')}-{'0' * 15}{n}", 1, 50 + n, "1050:0407") for n in (1, 2, 3)]
+    xml = a_domain_xml("a", a_uuid("a"), ports=8, devices=there)
+    assert "holds none on this host" in host.ask("migrate", xml)["refuse"]
+    host.claim("a", 1)
+    assert "refuse" not in host.ask("migrate", xml)

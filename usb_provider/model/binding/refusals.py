@@ -139,7 +139,8 @@ def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Colle
             f'("live_migratable": false); migrate it cold.'
         )
         said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
-    if len(holdings) < len(brings):
+    # A bundle may have fewer devices here than on the other host.
+    if len(holdings) < len(brings) and not any(each.is_bundled for each in holdings):
         text = (
             f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
             f"{len(holdings) or 'none'} on this host; let nova choose the host, because it claims them there."
