@@ -235,7 +235,7 @@ def run(row: Row, part: Part, python: Path, deadline: float, *, quick: bool) -> 
     if not report.exists():
         return f"{part.name}: pytest did not begin", True
     suite = next(ET.parse(report).iter("testsuite"))
-    return in_words(part.name, suite.attrib)
+    return in_words(f"{part.name}, fewer tests" if quick else part.name, suite.attrib)
 
 
 def in_words(name: str, counts: Mapping[str, str]) -> tuple[str, bool]:
