@@ -30,7 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "usb-
 PAGE = ROOT / "docs" / "development.md"
 MARK = "<!-- matrix -->"
 
-CLIENTS = ("waitress", "osc-placement", "python-openstackclient")
+CLIENTS = ("ijson", "waitress", "osc-placement", "python-openstackclient")
 FOR_NOVA = ("ddt", "testscenarios", "testtools")
 SIDE_BY_SIDE = ("-n", "logical", "--maxprocesses=4", "--dist=worksteal")
 # These need what the other dependency groups bring, which no release of OpenStack changes.

@@ -12,8 +12,10 @@ import contextlib
 import json
 import logging
 import os
+import selectors
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
 import sysconfig
@@ -57,6 +59,9 @@ with contextlib.ExitStack() as patched:
     # Nova's functional tests come first: with their import they choose threads.
     from nova import context, objects
 log.level, log.handlers[:] = before
+if not hasattr(selectors, "PollSelector"):
+    # Eventlet has removed it, since it would block the process, but socketserver was imported before and still has it.
+    vars(socketserver)["_ServerSelector"] = selectors.SelectSelector
 
 
 @exc_filters.filters("sqlite", sqlalchemy.exc.OperationalError, r"^.*database is locked.*$")
