@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-# Read when nova is imported. Nova 32 is the first that runs on threads; older ones patch the process with eventlet.
-os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) >= 32))
+# Read when nova is imported. Up to 32 nova-compute patches the process with eventlet: on threads it cannot copy its tree
+# of providers there.
+os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) > 32))
 
 import sqlalchemy.exc
 from nova import monkey_patch
@@ -50,7 +51,7 @@ before = log.level, log.handlers[:]
 with contextlib.ExitStack() as patched:
     if hasattr(monkey_patch, "poison_eventlet") and "eventlet" in sys.modules:
         patched.enter_context(mock.patch.object(monkey_patch, "poison_eventlet", lambda: None))
-    # Before other parts of Nova: with the libraries of Nova 32, the import of these chooses eventlet.
+    # Before other parts of Nova, whose import may choose threads or eventlet by itself.
     if hasattr(monkey_patch, "patch"):
         monkey_patch.patch()
     from nova.tests.functional import integrated_helpers
