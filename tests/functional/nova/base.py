@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-# Read when nova is imported. Up to 32 nova-compute patches the process with eventlet: on threads it cannot copy its tree
-# of providers there.
+# Read when nova is imported. Up to 32 nova-compute needs eventlet: on threads it fails to copy its tree of providers.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) > 32))
 
 import sqlalchemy.exc
