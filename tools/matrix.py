@@ -5,7 +5,8 @@
 
 Each row has an environment of its own in the cache directory (XDG_CACHE_HOME, ~/.cache). The versions that matter for a
 release of OpenStack are in tests/matrix; "lowest" has each lower bound of pyproject.toml. What cannot be installed is
-named in the table, and is no failure; the exit code is 1 when a test failed or did not end.
+named in the table; that is no failure, except with --today, which takes only rows whose Python is there. The exit code
+is 1 when a test failed or did not end.
 """
 
 import argparse
@@ -29,7 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "usb-
 PAGE = ROOT / "docs" / "development.md"
 MARK = "<!-- matrix -->"
 
-CLIENTS = ("waitress", "osc-placement", "python-openstackclient")
+CLIENTS = ("ijson", "waitress", "osc-placement", "python-openstackclient")
 FOR_NOVA = ("ddt", "testscenarios", "testtools")
 SIDE_BY_SIDE = ("-n", "logical", "--maxprocesses=4", "--dist=worksteal")
 # These need what the other dependency groups bring, which no release of OpenStack changes.
@@ -73,13 +74,17 @@ ALL = Part(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One environment and what is run in it. *pinned* are requirements with a version, which the table shows."""
+    """One environment and what is run in it.
+
+    *pinned* are requirements with a version. *constraints* are versions of what these and *more* bring with them.
+    """
 
     name: str
     python: str
     pinned: tuple[str, ...]
     parts: tuple[Part, ...]
     more: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,30 +105,33 @@ class Result:
 
 def rows() -> dict[str, Row]:
     """Every row, by its name."""
-    found = [
-        Row(path.stem, "3.11", _pins(path), (PLACEMENT, NOVA), (*CLIENTS, *FOR_NOVA))
-        for path in sorted(PINS.glob("20*.txt"))
-    ]
+    found = [of_release(path) for path in sorted(PINS.glob("20*.txt"))]
     newest = found[-1]
     for version in ("3.11", "3.12", "3.13"):
         found.append(Row(f"python-{version}", version, newest.pinned, (ALL, NOVA), newest.more))
     # The oldest Placement whose requirements allow the lower bound of os-traits.
-    oldest = [each for each in _pins(PINS / "2024.1.txt") if not each.startswith("nova==")]
-    found.append(Row("lowest", "3.11", (*lower_bounds(), *oldest), (ALL,)))
+    oldest = next(row for row in found if row.name == "2024.1")
+    bounds = (*lower_bounds(), *(each for each in oldest.pinned if each.startswith("openstack-placement==")))
+    names = {_name(each) for each in bounds}
+    others = tuple(each for each in oldest.constraints if _name(each) not in names)
+    found.append(Row("lowest", "3.11", bounds, (ALL,), constraints=others))
     return {row.name: row for row in found}
 
 
-def _pins(path: Path) -> tuple[str, ...]:
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return tuple(line for line in lines if line)
+def of_release(path: Path) -> Row:
+    """The row of a release of OpenStack, whose versions the file *path* has."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    tested = tuple(line for line in lines if line.startswith(("nova==", "openstack-placement==")))
+    others = tuple(line for line in lines if line and line not in tested)
+    return Row(path.stem, "3.11", tested, (PLACEMENT, NOVA), (*CLIENTS, *FOR_NOVA), others)
 
 
-def test_group(pinned: Sequence[str]) -> list[str]:
-    """What the tests need, but for what is *pinned*."""
+def test_group(fixed: Sequence[str]) -> list[str]:
+    """What the tests need; without our lower bound for what *fixed* gives another version."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         wanted = tomllib.load(file)["dependency-groups"]["test"]
-    names = {_name(each) for each in pinned}
-    return [each for each in wanted if _name(each) not in names]
+    names = {_name(each) for each in fixed}
+    return [_name(each) if _name(each) in names else each for each in wanted]
 
 
 def _name(requirement: str) -> str:
@@ -158,13 +166,23 @@ def interpreter(version: str) -> str:
     raise NotInstalled(f"there is no Python {version} on this machine")
 
 
+def has_python(row: Row) -> bool:
+    """Whether this machine has the Python of *row*."""
+    try:
+        interpreter(row.python)
+    except NotInstalled:
+        return False
+    return True
+
+
 def environment(row: Row, deadline: float) -> Path:
     """The environment of *row*, made when it is not there; gives its Python.
 
     :raises NotInstalled: when pip does not, or not in time.
     """
     base = interpreter(row.python)
-    made_of = "\n".join([base, *row.pinned, *row.more, (ROOT / "pyproject.toml").read_text(encoding="utf-8")])
+    wanted = [*row.pinned, *row.more, *row.constraints, (ROOT / "pyproject.toml").read_text(encoding="utf-8")]
+    made_of = "\n".join([base, *wanted])
     folder = CACHE / f"{row.name}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     complete = folder / "complete"
@@ -172,14 +190,18 @@ def environment(row: Row, deadline: float) -> Path:
         for older in CACHE.glob(f"{row.name}-*"):
             shutil.rmtree(older)
         subprocess.run([base, "-m", "venv", folder], check=True)
-        _pip(python, deadline, *test_group(row.pinned), *row.more, *row.pinned, "--editable", ".")
+        _pip(python, deadline, "--upgrade", "pip>=25.1")
+        constraints = folder / "constraints.txt"
+        constraints.write_text("\n".join(row.constraints), encoding="utf-8")
+        tools = test_group((*row.pinned, *row.constraints))
+        _pip(python, deadline, *tools, *row.more, *row.pinned, "--constraint", constraints, "--editable", ".")
         complete.touch()
     # The environment may have been made for another checkout.
     _pip(python, deadline, "--no-deps", "--editable", ".")
     return python
 
 
-def _pip(python: Path, deadline: float, *words: str) -> None:
+def _pip(python: Path, deadline: float, *words: str | Path) -> None:
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
     try:
         done = subprocess.run(
@@ -193,13 +215,15 @@ def _pip(python: Path, deadline: float, *words: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise NotInstalled("pip has not ended in time") from error
     if done.returncode:
+        # The table has one sentence of it.
+        print(done.stderr, file=sys.stderr, flush=True)
         errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         raise NotInstalled(errors[0] if errors else f"pip ended with {done.returncode}")
 
 
 def run(row: Row, part: Part, python: Path, deadline: float, *, quick: bool) -> tuple[str, bool]:
     """What came of *part* in the words of the table, and whether something failed."""
-    report = CACHE / f"{row.name}-{part.name.split()[-1]}.xml"
+    report = python.parents[1] / f"{part.name.split()[-1]}.xml"
     report.unlink(missing_ok=True)
     words = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     command = ["umockdev-wrapper", python, "-m", "pytest", *words, *(part.quick if quick else part.tests)]
@@ -211,7 +235,7 @@ def run(row: Row, part: Part, python: Path, deadline: float, *, quick: bool) -> 
     if not report.exists():
         return f"{part.name}: pytest did not begin", True
     suite = next(ET.parse(report).iter("testsuite"))
-    return in_words(part.name, suite.attrib)
+    return in_words(f"{part.name}, fewer tests" if quick else part.name, suite.attrib)
 
 
 def in_words(name: str, counts: Mapping[str, str]) -> tuple[str, bool]:
@@ -249,21 +273,22 @@ def of_day(names: Sequence[str], day: datetime.date) -> list[str]:
     return [names[day.toordinal() % len(names)]] if names else []
 
 
-def main() -> int:
-    """Run what is asked for; give the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the *arguments* of the command line ask for; give the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(rows()))
     parser.add_argument("--today", action="store_true", help="one that has passed before, another each day")
     parser.add_argument("--quick", action="store_true", help="fewer tests")
     parser.add_argument("--minutes", type=float, default=60.0, help="for each row, at most (default 60)")
     parser.add_argument("--write", action="store_true", help="write the results into docs/development.md")
-    words = parser.parse_args()
+    words = parser.parse_args(arguments)
     every = rows()
     if unknown := sorted(set(words.rows) - every.keys()):
         parser.error(f"there is no row {', '.join(unknown)}; there are {', '.join(every)}")
     chosen = words.rows or list(every)
     if words.today:
-        chosen = of_day(passed(PAGE.read_text(encoding="utf-8")), datetime.date.today())
+        names = [name for name in passed(PAGE.read_text(encoding="utf-8")) if has_python(every[name])]
+        chosen = of_day(names, datetime.date.today())
     CACHE.mkdir(parents=True, exist_ok=True)
     results = []
     for name in chosen:
@@ -276,6 +301,7 @@ def main() -> int:
                 result.failed |= failed
         except NotInstalled as error:
             result.cells.append(f"not installed: {error}")
+            result.failed = words.today
         results.append(result)
     print("\n".join([*HEADING, *(result.line() for result in results)]))
     if words.write:

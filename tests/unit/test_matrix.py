@@ -33,9 +33,22 @@ def test_every_lower_bound_of_what_is_installed_is_tested_as_it_stands(matrix: d
     assert not [each for each in bounds if not re.search("==[0-9.]+$", each)]
 
 
-def test_a_test_tool_that_a_release_pins_is_installed_once(matrix: dict[str, Any]) -> None:
-    assert [each for each in matrix["test_group"](()) if each.startswith("setuptools")]
-    assert not [each for each in matrix["test_group"](("setuptools==65.5.1",)) if each.startswith("setuptools")]
+def test_a_release_decides_the_version_of_a_test_tool_that_it_has_too(matrix: dict[str, Any]) -> None:
+    assert [each for each in matrix["test_group"](()) if each.startswith("setuptools>=")]
+    assert "setuptools" in matrix["test_group"](("setuptools==65.5.1",))
+
+
+def test_a_row_of_a_release_is_installed_with_what_the_release_has(matrix: dict[str, Any]) -> None:
+    row = matrix["rows"]()["2025.1"]
+    assert [each.split("==")[0] for each in row.pinned] == ["nova", "openstack-placement"]
+    assert "openstacksdk==4.4.0" in row.constraints
+
+
+def test_no_constraint_contradicts_a_lower_bound(matrix: dict[str, Any]) -> None:
+    lowest = matrix["rows"]()["lowest"]
+    names = [re.split(r"[\[=]", each)[0] for each in (*lowest.pinned, *lowest.constraints)]
+    assert sorted(set(names)) == sorted(names)
+    assert "nova" not in names
 
 
 @pytest.mark.parametrize(
@@ -80,6 +93,46 @@ def test_ci_takes_the_rows_that_have_passed_by_turns(matrix: dict[str, Any]) -> 
     assert turns[:2] == turns[2:]
     assert sorted(name for turn in turns[:2] for name in turn) == names
     assert matrix["of_day"]([], day) == []
+
+
+@pytest.fixture
+def page(matrix: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page whose table shows that the row python-3.12 has passed, and no environment can be made."""
+    page = tmp_path / "development.md"
+    passed = matrix["Result"](matrix["rows"]()["python-3.12"], ["the rest: 9 passed"])
+    page.write_text(matrix["with_results"](f"{matrix['MARK']}\n{matrix['MARK']}\n", [passed]))
+
+    def environment(row: object, deadline: float) -> Path:
+        raise matrix["NotInstalled"]("No matching distribution found for oslo.log")
+
+    ours = matrix["main"].__globals__
+    monkeypatch.setitem(ours, "PAGE", page)
+    monkeypatch.setitem(ours, "CACHE", tmp_path)
+    monkeypatch.setitem(ours, "has_python", lambda row: True)
+    monkeypatch.setitem(ours, "environment", environment)
+    return page
+
+
+def test_ci_fails_when_a_row_that_has_passed_cannot_be_installed(
+    matrix: dict[str, Any], page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert matrix["main"](["--today", "--quick"]) == 1
+    assert "| python-3.12 | 3.12 |" in capsys.readouterr().out
+
+
+def test_the_table_names_a_row_that_cannot_be_installed(
+    matrix: dict[str, Any], page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert matrix["main"](["python-3.12"]) == 0
+    assert "not installed: No matching distribution found for oslo.log" in capsys.readouterr().out
+
+
+def test_ci_leaves_out_a_row_whose_python_the_machine_does_not_have(
+    matrix: dict[str, Any], page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(matrix["main"].__globals__, "has_python", lambda row: row.python != "3.12")
+    assert matrix["main"](["--today", "--quick"]) == 0
+    assert "python-3.12" not in capsys.readouterr().out
 
 
 def test_the_page_has_a_place_for_the_table(matrix: dict[str, Any]) -> None:

@@ -46,6 +46,22 @@ ROOT_TRAITS = (
 )
 
 
+def clouds_yaml(cloud: str, endpoint: str, token: str) -> str:
+    """A file for ``OS_CLIENT_CONFIG_FILE=… openstack --os-cloud cloud`` that names only a Placement."""
+    return (
+        "# The embedded Placement of usb-provider; it is gone when that has ended.\n"
+        "clouds:\n"
+        f"  {json.dumps(cloud)}:\n"
+        "    auth_type: admin_token\n"
+        # Beside auth as well: an openstacksdk before 4.5 loses the one below it.
+        f"    token: {token}\n"
+        "    auth:\n"
+        f"      endpoint: {endpoint}\n"
+        f"      token: {token}\n"
+        f'    placement_api_version: "{EMBEDDED_MICROVERSION}"\n'
+    )
+
+
 class EmbeddedPlacement:
     """A running embedded Placement; as a context manager it stops at the end and keeps its data."""
 
@@ -166,16 +182,7 @@ class EmbeddedPlacement:
     def write_clouds_yaml(self, path: Path, cloud: str = "usb-demo") -> None:
         """Write a file for `OS_CLIENT_CONFIG_FILE=path openstack --os-cloud cloud`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            "# The embedded Placement of usb-provider; it is gone when that has ended.\n"
-            "clouds:\n"
-            f"  {json.dumps(cloud)}:\n"
-            "    auth_type: admin_token\n"
-            "    auth:\n"
-            f"      endpoint: {self.endpoint}\n"
-            f"      token: {self.token}\n"
-            f'    placement_api_version: "{EMBEDDED_MICROVERSION}"\n'
-        )
+        path.write_text(clouds_yaml(cloud, self.endpoint, self.token))
 
     def request(
         self,

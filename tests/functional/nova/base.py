@@ -12,8 +12,10 @@ import contextlib
 import json
 import logging
 import os
+import selectors
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
 import sysconfig
@@ -27,8 +29,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-# Read when nova is imported. Nova 32 is the first that runs on threads; older ones patch the process with eventlet.
-os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) >= 32))
+# Read when nova is imported. Up to 32 nova-compute needs eventlet: on threads it fails to copy its tree of providers.
+os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", str(int(version("nova").partition(".")[0]) > 32))
 
 import sqlalchemy.exc
 from nova import monkey_patch
@@ -48,12 +50,18 @@ before = log.level, log.handlers[:]
 with contextlib.ExitStack() as patched:
     if hasattr(monkey_patch, "poison_eventlet") and "eventlet" in sys.modules:
         patched.enter_context(mock.patch.object(monkey_patch, "poison_eventlet", lambda: None))
+    # Before other parts of Nova, whose import may choose threads or eventlet by itself.
+    if hasattr(monkey_patch, "patch"):
+        monkey_patch.patch()
     from nova.tests.functional import integrated_helpers
 
     # isort: split
     # Nova's functional tests come first: with their import they choose threads.
     from nova import context, objects
 log.level, log.handlers[:] = before
+if not hasattr(selectors, "PollSelector"):
+    # Eventlet has removed it, since it would block the process, but socketserver was imported before and still has it.
+    vars(socketserver)["_ServerSelector"] = selectors.SelectSelector
 
 
 @exc_filters.filters("sqlite", sqlalchemy.exc.OperationalError, r"^.*database is locked.*$")

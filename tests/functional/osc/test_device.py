@@ -1,11 +1,10 @@
 """``openstack usb device …`` and ``usb host list`` on a real Placement: what they show, write and cost."""
 
-import json
-
 import pytest
 
 from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
 from tests.fixtures.openstack import KEY, Cloud, named
+from usb_provider.demo.embedded import clouds_yaml
 
 REASON = "CUSTOM_USB_DRAIN_REASON_"
 
@@ -161,8 +160,7 @@ def test_bad_input_is_answered_with_one_sentence(
 
 def test_a_cloud_that_is_nothing_but_a_placement_will_do_as_the_demos_is(cloud: Cloud, root: str) -> None:
     cloud.placement.allocate(named("vm1"), {cloud.device(root): {KEY: 1}})
-    auth = {"endpoint": cloud.placement.endpoint, "token": cloud.placement.token}
-    cloud.clouds.write_text(json.dumps({"clouds": {"test": {"auth_type": "admin_token", "auth": auth}}}))
+    cloud.clouds.write_text(clouds_yaml("test", cloud.placement.endpoint, cloud.placement.token))
     assert states(cloud) == {"1050:0407:Y1": "allocated"}
     answer = cloud.openstack("usb", "device", "show", "compute1_usb_1050:0407:Y1", "-f", "json")
     assert (answer.json["consumers"], answer.json["held_by"]) == ([named("vm1")], [])

@@ -33,6 +33,12 @@ def libvirtd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
+def opening_has_time(libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that open many connections, which are opened one at a time: a busy machine needs longer for them."""
+    monkeypatch.setattr(sys.modules["usb_provider.virt.domain"], "_OPEN_SECONDS", 30.0)
+
+
+@pytest.fixture
 def changed() -> threading.Event:
     """Set when it is time to look again."""
     return threading.Event()

@@ -380,6 +380,7 @@ def test_a_detach_for_which_nothing_tells_any_more_that_it_has_worked_has_not(
     assert isinstance(detaching.error, Unavailable)
 
 
+@pytest.mark.usefixtures("opening_has_time")
 def test_any_number_of_guests_that_hang_keep_no_other_guest_from_being_read_and_served(
     host: "LibvirtHost", libvirtd: Libvirtd
 ) -> None:

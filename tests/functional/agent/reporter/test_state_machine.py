@@ -46,6 +46,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from placement_traits import PURGED
 from tests.fixtures.placement import CUT, CUT_AFTER, PlacementServer
 from tests.fixtures.reporter_machine.hardware import DISK, PORTS, THINGS, Plugged, Use
 from tests.fixtures.reporter_machine.oracle import KeyOracle
@@ -137,6 +138,7 @@ class Host(RuleBasedStateMachine):
         self.promises = Promises(self.oracle)
         self.oracle.also.append(self.promises.judge)
         self.by_name = False
+        self.set_aside: set[str] = set()
         self.life = contextlib.ExitStack()
         with _own_randomness():
             self.life.enter_context(self.server.fresh())
@@ -288,14 +290,18 @@ class Host(RuleBasedStateMachine):
         return None
 
     def _note_what_was_purged(self) -> None:
-        """A purge takes what operators wrote on a provider with it; what is held or reserved has to stay."""
-        for asked in self.server.requests:
-            uuid = asked.path.rpartition("/")[2]
-            if asked.method == "DELETE" and self.world.row(uuid) is None:
-                assert (
-                    self.world.purge and uuid not in self.world.story.reserved and uuid not in self.world.story.foreign
-                ), asked
-                self.world.story.forget(uuid)
+        """A purge takes what operators wrote on a provider with it; what is held or reserved has to stay.
+
+        It does so when it sets the provider aside, and deletes it in a later pass.
+        """
+        set_aside = {row.uuid for row in all_rows() if PURGED in row.traits}
+        asked = {each.path.rpartition("/")[2] for each in self.server.requests if each.method == "DELETE"}
+        deleted = {uuid for uuid in asked if self.world.row(uuid) is None}
+        for uuid in (set_aside - self.set_aside) | deleted:
+            story = self.world.story
+            assert self.world.purge and uuid not in story.reserved and uuid not in story.foreign, uuid
+            story.forget(uuid)
+        self.set_aside = set_aside
 
     def _at(self, nth: int, any_request: bool, disturbance: int | str | tuple[str, int, int]) -> None:
         """Let it happen at the *nth* request, or the nth that writes."""
