@@ -35,7 +35,7 @@ DEVICE_KEYS = {
         "resource_class",
         "traits",
     ),
-    *("provider_uuid", "provider_name", "consumer", "domain"),
+    *("provider_uuid", "provider_name", "pool", "bundle", "consumer", "domain"),
 }
 
 

@@ -295,7 +295,11 @@ class Host(RuleBasedStateMachine):
         It does so when it sets the provider aside, and deletes it in a later pass.
         """
         set_aside = {row.uuid for row in all_rows() if PURGED in row.traits}
-        asked = {each.path.rpartition("/")[2] for each in self.server.requests if each.method == "DELETE"}
+        asked = {
+            each.path.rpartition("/")[2]
+            for each in self.server.requests
+            if each.method == "DELETE" and each.path.startswith("/resource_providers/")
+        }
         deleted = {uuid for uuid in asked if self.world.row(uuid) is None}
         for uuid in (set_aside - self.set_aside) | deleted:
             story = self.world.story
