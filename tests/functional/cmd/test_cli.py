@@ -132,12 +132,14 @@ def test_devices_as_json_has_every_fact(testbed: Testbed, program: Program, root
         "traits": sorted(KEY_TRAITS),
         "provider_uuid": found["1-2"]["provider_uuid"],
         "provider_name": KEY_NAME,
+        "pool": None,
+        "bundle": None,
         "consumer": None,
         "domain": None,
     }
     other = found["1-3"]
     assert {name for name, value in other.items() if value is None} == {
-        *("serial", "manufacturer", "product", "resource_class", "consumer", "domain")
+        *("serial", "manufacturer", "product", "resource_class", "pool", "bundle", "consumer", "domain")
     }
     assert (other["speed"], other["identity"], other["offered"], other["traits"]) == ("unknown", "port", False, [])
     assert (other["devnum"], other["key"]) == (10, "0529:0001@0000:00:14.0-3")
