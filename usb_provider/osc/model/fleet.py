@@ -49,7 +49,9 @@ class Device:
     @property
     def key(self) -> str:
         """Its name without the host's: ``1050:0407:Y1``."""
-        return self.name.removeprefix(f"{self.host}{NAME_MARK}")
+        # In a name that would be too long, the host's part is cut.
+        cut = self.name.removeprefix(f"{self.host[:100]}{NAME_MARK}")
+        return self.name.removeprefix(f"{self.host}{NAME_MARK}") if cut == self.name else cut
 
     @property
     def is_pool(self) -> bool:
