@@ -10,7 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from placement_traits import MEMBER_DRAINED_PREFIX, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
+from placement_traits import (
+    MEMBER_DRAINED_PREFIX,
+    STATE_ABSENT,
+    STATE_DRAINED,
+    STATE_RESERVED,
+    STATE_SHORT,
+    STATE_WITHDRAWN,
+)
 
 
 class Presence(enum.Enum):
