@@ -36,6 +36,11 @@ class Remembered:
         while not self._told.empty():
             self.pools = dataclasses.replace(self.pools, shares=self._told.get())
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all devices, pools and bundles that it tells of."""
+        return self.pools.groups | self.sightings.by_key.keys()
+
     def keep(self) -> None:
         """Write to the files what has changed."""
         self._store.remember_sightings(self.sightings)

@@ -228,9 +228,7 @@ class Reporter:
         root = self._roots.find(last)
         if last is not None and last.root.uuid != root.uuid:
             self._observer.forget_all()
-        keys = {key for each in devices for key in possible_keys(each)} | self._remembered.sightings.by_key.keys()
-        keys |= {spec.group for spec in self.settings.specs if spec.group is not None}
-        keys |= self._remembered.pools.groups
+        keys = {key for each in devices for key in possible_keys(each)} | self._remembered.keys | self.settings.groups
         candidates = {provider_uuid(root.uuid, key) for key in keys}
         try:
             tree = self._observer.look(

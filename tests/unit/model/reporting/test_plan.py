@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement_traits import (
-    MANAGED,
-    PURGED,
-    STATE_ABSENT,
-    STATE_DRAINED,
-    STATE_RESERVED,
-    STATE_WITHDRAWN,
-    is_owned,
-    member_drained_trait,
-)
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN, is_owned
 from tests.fixtures.applier import applied, carried_out
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_desired, a_tree, an_observed, held_by
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Presence, Units, presence
@@ -521,7 +512,7 @@ def test_what_was_set_aside_is_deleted_unless_its_device_is_back() -> None:
         (held_by(an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT}), a_consumer()), {}),
         (an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT, STATE_RESERVED}), {}),
         (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, STATE_DRAINED}), {}),
-        (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, member_drained_trait("0123456789abcdef")}), {}),
+        (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, f"CUSTOM_USB_MEMBER_DRAINED_{16 * '0'}"}), {}),
         (an_observed(), {}),
         (an_observed(inventories={}, traits={STATE_ABSENT}), {}),
         (absent, {"plugged": {absent.uuid}}),
