@@ -4,6 +4,7 @@ model/ says what follows from it; store.py has the files.
 """
 
 import dataclasses
+import queue
 
 from usb_provider.agent.store import StateStore
 from usb_provider.model.devices.lent import LentDisks
@@ -20,20 +21,25 @@ class Remembered:
         self.pools = PoolMemory()
         self._store = store
         self._is_read = False
-        self._told: Shares | None = None
+        self._told: queue.SimpleQueue[Shares] = queue.SimpleQueue()
 
     def tell_shares(self, shares: Shares) -> None:
         """Have the next pass go by *shares*: they come from what the guests have attached. Safe in any thread."""
-        self._told = shares
+        self._told.put(shares)
 
     def begin(self) -> None:
         """Begin a look: read the files if they were not read yet, and take what was told since the last look."""
         if not self._is_read:
             self.sightings, self.lent, self.pools = self._store.sightings(), self._store.lent(), self._store.pools()
             self._is_read = True
-        told, self._told = self._told, None
-        if told is not None:
-            self.pools = dataclasses.replace(self.pools, shares=told)
+        # A queue loses nothing that is told at this moment: the binding loop says it only once.
+        while not self._told.empty():
+            self.pools = dataclasses.replace(self.pools, shares=self._told.get())
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all devices, pools and bundles that it tells of."""
+        return self.pools.groups | self.sightings.by_key.keys()
 
     def keep(self) -> None:
         """Write to the files what has changed."""

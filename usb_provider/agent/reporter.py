@@ -228,8 +228,8 @@ class Reporter:
         root = self._roots.find(last)
         if last is not None and last.root.uuid != root.uuid:
             self._observer.forget_all()
-        plugged = {key for each in devices for key in possible_keys(each)}
-        candidates = {provider_uuid(root.uuid, key) for key in plugged | self._remembered.sightings.by_key.keys()}
+        keys = {key for each in devices for key in possible_keys(each)} | self._remembered.keys | self.settings.groups
+        candidates = {provider_uuid(root.uuid, key) for key in keys}
         try:
             tree = self._observer.look(
                 root, candidates, lambda: _usual_class(self._state_with(ObservedTree(root)).assess(devices))

@@ -37,6 +37,12 @@ Possible values:
   * ``resource_class``: the class that a flavor asks for, ``CUSTOM_…``; by default one that suits the kind of device,
     such as ``CUSTOM_USB_KEY``.
   * ``traits``: a list of further traits.
+  * ``pool``: the name of a pool: all devices of the host that rules put into it are units of one resource provider, and
+    a flavor may ask for several. It needs ``resource_class``.
+  * ``drain``: ``true`` for a member of a pool that no further server gets. It needs ``pool``.
+  * ``bundle``: the name of a bundle: all of its devices together are one unit, which a server gets as a whole. It needs
+    ``resource_class``.
+  * ``at_least``: how many devices of the rule make the bundle complete, 1 by default. It needs ``bundle``.
   * ``identity``: ``auto`` (the default: by serial number where that tells devices apart, else by port), ``serial``
     or ``port``.
   * ``also``: a list of further ids that the same device has in other modes, such as ``["18d1:9302"]``: before and
@@ -55,6 +61,7 @@ For example::
 
   device_spec = {"vendor_id": "1050", "product_id": "0407", "resource_class": "CUSTOM_USB_KEY"}
   device_spec = {"class": "mass-storage", "port": "4.*", "traits": ["CUSTOM_SITE_A"]}
+  device_spec = {"vendor_id": "0529", "resource_class": "CUSTOM_USB_KEY", "pool": "hasp"}
 """,
     ),
     cfg.ListOpt(

@@ -10,7 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
+from placement_traits import (
+    MEMBER_DRAINED_PREFIX,
+    STATE_ABSENT,
+    STATE_DRAINED,
+    STATE_RESERVED,
+    STATE_SHORT,
+    STATE_WITHDRAWN,
+)
 
 
 class Presence(enum.Enum):
@@ -173,6 +180,11 @@ def _table() -> dict[Circumstances, ProviderState]:
 
 TABLE: Final[Mapping[Circumstances, ProviderState]] = _table()
 """The state of a provider in every combination of circumstances."""
+
+
+def has_drained_member(traits: Collection[str]) -> bool:
+    """Whether an operator drained a member of the pool: only the traits of its provider say so."""
+    return any(name.startswith(MEMBER_DRAINED_PREFIX) for name in traits)
 
 
 def presence(traits: Collection[str], *, has_inventory: bool) -> Presence:

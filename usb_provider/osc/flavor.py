@@ -162,10 +162,7 @@ class CheckFlavor(base.ShowOne):
             frozenset(name for device in devices for name in device.amounts),
             frozenset(name for device in devices for name in device.traits),
             old_nova,
-            {
-                name: max(device.units for device in devices if name in device.amounts)
-                for name in {name for device in devices for name in device.amounts}
-            },
+            _most_units(devices),
         )
 
     def _why_not(self, request: Request, known: Known, devices: Sequence[Device]) -> tuple[str | None, str]:
@@ -199,6 +196,15 @@ class _Pitfalls(format_columns.ListDictColumn):
     def human_readable(self) -> str:
         """Give the lines."""
         return "\n".join(f"{each['where']}: {each['text']}" for each in self._value)
+
+
+def _most_units(devices: Sequence[Device]) -> dict[str, int]:
+    """How many units the largest pool of each class has, held or not."""
+    most: dict[str, int] = {}
+    for device in devices:
+        for name in device.amounts if device.is_pool else ():
+            most[name] = max(most.get(name, 0), device.units, device.units_held)
+    return most
 
 
 def _pitfall_json(each: Pitfall) -> dict[str, str]:

@@ -14,7 +14,8 @@ class ListHost(base.Lister):
     """List the compute nodes that have USB devices, and how many of them are offered, free, allocated and absent.
 
     Offered is what is plugged in and not withdrawn, free or not. Allocated is what a consumer holds, absent or not,
-    so the columns need not add up.
+    so the columns need not add up. Each unit of a pool counts; a pool of which no unit can be had now, and none is
+    held, counts as one.
     """
 
     cost = f"{COST}. {FILTERED}."

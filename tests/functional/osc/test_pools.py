@@ -9,6 +9,7 @@ from usb_provider.model.units.names import member_id
 from usb_provider.osc.model.flavor import extra_specs_for
 
 GOOD = {"hw:usb_model": "qemu-xhci"}
+GOOD_HERE = {"hw__usb_model": "qemu-xhci"}
 MEMBER = "0529:0001@0000:00:14.0-1"
 
 
@@ -68,6 +69,38 @@ def test_a_check_says_that_no_pool_is_that_large(cloud: Cloud, pool: str) -> Non
     cloud.nova.flavor("usb", **{f"resources__{KEY}": "4", "hw__usb_model": "qemu-xhci"})
     answer = cloud.openstack("usb", "flavor", "check", "usb", "-f", "json")
     assert answer.json["traps"][0]["text"].startswith(f"No provider has 4: the largest pool of {KEY} has 3 units;")
+
+
+def test_a_check_of_a_flavor_for_one_device_finds_nothing_wrong_with_it_while_all_devices_are_drained(
+    cloud: Cloud, root: str
+) -> None:
+    single = cloud.device(root, "single")
+    assert cloud.openstack("usb", "device", "set", "--drain", single).code == 0
+    cloud.nova.flavor("usb", **{f"resources__{KEY}": "1", "hw__usb_model": "qemu-xhci"})
+    answer = cloud.openstack("usb", "flavor", "check", "usb", "-f", "json").json
+    assert (answer["schedulable"], answer["traps"]) == (False, [])
+    assert "1 drained" in answer["reason"]
+
+
+def test_a_check_tells_no_one_to_write_two_groups_while_a_pool_is_drained(cloud: Cloud, pool: str) -> None:
+    assert cloud.openstack("usb", "device", "set", "--drain", pool).code == 0
+    cloud.nova.flavor("usb", **{f"resources__{KEY}": "2", "hw__usb_model": "qemu-xhci"})
+    answer = cloud.openstack("usb", "flavor", "check", "usb", "-f", "json").json
+    assert (answer["schedulable"], answer["traps"]) == (False, [])
+    assert "1 drained" in answer["reason"]
+
+
+def test_a_check_says_that_two_groups_get_no_two_units_of_one_pool(cloud: Cloud, pool: str) -> None:
+    made = cloud.openstack("usb", "flavor", "create", "usb-two", "--class", "key", "--count", "2", "-f", "json")
+    assert made.code == 0
+    answer = cloud.openstack("usb", "flavor", "check", "usb-two", "-f", "json").json
+    assert answer["schedulable"] is False
+    (trap,) = answer["traps"]
+    assert (trap["where"], trap["outcome"]) == ("group_policy", "perhaps")
+    assert f"write resources:{KEY}=2" in trap["text"]
+    cloud.nova.flavor("either", **{f"resources_USB{n}__{KEY}": "1" for n in (1, 2)}, group_policy="none", **GOOD_HERE)
+    answer = cloud.openstack("usb", "flavor", "check", "either", "-f", "json").json
+    assert (answer["hosts"], answer["traps"]) == (["compute1"], [])
 
 
 def test_a_check_says_how_many_are_held_when_too_few_units_are_left(cloud: Cloud, pool: str) -> None:

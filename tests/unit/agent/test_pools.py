@@ -208,6 +208,16 @@ def test_a_start_passes_over_what_another_guest_has_taken_meanwhile(host):
     assert "refuse" in host.ask("prepare", xml_of("b"))
 
 
+def test_a_start_does_not_wait_for_a_member_that_another_guest_is_about_to_lose(host):
+    host.start("b")
+    host.binder.run()
+    started(host, "a", 1)
+    host.claim("a", 0)
+    host.claim("new", 1)
+    host.view()
+    assert host.ask("prepare", xml_of("new")) == {}
+
+
 def test_a_guest_with_two_members_may_come_live_where_it_holds_two_units(host):
     there = [a_hostdev_xml(f"ua-usb-{a_uuid('elsewhere')}-{'0' * 15}{n}", 1, 50 + n, "1050:0407") for n in (1, 2)]
     xml = a_domain_xml("a", a_uuid("a"), ports=8, devices=there)

@@ -49,7 +49,9 @@ def held_by(
     """
     mine = frozenset({guest_uuid})
     view = _as_claimed(guest_uuid, held, view)
-    view = dataclasses.replace(view, shares=seen_shares(view, running, known))
+    # The guest itself is no migration, also before libvirt lists it.
+    there = None if known is None else {*known, guest_uuid}
+    view = dataclasses.replace(view, shares=seen_shares(view, running, there))
     return [
         dataclasses.replace(each, consumers=mine)
         for each in holdings(view)

@@ -74,8 +74,10 @@ def group_holdings(view: HostView) -> list[Holding]:
 
 
 def _parts(bundle: Bundle, provider: ObservedProvider, view: HostView) -> list[Holding]:
-    plugged = {each.identity.key: each for each in bundle.members}
-    keys = dict.fromkeys([*plugged, *(key for key, each in view.shares.items() if each.group == bundle.key)])
+    mine = {key for key, each in view.shares.items() if each.group == bundle.key}
+    # One that Placement still offers elsewhere may be another consumer's, so it is not a part yet.
+    plugged = {key: each for each in bundle.members if (key := each.identity.key) in mine or each.promised is None}
+    keys = dict.fromkeys([*plugged, *(key for key in view.shares if key in mine)])
     stays = NOT_LIVE_MIGRATABLE in provider.traits
 
     def part(member: str, key: str | None, missing: str) -> Holding:

@@ -41,6 +41,11 @@ class ReportSettings:
         return frozenset(name for spec in self.specs for name in spec.traits)
 
     @property
+    def groups(self) -> frozenset[str]:
+        """The keys of the pools and bundles that rules make."""
+        return frozenset(spec.group for spec in self.specs if spec.group is not None)
+
+    @property
     def rule_classes(self) -> frozenset[str]:
         """Every resource class that a rule gives."""
         return frozenset(spec.resource_class for spec in self.specs if spec.resource_class is not None)

@@ -110,6 +110,23 @@ def provider_name(root_name: str, key: str) -> str:
     return f"{head}{key[: NAME_LIMIT - len(head) - len(digest) - 1]}_{digest}"
 
 
+def group_key(root_uuid: str, uuid_: str, name: str, prefix: str) -> str | None:
+    """The key of the group whose provider has this UUID and *name*; None where it is no group's.
+
+    It begins with *prefix*. The root's name may have our mark in it, and digests may follow the key. The UUID is
+    certain.
+    """
+    mark = f"{NAME_MARK}{prefix}"
+    _, *ends = name.split(mark)
+    for number in range(len(ends)):
+        key = f"{prefix}{mark.join(ends[number:])}"
+        while key.startswith(prefix):
+            if provider_uuid(root_uuid, key) == uuid_:
+                return key
+            key = key.rpartition("_")[0]
+    return None
+
+
 def folded(name: str) -> str:
     """*name* as MariaDB and MySQL compare it: without case and without spaces at its end (``utf8mb4_general_ci``)."""
     return name.rstrip(" ").lower()

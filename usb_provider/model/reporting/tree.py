@@ -113,9 +113,13 @@ class ObservedProvider:
 
     @property
     def purgeable(self) -> bool:
-        """Whether a purge may take it: of an absent device, without inventory, kept by no consumer and no operator."""
+        """Whether a purge may take it: of an absent device, without inventory, kept by no consumer and no operator.
+
+        The drain of a pool's member is in the provider alone.
+        """
         state = TABLE[Circumstances(Presence.ABSENT, self.intention, self.allocated)]
-        return self.managed and self.absent and not self.inventories and state.purgeable
+        says_more = bool(self.inventories) or lifecycle.has_drained_member(self.traits)
+        return self.managed and self.absent and state.purgeable and not says_more
 
     @property
     def used_classes(self) -> frozenset[str]:

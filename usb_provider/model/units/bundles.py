@@ -6,7 +6,7 @@ completeness.py says whether a bundle can be had; its devices are offered only t
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from usb_provider.model.reporting.provider import NAME_MARK, Assessment, DesiredProvider, provider_uuid
+from usb_provider.model.reporting.provider import Assessment, DesiredProvider, group_key, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
 from usb_provider.model.units.completeness import is_bundle
 from usb_provider.model.units.names import BUNDLE_PREFIX
@@ -65,10 +65,7 @@ def bundles_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Bundl
         if each.group is not None and is_bundle(each.group):
             found.setdefault(each.group, []).append(each)
     for provider in tree.providers.values():
-        name = provider.name.partition(f"{NAME_MARK}{BUNDLE_PREFIX}")[2]
-        key = f"{BUNDLE_PREFIX}{name}"
-        # Its name may be cut, or another bundle's that begins alike; the UUID is certain.
-        if name and provider.uuid == provider_uuid(tree.root.uuid, key):
+        if (key := group_key(tree.root.uuid, provider.uuid, provider.name, BUNDLE_PREFIX)) is not None:
             found.setdefault(key, [])
     providers: Mapping[str, ObservedProvider] = tree.providers
     return tuple(

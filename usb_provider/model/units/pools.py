@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from placement_traits import NOT_LIVE_MIGRATABLE, member_drained_trait
-from usb_provider.model.reporting.provider import NAME_MARK, Assessment, DesiredProvider, provider_uuid
+from usb_provider.model.reporting.provider import Assessment, DesiredProvider, group_key, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
-from usb_provider.model.units.names import POOL_PREFIX, member_id, pool_key, pool_name
+from usb_provider.model.units.names import POOL_PREFIX, member_id, pool_name
 from usb_provider.model.units.sharing import Shares, shared
 
 
@@ -108,10 +108,8 @@ def pools_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Pool, .
         if each.group is not None and pool_name(each.group) is not None:
             found.setdefault(each.group, []).append(each)
     for provider in tree.providers.values():
-        name = provider.name.partition(f"{NAME_MARK}{POOL_PREFIX}")[2]
-        # Its name may be cut, or another pool's that begins alike; the UUID is certain.
-        if name and provider.uuid == provider_uuid(tree.root.uuid, pool_key(name)):
-            found.setdefault(pool_key(name), [])
+        if (key := group_key(tree.root.uuid, provider.uuid, provider.name, POOL_PREFIX)) is not None:
+            found.setdefault(key, [])
     return tuple(_pool(key, tree, members) for key, members in sorted(found.items()))
 
 

@@ -38,6 +38,11 @@ class PoolMemory:
     shares: Shares = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """The keys of the groups that it tells of."""
+        return frozenset({*self.members.values(), *(each.group for each in self.shares.values())})
+
     def to_json(self) -> dict[str, object]:
         """As it is stored; :meth:`from_json` reads it."""
         shares = {key: {"group": each.group, "consumer": each.consumer} for key, each in sorted(self.shares.items())}

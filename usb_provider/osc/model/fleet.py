@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import placement_traits
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_SHORT, STATE_WITHDRAWN
 from placement_traits.usb import (
     CLASS_PREFIX,
     DRAIN_REASON_PREFIX,
@@ -49,7 +49,9 @@ class Device:
     @property
     def key(self) -> str:
         """Its name without the host's: ``1050:0407:Y1``."""
-        return self.name.removeprefix(f"{self.host}{NAME_MARK}")
+        # In a name that would be too long, the host's part is cut.
+        cut = self.name.removeprefix(f"{self.host[:100]}{NAME_MARK}")
+        return self.name.removeprefix(f"{self.host}{NAME_MARK}") if cut == self.name else cut
 
     @property
     def is_pool(self) -> bool:
@@ -75,6 +77,11 @@ class Device:
     def units_free(self) -> int:
         """How many more units can be had now."""
         return max(0, self.units - self.units_held) if self.offered else 0
+
+    @property
+    def counted(self) -> int:
+        """As how many devices it counts: a pool as its units, or as one while none can be had and none is held."""
+        return max(1, self.units, self.units_held)
 
     @property
     def offered(self) -> bool:
@@ -103,12 +110,14 @@ class Device:
         if self.held and self.state is FleetState.FREE:
             return f"Consumers hold {self.units_held} of its {self.units} units."
         unfinished = not self.amounts and not self.traits & {STATE_ABSENT, STATE_WITHDRAWN}
-        return self._row.sentence(placement_traits.drain_reason(self.traits), unfinished=unfinished)
+        said = self._row.sentence(placement_traits.drain_reason(self.traits), unfinished=unfinished)
+        is_short = STATE_SHORT in self.traits and self.units < self.units_held
+        return f"{said} Of its {self.units_held} held units, {self.units} can be had." if is_short else said
 
     @property
     def purgeable(self) -> bool:
         """Whether its provider may be deleted: the device is absent, free, not drained and not reserved."""
-        return self._row.purgeable and not self.amounts
+        return self._row.purgeable and not self.amounts and not lifecycle.has_drained_member(self.traits)
 
     @property
     def set_aside(self) -> bool:
@@ -164,7 +173,10 @@ _FACT_PREFIXES = (VENDOR_PREFIX, PRODUCT_PREFIX, CLASS_PREFIX, SPEED_PREFIX, SER
 
 @dataclass(frozen=True, slots=True)
 class HostCount:
-    """The devices of one host, counted. ``states`` has each state's number; ``held`` counts across them."""
+    """The devices of one host, counted: each unit of a pool is one.
+
+    ``states`` has each state's number; ``held`` counts across them.
+    """
 
     host: str
     host_uuid: str
@@ -182,12 +194,19 @@ def count_by_host(devices: Iterable[Device]) -> tuple[HostCount, ...]:
         HostCount(
             host,
             uuid,
-            Counter(each.state for each in found),
-            offered=sum(each.offered for each in found),
-            held=sum(each.held for each in found),
+            _count_by_state(found),
+            offered=sum(max(1, each.units) for each in found if each.offered),
+            held=sum(each.units_held for each in found),
         )
         for (host, uuid), found in sorted(hosts.items())
     )
+
+
+def _count_by_state(devices: Iterable[Device]) -> Counter[FleetState]:
+    states: Counter[FleetState] = Counter()
+    for each in devices:
+        states[each.state] += each.units_free if each.state is FleetState.FREE else each.counted
+    return states
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ flavor.py's.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -58,8 +59,8 @@ class Known:
     """What exists in the cloud. *classes* and *traits* are all of Placement's; None where they were not asked for.
 
     *usb_classes* and *usb_traits* are those that some USB device has, besides CUSTOM_USB_*. *old_nova*: whether Nova
-    ignores hw:usb_model; None where that could not be told. *most_units* is how many units of a class the largest
-    provider has.
+    ignores hw:usb_model; None where that could not be told. *most_units* is how many units the largest pool of a class
+    has; a class that is not in it has no pool.
     """
 
     classes: frozenset[str] | None = None
@@ -126,13 +127,13 @@ def _of_resource(key: str, name: str, value: str, known: Known) -> Iterator[Pitf
         yield Pitfall(key, Consequence.NO_DEVICE, f"Nova ignores this line: {value!r} is no number; write 1.")
     elif amount == 0:
         yield Pitfall(key, Consequence.NO_DEVICE, "Nova ignores an amount of 0, so the server gets no device; write 1.")
-    elif amount > known.most_units.get(name, 1) > 1:
+    elif amount > known.most_units.get(name, amount) > 1:
         yield Pitfall(
             key,
             Consequence.NO_HOST,
             f"No provider has {amount}: the largest pool of {name} has {known.most_units[name]} units; ask for fewer.",
         )
-    elif amount > known.most_units.get(name, 1):
+    elif amount > 1 and name not in known.most_units:
         yield Pitfall(
             key,
             Consequence.NO_HOST,
@@ -185,6 +186,15 @@ def _of_groups(request: Request, extra_specs: Mapping[str, str], known: Known) -
             GROUP_POLICY,
             Consequence.NO_HOST,
             f"It {wrong}, and Placement refuses {len(suffixed)} groups without it; write {GROUP_POLICY}=isolate.",
+        )
+    asking = Counter(name for group in suffixed for name in group.resources)
+    for name in sorted(each for each in known.most_units if policy == "isolate" and asking[each] > 1):
+        yield Pitfall(
+            GROUP_POLICY,
+            Consequence.PERHAPS,
+            f"With isolate, each of the {asking[name]} groups needs another provider, and some {name} are units of one "
+            f"pool. For two units of one pool, write resources:{name}=2; for hosts with and without a pool, write "
+            f"{GROUP_POLICY}=none.",
         )
 
 

@@ -16,6 +16,7 @@ from tests.fixtures.reporting import (
     yubikey,
 )
 from usb_provider.exception import Unavailable
+from usb_provider.model.binding.holding import holdings
 
 CLASS = "CUSTOM_USB_KEY"
 TWO_PORTS = [{"port": str(number), "resource_class": CLASS, "bundle": "desk"} for number in (1, 2)]
@@ -50,6 +51,12 @@ def reasons(host):
 def shares(host):
     """Which consumer has which device."""
     return {key: share.consumer for key, share in host.reporter().view().shares.items()}
+
+
+def attachable(host, guest):
+    """The devices that the binding loop would attach to the guest, by key."""
+    view = host.reporter().view()
+    return {each.key for each in holdings(view) if guest in each.consumers and each.device is not None}
 
 
 def test_two_devices_appear_as_one_unit_with_the_traits_of_both(placement, host, root):
@@ -248,6 +255,8 @@ def test_a_free_device_joins_a_held_bundle_only_when_it_can_no_longer_be_had_alo
         host.run()
     placement.calm()
     assert shares(host) == {"1050:0407:Y1": guest}
+    assert attachable(host, guest) == {"1050:0407:Y1"}
     host.run()
     host.run()
+    assert attachable(host, guest) == {"1050:0407:Y1", "1050:0407:Y2"}
     assert shares(host) == {"1050:0407:Y1": guest, "1050:0407:Y2": guest}

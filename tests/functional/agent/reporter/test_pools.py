@@ -449,6 +449,15 @@ def test_two_hosts_have_a_pool_of_one_name_each(placement, host, root):
     assert root == ROOT_UUID
 
 
+def test_a_pool_whose_provider_was_renamed_is_known_again_after_a_restart(placement, host, root, operator, pooled):
+    name = {"name": "the dongles", "parent_provider_uuid": root}
+    placement.api.must("PUT", f"/resource_providers/{POOL_UUID}", name)
+    host.restart()
+    host.unplug(THREE)
+    assert host.run().notes == ()
+    assert_usb_view(placement, root, {"the dongles": pool(2)})
+
+
 def test_a_rule_drains_a_member_as_the_command_does(placement, host, root, pooled):
     guest = allocate(placement)
     host.run()

@@ -512,6 +512,7 @@ def test_what_was_set_aside_is_deleted_unless_its_device_is_back() -> None:
         (held_by(an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT}), a_consumer()), {}),
         (an_observed(inventories={KEY: RESERVED}, traits={MANAGED, STATE_ABSENT, STATE_RESERVED}), {}),
         (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, STATE_DRAINED}), {}),
+        (an_observed(inventories={}, traits={MANAGED, STATE_ABSENT, f"CUSTOM_USB_MEMBER_DRAINED_{16 * '0'}"}), {}),
         (an_observed(), {}),
         (an_observed(inventories={}, traits={STATE_ABSENT}), {}),
         (absent, {"plugged": {absent.uuid}}),

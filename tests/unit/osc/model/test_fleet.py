@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_WITHDRAWN
+from placement_traits import (
+    MANAGED,
+    STATE_ABSENT,
+    STATE_DRAINED,
+    STATE_RESERVED,
+    STATE_SHORT,
+    STATE_WITHDRAWN,
+    member_drained_trait,
+)
 from tests.fixtures.applier import applied
 from tests.fixtures.builders import KEY, a_consumer, a_desired, a_tree, an_observed, held_by
 from usb_provider.model.lifecycle import FleetState
@@ -70,6 +78,11 @@ def a_device(*traits: str, amount: Amount | None = FREE, host: str = "compute1")
             FleetState.ABSENT,
             "It is not plugged in. An operator drained it. A consumer holds it.",
         ),
+        (
+            a_device(STATE_SHORT, amount=Amount(2, 3)),
+            FleetState.ALLOCATED,
+            "A consumer holds it. Of its 3 held units, 2 can be had.",
+        ),
     ],
 )
 def test_a_device_has_one_state_and_says_why(device: Device, state: FleetState, reason: str) -> None:
@@ -88,6 +101,7 @@ def test_only_what_nothing_would_be_lost_with_may_be_purged() -> None:
         a_device(STATE_ABSENT, STATE_DRAINED, amount=None),
         a_device(),
         a_device(amount=None),
+        a_device(STATE_ABSENT, member_drained_trait("0123456789abcdef"), amount=None),
     ]
     assert not any(device.purgeable for device in kept)
 
@@ -110,6 +124,13 @@ def test_hosts_are_counted_with_what_is_held_across_the_states() -> None:
     assert (one.host, one.offered, one.held) == ("compute1", 2, 2)
     assert (one.states[FleetState.FREE], one.states[FleetState.ABSENT], one.states[FleetState.ALLOCATED]) == (1, 1, 1)
     assert (two.host, two.offered, two.held) == ("compute2", 1, 0)
+
+
+def test_each_unit_of_a_pool_is_counted() -> None:
+    (count,) = count_by_host([a_device(), a_device(amount=Amount(16, 5)), a_device(STATE_SHORT, amount=Amount(2, 3))])
+    assert (count.offered, count.states[FleetState.FREE], count.held) == (19, 12, 8)
+    (drained,) = count_by_host([a_device(STATE_DRAINED, amount=Amount(0, 3))])
+    assert (drained.offered, drained.states[FleetState.DRAINED], drained.held) == (1, 3, 3)
 
 
 Step = Callable[[ObservedProvider], Write | None]
