@@ -7,8 +7,9 @@ is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what f
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from usb_provider.host.files import make_directory, read_whole, write_whole
 from usb_provider.model.devices.lent import OFFERED_DISKS, LentDisks
@@ -25,6 +26,8 @@ _READING, _WRITING = "state_dir:read", "state_dir:write"
 
 _LIMIT_BYTES = 4 * 1024 * 1024
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
+
+_Stored = TypeVar("_Stored")
 
 
 class StateStore:
@@ -139,40 +142,29 @@ class StateStore:
 
     def _read_pools(self) -> PoolMemory:
         path = self._directory / POOLS
-        try:
-            return PoolMemory.from_json(_read(path))
-        except _NOT_THERE:
-            return PoolMemory()
-        except OSError as error:
-            why = f"cannot be read ({error.strerror})"
-        except (ValueError, RecursionError):
-            why = "is not what an agent of this version writes"
-        self._lost.append(
-            Note(
-                "pools",
-                f"{path} {why}, so the agent begins a new one. A server that is shut off may get another member of its "
-                f"pool than it had; one that runs keeps what it has.",
+        found, why = _parsed(path, PoolMemory.from_json)
+        if why is not None:
+            self._lost.append(
+                Note(
+                    "pools",
+                    f"{path} {why}, so the agent begins a new one. A server that is shut off may get another member "
+                    f"of its pool than it had; one that runs keeps what it has.",
+                )
             )
-        )
-        return PoolMemory()
+        return found or PoolMemory()
 
     def _read_lent(self) -> LentDisks:
-        try:
-            return LentDisks.from_json(_read(self._lent_path))
-        except _NOT_THERE:
-            return LentDisks()
-        except OSError as error:
-            why = f"cannot be read ({error.strerror})"
-        except (ValueError, RecursionError, KeyError):
-            why = "is not what an agent of this version writes"
-        self._lost.append(
-            Note(
-                "lent",
-                f"{self._lent_path} {why}, so the agent begins a new one. It takes signatures that guests wrote on "
-                f"disks for the host's, and does not offer these disks until they are wiped.",
+        path = self._lent_path
+        found, why = _parsed(path, LentDisks.from_json)
+        if why is not None:
+            self._lost.append(
+                Note(
+                    "lent",
+                    f"{path} {why}, so the agent begins a new one. It takes signatures that guests wrote on "
+                    f"disks for the host's, and does not offer these disks until they are wiped.",
+                )
             )
-        )
-        return LentDisks()
+        return found or LentDisks()
 
     def _read_traits(self) -> frozenset[str] | None:
         """The names in the file; None, with a note, when it cannot be read. Then it is not written either."""
@@ -201,22 +193,16 @@ class StateStore:
 
     def _read_sightings(self) -> Sightings:
         path = self._sightings_path
-        try:
-            return Sightings.from_json(_read(path))
-        except _NOT_THERE:
-            return Sightings()
-        except OSError as error:
-            why = f"cannot be read ({error.strerror})"
-        except (ValueError, RecursionError):
-            why = "is not what an agent of this version writes"
-        self._lost.append(
-            Note(
-                "sightings",
-                f"{path} {why}, so the agent begins a new one. Where two devices have the same serial number, it may "
-                f"not know which of them an instance holds.",
+        found, why = _parsed(path, Sightings.from_json)
+        if why is not None:
+            self._lost.append(
+                Note(
+                    "sightings",
+                    f"{path} {why}, so the agent begins a new one. Where two devices have the same serial number, it "
+                    f"may not know which of them an instance holds.",
+                )
             )
-        )
-        return Sightings()
+        return found or Sightings()
 
     def _write(self, path: Path, content: object) -> bool:
         """Whether *content* could be written to *path*; a failure is noted."""
@@ -248,6 +234,18 @@ class StateStore:
         except OSError:
             return None
         return there.st_ino, there.st_mtime_ns, there.st_size
+
+
+def _parsed(path: Path, parse: Callable[[object], _Stored]) -> tuple[_Stored | None, str | None]:
+    """What *parse* makes of the JSON in *path*, None without a file; and why there is none, if the file is no use."""
+    try:
+        return parse(_read(path)), None
+    except _NOT_THERE:
+        return None, None
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
+    except (ValueError, RecursionError, KeyError):
+        return None, "is not what an agent of this version writes"
 
 
 def _read(path: Path) -> object:

@@ -3,13 +3,13 @@
 completeness.py says whether a bundle can be had; its devices are offered only then.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from usb_provider.model.reporting.provider import Assessment, DesiredProvider, group_key, provider_uuid
+from usb_provider.model.reporting.provider import Assessment, DesiredProvider
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
-from usb_provider.model.units.completeness import is_bundle
 from usb_provider.model.units.names import BUNDLE_PREFIX
+from usb_provider.model.units.pools import members_by_group
 from usb_provider.model.units.sharing import Shares
 
 
@@ -60,15 +60,4 @@ class Bundle:
 
 def bundles_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Bundle, ...]:
     """Every bundle that has a device in *devices* or a provider in *tree*, by key."""
-    found: dict[str, list[Assessment]] = {}
-    for each in devices:
-        if each.group is not None and is_bundle(each.group):
-            found.setdefault(each.group, []).append(each)
-    for provider in tree.providers.values():
-        if (key := group_key(tree.root.uuid, provider.uuid, provider.name, BUNDLE_PREFIX)) is not None:
-            found.setdefault(key, [])
-    providers: Mapping[str, ObservedProvider] = tree.providers
-    return tuple(
-        Bundle(key, providers.get(provider_uuid(tree.root.uuid, key)), tuple(members))
-        for key, members in sorted(found.items())
-    )
+    return tuple(Bundle(*group) for group in members_by_group(tree, devices, BUNDLE_PREFIX))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from placement_traits import NOT_LIVE_MIGRATABLE, member_drained_trait
 from usb_provider.model.reporting.provider import Assessment, DesiredProvider, group_key, provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider, ObservedTree
-from usb_provider.model.units.names import POOL_PREFIX, member_id, pool_name
+from usb_provider.model.units.names import POOL_PREFIX, member_id
 from usb_provider.model.units.sharing import Shares, shared
 
 
@@ -101,20 +101,30 @@ class Pool:
         )
 
 
-def pools_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Pool, ...]:
-    """Every pool that has a member in *devices* or a provider in *tree*, by key."""
+def members_by_group(
+    tree: ObservedTree, devices: Sequence[Assessment], prefix: str
+) -> list[tuple[str, ObservedProvider | None, tuple[Assessment, ...]]]:
+    """Each group whose key begins with *prefix*: its key, its provider in *tree*, if any, and its devices, by key."""
     found: dict[str, list[Assessment]] = {}
     for each in devices:
-        if each.group is not None and pool_name(each.group) is not None:
+        if each.group is not None and each.group.startswith(prefix):
             found.setdefault(each.group, []).append(each)
     for provider in tree.providers.values():
-        if (key := group_key(tree.root.uuid, provider.uuid, provider.name, POOL_PREFIX)) is not None:
+        if (key := group_key(tree.root.uuid, provider.uuid, provider.name, prefix)) is not None:
             found.setdefault(key, [])
-    return tuple(_pool(key, tree, members) for key, members in sorted(found.items()))
+    providers: Mapping[str, ObservedProvider] = tree.providers
+    return [
+        (key, providers.get(provider_uuid(tree.root.uuid, key)), tuple(members))
+        for key, members in sorted(found.items())
+    ]
 
 
-def _pool(key: str, tree: ObservedTree, devices: Sequence[Assessment]) -> Pool:
-    provider = tree.providers.get(provider_uuid(tree.root.uuid, key))
+def pools_of(tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Pool, ...]:
+    """Every pool that has a member in *devices* or a provider in *tree*, by key."""
+    return tuple(_pool(tree, *group) for group in members_by_group(tree, devices, POOL_PREFIX))
+
+
+def _pool(tree: ObservedTree, key: str, provider: ObservedProvider | None, devices: Sequence[Assessment]) -> Pool:
     traits = frozenset() if provider is None else provider.traits
 
     def is_drained(each: Assessment) -> bool:
