@@ -18,10 +18,14 @@ def ask_agent(path: Path, timeout: float = ANSWER_SECONDS) -> StatusAnswer:
     """
     try:
         data = _asked(path, encode_question(StatusQuestion()), time.monotonic() + timeout)
-    except OSError as error:
+    except PermissionError as error:
         raise Unavailable(
-            f"No agent answers at {path} ({error}); systemctl restart usb-provider-agent starts it, or run this as "
-            f"root."
+            f"This user may not ask the agent at {path}; run this as root or as the agent's user."
+        ) from error
+    except OSError as error:
+        why = error.strerror or error
+        raise Unavailable(
+            f"No agent answers at {path} ({why}); systemctl restart usb-provider-agent starts it."
         ) from error
     if not data:
         raise Unavailable(f"The agent at {path} does not answer this user; run this as root or as the agent's user.")

@@ -1,6 +1,7 @@
 """The command "status", against the agent's own listener: what it prints for programs and people."""
 
 import contextlib
+import errno
 import json
 import socket
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.processes import Program, program
+from usb_provider.cmd import running_agent
 from usb_provider.cmd.running_agent import ask_agent
 from usb_provider.exception import Unavailable
 from usb_provider.model.binding.status import AwaitedNeighbour, BindingState, DeviceStatus, GuestStatus, RefusedStart
@@ -223,3 +225,16 @@ def speak(server: socket.socket, parts: list[bytes]) -> None:
             except OSError:
                 return
             time.sleep(0.05)
+
+
+def test_only_a_user_who_may_not_open_the_socket_is_told_to_be_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def denied(*words: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(Unavailable, match=r"starts it\.$"):
+        running_agent.ask_agent(tmp_path / "none.sock")
+    monkeypatch.setattr(running_agent, "_asked", denied)
+    with pytest.raises(Unavailable, match=r"^This user may not ask the agent at .*; run this as root"):
+        running_agent.ask_agent(tmp_path / "hook.sock")
