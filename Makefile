@@ -74,8 +74,10 @@ test-integration: $(VENV)/.dev
 	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
 	$(BIN)/python -m pytest tests/integration -o faulthandler_timeout=0 $(ARGS)
 
+# RELEASE=2025.1 for the Nova and Placement of that row of the matrix.
 test-e2e: $(VENV)/.dev $(VENV)/.cloud
-	@PYTHON=$(BIN)/python tests/integration/lab/build.sh
+	@set -e; $(if $(RELEASE),NOVA_PYTHON=$$($(BIN)/python tools/matrix.py --python $(RELEASE)); export NOVA_PYTHON;) \
+	PYTHON=$(BIN)/python tests/integration/lab/build.sh; \
 	$(BIN)/python -m pytest tests/e2e -o faulthandler_timeout=0 $(ARGS)
 
 # Side by side: the venv, and Debian's part of the virtual machine's image, which take a minute or two each at first.

@@ -2,6 +2,7 @@
 
     tools/matrix.py [ROW ...]     such as 2025.1, python-3.12, lowest; all rows without an argument
     tools/matrix.py --today       one of the rows that have passed, another each day; with --quick, as CI does
+    tools/matrix.py --python ROW  only make its environment, and print the path of its Python
 
 Each row has an environment of its own in the cache directory (XDG_CACHE_HOME, ~/.cache). The versions that matter for a
 release of OpenStack are in tests/matrix; "lowest" has each lower bound of pyproject.toml. What cannot be installed is
@@ -278,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(rows()))
     parser.add_argument("--today", action="store_true", help="one that has passed before, another each day")
+    parser.add_argument("--python", metavar="ROW", choices=rows(), help="print the Python of this row's environment")
     parser.add_argument("--quick", action="store_true", help="fewer tests")
     parser.add_argument("--minutes", type=float, default=60.0, help="for each row, at most (default 60)")
     parser.add_argument("--write", action="store_true", help="write the results into docs/development.md")
@@ -290,6 +292,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = [name for name in passed(PAGE.read_text(encoding="utf-8")) if has_python(every[name])]
         chosen = of_day(names, datetime.date.today())
     CACHE.mkdir(parents=True, exist_ok=True)
+    if words.python:
+        try:
+            print(environment(every[words.python], time.monotonic() + 60 * words.minutes))
+        except NotInstalled as error:
+            parser.exit(1, f"The environment of {words.python} cannot be made: {error}\n")
+        return 0
     results = []
     for name in chosen:
         result, deadline = Result(every[name]), time.monotonic() + 60 * words.minutes

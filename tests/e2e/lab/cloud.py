@@ -13,6 +13,7 @@ from typing import Any
 
 from openstack.connection import Connection
 
+from tests.e2e.lab import release
 from tests.e2e.lab.compute import HOST, Compute
 from tests.e2e.lab.controller import Controller
 from tests.e2e.lab.service import POOL
@@ -270,7 +271,7 @@ class Cloud:
         """Have nova begin to do *action* ("reboot", …) to the server."""
         nothing = {} if action == "evacuate" else None  # nova wants an object here, and none at unshelve
         body = {action: arguments or nothing}
-        answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion="2.96")
+        answer = self.admin.compute.post(f"/servers/{uuid}/action", json=body, microversion=release.MICROVERSION)
         assert answer.ok, answer.text
 
     def act(self, uuid: str, action: str, wanted: str, **arguments: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import openstack
 from openstack.connection import Connection
 
+from tests.e2e.lab import release
 from tests.e2e.lab.service import POOL, Service, answers, run
 from tests.integration.lab.progress import QUIET, Progress
 from tests.integration.lab.vm import LOOPBACK, LabError
@@ -184,8 +185,8 @@ class Controller:
             },
             region_name=REGION,
             interface="public",
-            compute_api_version="2.96",
-            compute_default_microversion="2.96",
+            compute_api_version=release.MICROVERSION,
+            compute_default_microversion=release.MICROVERSION,
             placement_api_version="1.39",
             placement_default_microversion="1.39",
             **more,
@@ -240,8 +241,11 @@ class Controller:
         }
         for name, groups in files.items():
             write_config(etc / name, groups)
-        for name in ("glance/glance-api-paste.ini", "nova/api-paste.ini"):
-            shutil.copy(Path(sys.prefix) / "etc" / name, etc / name)
+        for where, name in (
+            (Path(sys.prefix) / "etc", "glance/glance-api-paste.ini"),
+            (release.ETC, "nova/api-paste.ini"),
+        ):
+            shutil.copy(where / name, etc / name)
         (etc / "rabbit.conf").write_text(
             "vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 50MB\nlog.console.level = warning\n"
         )
@@ -273,9 +277,10 @@ class Controller:
         # More threads than others: some wait where a test makes it slow.
         self._wsgi(
             "placement",
-            "placement.wsgi.api:application",
+            release.PLACEMENT_API,
             PLACEMENT,
             6,
+            python=release.PYTHON,
             slow=self._slow_placement,
             OS_PLACEMENT_CONFIG_DIR=str(etc / "placement"),
         )
@@ -288,7 +293,15 @@ class Controller:
             OS_GLANCE_CONFIG_FILES="glance-api.conf",
         )
         self._wsgi("neutron", "neutron:application", NEUTRON, 2, PYTHONPATH=str(_WSGI.parent))
-        self._wsgi("nova-api", "nova.wsgi.osapi_compute:application", NOVA, 4, OS_NOVA_CONFIG_DIR=str(etc / "nova"))
+        self._wsgi(
+            "nova-api",
+            release.COMPUTE_API,
+            NOVA,
+            4,
+            python=release.PYTHON,
+            OS_NOVA_CONFIG_DIR=str(etc / "nova"),
+            **release.ENVIRONMENT,
+        )
         for name, file in (
             ("nova-scheduler", "nova.conf"),
             ("nova-conductor", "nova.conf"),
@@ -296,7 +309,7 @@ class Controller:
             ("nova-compute-cell2", "nova-cell2.conf"),
         ):
             program = name.removesuffix("-cell2")
-            self._service(name, [str(_BIN / program), "--config-file", str(etc / "nova" / file)])
+            self._service(name, [str(release.BIN / program), "--config-file", str(etc / "nova" / file)])
 
     def _nova(self, database: str, vhost: str, host: str, state: Path) -> dict[str, dict[str, Any]]:
         public = {**credentials("nova"), "valid_interfaces": "public"}
@@ -326,7 +339,7 @@ class Controller:
                 "endpoint_service_type": "compute",
                 "endpoint_region_name": REGION,
             },
-            "quota": {"driver": "nova.quota.UnifiedLimitsDriver", "unified_limits_resource_list": ""},
+            "quota": release.QUOTA,
             "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 10},
             "conductor": {"workers": 1},
             "filter_scheduler": {"track_instance_changes": "false"},
@@ -347,9 +360,17 @@ class Controller:
         self.services[name] = Service(name, command, self.log / f"{name}.log", ready=ready, environment=environment)
 
     def _wsgi(
-        self, name: str, application: str, port: int, threads: int, *, slow: Path | None = None, **environment: str
+        self,
+        name: str,
+        application: str,
+        port: int,
+        threads: int,
+        *,
+        python: Path = Path(sys.executable),
+        slow: Path | None = None,
+        **environment: str,
     ) -> None:
-        command = [sys.executable, str(_WSGI), application, str(port), str(threads), *([str(slow)] if slow else [])]
+        command = [str(python), str(_WSGI), application, str(port), str(threads), *([str(slow)] if slow else [])]
         self._service(name, command, port=port, environment=environment)
 
     # Its databases and its catalogue
@@ -407,7 +428,8 @@ class Controller:
 
     def _manage(self, program: str, file: str, *words: str) -> None:
         config = self.directory / "etc" / program.partition("-")[0] / file
-        run([str(_BIN / program), "--config-file", str(config), *words], self.log / f"{program}.log")
+        where = release.BIN if program == "nova-manage" else _BIN
+        run([str(where / program), "--config-file", str(config), *words], self.log / f"{program}.log")
 
     def _sync_nova(self) -> None:
         with self._progress.step("Nova's databases are made"):
@@ -485,7 +507,7 @@ class Controller:
             "OS_PROJECT_DOMAIN_ID": "default",
             "OS_IDENTITY_API_VERSION": "3",
             "OS_REGION_NAME": REGION,
-            "OS_COMPUTE_API_VERSION": "2.96",
+            "OS_COMPUTE_API_VERSION": release.MICROVERSION,
             "OS_PLACEMENT_API_VERSION": "1.39",
         }
         text = "".join(f"export {name}={value}\n" for name, value in lines.items())

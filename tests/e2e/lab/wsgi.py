@@ -1,4 +1,7 @@
-"""Serves one WSGI application on loopback: ``python wsgi.py MODULE:NAME PORT THREADS [SLOW]``."""
+"""Serves one WSGI application on loopback: ``python wsgi.py MODULE:NAME PORT THREADS [SLOW]``.
+
+``NAME()`` is called for the application.
+"""
 
 import importlib
 import sys
@@ -16,7 +19,9 @@ def main() -> None:
     # Keystone reads the arguments of whatever process it finds itself in.
     del sys.argv[1:]
     module, _, attribute = name.partition(":")
-    application = getattr(importlib.import_module(module), attribute)
+    application = getattr(importlib.import_module(module), attribute.removesuffix("()"))
+    if attribute.endswith("()"):
+        application = application()
     if slow:
         application = slowed(application, Path(slow[0]))
     waitress.serve(application, listen=f"127.0.0.1:{port}", threads=int(threads), channel_timeout=300)

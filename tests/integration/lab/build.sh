@@ -8,6 +8,9 @@
 #
 # SUITE is the Debian release of the test host: bookworm (12), which is the default, or trixie (13).
 #
+# NOVA_PYTHON is the Python of an environment that has another Nova: the host gets nova-compute from there, with the
+# versions of that environment.
+#
 # "build.sh debian" makes only Debian's part, which needs no Python: "make cloud" does it while the venv is made.
 set -euo pipefail
 
@@ -75,8 +78,14 @@ mapfile -t dependencies < <("$python" -c '
 import sys, tomllib
 print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")' "$top/pyproject.toml")
 # nova-compute, of the version that the other tests have.
-nova=nova==$("$python" -c 'import importlib.metadata; print(importlib.metadata.version("nova"))')
-key=$suite-$({ cat "$here/build.sh" "$here"/files/*; printf '%s\n' "${dependencies[@]}" "$nova"; } | sha256sum | cut -c 1-16)
+nova_python=${NOVA_PYTHON:-$python}
+nova=nova==$("$nova_python" -c 'import importlib.metadata; print(importlib.metadata.version("nova"))')
+constraints=${NOVA_PYTHON:+$("$nova_python" -m pip freeze --exclude-editable --disable-pip-version-check)}
+name=${NOVA_PYTHON:+${nova/==/-}-}$suite
+key=$name-$({
+    cat "$here/build.sh" "$here"/files/*
+    printf '%s\n' "${dependencies[@]}" "$nova" "$constraints"
+} | sha256sum | cut -c 1-16)
 if [ -d "$cache/$key" ]; then
     echo "$cache/$key"
     exit
@@ -158,7 +167,9 @@ cp "$root/opt/guest/initrd" guest-initrd
 say "kernel $release and the guest are in place"
 
 # What the wheel and nova-compute need, so that a test run installs nothing but the wheel itself.
-"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" "$nova" "${only_there[@]}" >&2
+echo "$constraints" > constraints.txt
+"$python" -m pip wheel -qq --wheel-dir wheels "${dependencies[@]}" "${only_there[@]}" >&2
+"$python" -m pip wheel -qq --wheel-dir wheels --constraint constraints.txt "$nova" "${only_there[@]}" >&2
 if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$image_python" ]; then
     for wheel in wheels/*-cp3*.whl; do
         case $wheel in *-abi3-*) continue ;; esac
@@ -169,6 +180,7 @@ if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$
     done
 fi
 mv wheels "$root/opt/wheels"
+mv constraints.txt "$root/opt/wheels/"
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$root" "$@"; }
 # venv DIRECTORY REQUIREMENT…
 venv() {
@@ -177,7 +189,7 @@ venv() {
         --root-user-action ignore "${@:2}" >&2
 }
 venv /opt/usb-provider "${dependencies[@]}"
-venv /opt/nova "$nova"
+venv /opt/nova --constraint /opt/wheels/constraints.txt "$nova"
 rm -rf "$root/opt/wheels"
 ln -s /opt/usb-provider/bin/usb-provider "$root/usr/bin/usb-provider"
 say "the wheel's dependencies and nova-compute are in place"
@@ -212,8 +224,8 @@ mke2fs -q -t ext4 -O ^metadata_csum -J size=16 -m 0 -d "$root" host.ext4 "${size
 mkdir done
 mv host.ext4 vmlinux initrd guest-initrd id_ed25519 done/
 : > done/in-use
-# Of other states of the recipe for this suite only those stay that a running test host uses.
-for old in "$cache/$suite"-*/in-use; do
+# Of other states of the recipe for this suite and this Nova only those stay that a running test host uses.
+for old in "$cache/$name"-*/in-use; do
     [ -f "$old" ] || continue
     flock -n "$old" rm -rf "$(dirname "$old")" || true
 done
