@@ -1,6 +1,7 @@
 """What sysfs says of a device's directory and of its port, which udev does not know. Reads files alone."""
 
 import os
+from pathlib import Path
 
 from usb_provider.model.devices.place import peer_port
 
@@ -11,6 +12,17 @@ def inode_of(sys_path: str) -> int | None:
         return os.stat(sys_path).st_ino
     except OSError:
         return None
+
+
+def descriptors_of(sys_path: str) -> bytes:
+    """The descriptors of the device and of all its configurations; empty where they cannot be read.
+
+    Not by libudev: it gives the value of an attribute as text, which ends at the first zero.
+    """
+    try:
+        return Path(sys_path, "descriptors").read_bytes()
+    except OSError:
+        return b""
 
 
 def port_of_other_bus(sys_path: str) -> str | None:

@@ -21,9 +21,9 @@ from pathlib import Path
 import pyudev
 
 from usb_provider.host.storage import is_disk_awaited, is_storage_driver
-from usb_provider.host.sysfs import inode_of, port_of_other_bus
+from usb_provider.host.sysfs import descriptors_of, inode_of, port_of_other_bus
 from usb_provider.host.usage import HostUsage
-from usb_provider.model.devices.device import EXPORTED, HostUse, Triplet, UnreadableDevice, UsbDevice
+from usb_provider.model.devices.device import EXPORTED, HostUse, Speed, Triplet, UnreadableDevice, UsbDevice
 
 LOG = logging.getLogger(__name__)
 
@@ -332,6 +332,7 @@ def _read(
             uses=uses,
             drivers=bound,
             peer_port=port_of_other_bus(entry.sys_path) if bare.is_usb3 else None,
+            descriptors=descriptors_of(entry.sys_path) if bare.speed is Speed.HIGH else b"",
         )
     except UnreadableDevice:
         LOG.debug("%s went away while it was being read.", entry.sys_path)

@@ -87,6 +87,17 @@ def test_busnum_and_devnum_are_decimal_though_udev_writes_zeros_before_them(test
     }
 
 
+@pytest.mark.parametrize(("kind", "slowest"), [("02", Speed.FULL), ("01", Speed.HIGH)])
+def test_the_endpoints_of_a_high_speed_device_tell_whether_a_slower_controller_takes_it(
+    testbed: Testbed, kind: str, slowest: Speed
+) -> None:
+    interface = "09040000010806" + "5000" + f"070581{kind}000200"
+    descriptors = "12010002000000404f06f92a000101020301" + "09021900010100" + "8032" + interface
+    text = usb_device(port="1", speed="480")
+    testbed.add(re.sub(r"^(P: .*/1-1\n)", rf"\1H: descriptors={descriptors}\n", text, flags=re.MULTILINE))
+    assert (devices()["1-1"].speed, devices()["1-1"].slowest) == (Speed.HIGH, slowest)
+
+
 def test_numbers_come_from_udev_where_sysfs_has_none(testbed: Testbed) -> None:
     text = usb_device(bus=1, port="1", devnum=10)
     testbed.add(re.sub(r"A: (busnum|devnum)=.*\n", "", text))

@@ -17,6 +17,8 @@ LAN = {1: "10.9.0.1", 2: "10.9.0.2"}
 CONTROLLERS = ("xhci", "xhci2")
 """The host's USB controllers by QEMU's id; each is two buses of eight ports, USB 2 and USB 3."""
 PORTS = 8
+USB_2_PORT = str(PORTS + 1)
+"""A port that each controller has on its USB 2 bus only: a disk there has high speed, and super-speed elsewhere."""
 
 # Emulated throughout, so that no /dev/kvm is needed; the processor that QEMU emulates virtualizes in turn (AMD's SVM),
 # so the guests inside run under KVM. Without la57 there is one level of page tables less to emulate.
@@ -27,7 +29,7 @@ MACHINE = [
         "-device virtio-blk-pci,drive=disk -device virtio-net-pci,netdev=net,romfile="
     ),
     # The documents name a device by the first controller's place, 00:04.0; what is new comes after the controllers.
-    *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={PORTS},p3={PORTS}")),
+    *(word for id in CONTROLLERS for word in ("-device", f"qemu-xhci,id={id},p2={USB_2_PORT},p3={PORTS}")),
     *("-device", "virtio-net-pci,netdev=lan,romfile="),
     "-append",
     # The clock is the HPET: a TSC that was measured while the machine is busy would be wrong by far, and be saved so.

@@ -158,7 +158,7 @@ def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice
     free = [controller.free_ports for controller in guest.controllers]
     said: list[Refusal] = []
     for holding, device in wanted:
-        able = [index for index, controller in enumerate(guest.controllers) if controller.takes(device.speed)]
+        able = [index for index, controller in enumerate(guest.controllers) if controller.takes(device.slowest)]
         port = next((index for index in able if free[index] > 0), None)
         if not able:
             models = ", ".join(controller.model for controller in guest.controllers)

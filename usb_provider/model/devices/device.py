@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from usb_provider.model.devices.descriptors import is_full_speed_compatible
 from usb_provider.model.devices.place import Place, controller, controller_address
 from usb_provider.model.text import decode, decode_exactly, printable
 
@@ -108,7 +109,8 @@ class UsbDevice:
     a new directory at each plug, and gives it a number that it has not given before (__kernfs_new_node in
     fs/kernfs/dir.c). None where it could not be read; a reboot begins anew.
 
-    ``has_disk`` tells whether the host sees a block device of it now.
+    ``has_disk`` tells whether the host sees a block device of it now. ``full_speed_compatible`` tells of a high-speed
+    device whether QEMU takes it for a full-speed one too.
     """
 
     sys_path: str
@@ -123,6 +125,7 @@ class UsbDevice:
     device_class: str = "00"
     interfaces: tuple[Triplet, ...] = ()
     speed: Speed = Speed.UNKNOWN
+    full_speed_compatible: bool = False
     port_path: str = "0"
     controller: str | None = None
     controller_address: str | None = None
@@ -160,6 +163,11 @@ class UsbDevice:
     def is_usb3(self) -> bool:
         """Whether it is on a USB 3 bus: a device that can do more and is on a USB 2 bus has another speed there."""
         return self.speed in (Speed.SUPER, Speed.SUPER_PLUS)
+
+    @property
+    def slowest(self) -> Speed:
+        """The speed that a guest's controller must have at least for this device."""
+        return Speed.FULL if self.speed is Speed.HIGH and self.full_speed_compatible else self.speed
 
     @property
     def place(self) -> Place:
@@ -212,6 +220,7 @@ class UsbDevice:
         uses: Iterable[HostUse] = (),
         drivers: Iterable[str] = (),
         peer_port: str | None = None,
+        descriptors: bytes = b"",
     ) -> Self:
         """The device at *sys_path* (``/sys/devices/…/usb1/1-2``) from udev's *properties* and sysfs' *attributes*.
 
@@ -245,6 +254,7 @@ class UsbDevice:
             device_class=_hex2(attribute("bDeviceClass")) or "00",
             interfaces=tuple(sorted({*interfaces, *parse_interfaces(properties.get("ID_USB_INTERFACES", ""))})),
             speed=Speed.from_sysfs(attribute("speed")),
+            full_speed_compatible=is_full_speed_compatible(descriptors),
             port_path=port_path(sys_name),
             controller=controller(sys_path),
             controller_address=controller_address(sys_path),

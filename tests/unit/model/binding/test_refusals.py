@@ -47,6 +47,13 @@ def test_a_fast_device_on_an_older_nova_is_told_that_none_of_its_controllers_tak
     )
 
 
+def test_a_high_speed_device_that_works_at_full_speed_may_start_on_an_older_nova() -> None:
+    device = a_device(serial="1", speed=Speed.HIGH, full_speed_compatible=True)
+    view = HostView(a_tree(an_observed(held=[KEY])), assess([device], [a_spec()], root=ROOT))
+    xml = a_domain_xml(uuid=a_consumer(), usb_model="piix3-uhci", nova="31.3.1")
+    assert start_refusals(parse_guest(xml), holdings(view), ()) == ()
+
+
 def test_a_guest_of_an_older_nova_without_a_free_port_is_told_that_it_can_have_one_device() -> None:
     inputs = [
         f"<input type='{kind}' bus='usb'><address type='usb' bus='0' port='{port}'/></input>"
