@@ -46,8 +46,9 @@ def load_firmware(cloud: Cloud) -> None:
 
 
 def offered(cloud: Cloud) -> list[str]:
-    """The USB providers that are neither reserved nor without inventory, also those that a server holds."""
-    return [name for name, uuid in cloud.providers().items() if "_usb_" in name and cloud.is_free(uuid)]
+    """The host's USB providers that are neither reserved nor without inventory, also those that a server holds."""
+    ours = f"{cloud.compute.name}_usb_"
+    return [name for name, uuid in cloud.providers().items() if name.startswith(ours) and cloud.is_free(uuid)]
 
 
 def verdict(cloud: Cloud) -> str:
