@@ -133,8 +133,8 @@ def remedy_for_speed(platform: Platform) -> str:
     """What to do about a device that is too fast for the guest's controller."""
     if platform.is_old and not platform.is_aarch64:
         return (
-            f"{platform} gives a guest no faster one, so use Nova {USB_MODEL_SINCE} (2025.2) or newer, or a low- or "
-            "full-speed device"
+            f"{platform} gives a guest no faster one, so use Nova {USB_MODEL_SINCE} (2025.2) or newer, a low- or "
+            "full-speed device or, for a USB 3 device, a USB 2 port of the host"
         )
     return remedy(platform)
 

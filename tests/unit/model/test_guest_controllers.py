@@ -81,7 +81,8 @@ def test_an_older_nova_is_never_told_to_set_what_it_does_not_know(platform: Plat
 
 def test_a_fast_device_needs_a_newer_nova_on_x86() -> None:
     assert remedy_for_speed(OLD) == (
-        "Nova 31 gives a guest no faster one, so use Nova 32 (2025.2) or newer, or a low- or full-speed device"
+        "Nova 31 gives a guest no faster one, so use Nova 32 (2025.2) or newer, a low- or full-speed device or, for a "
+        "USB 3 device, a USB 2 port of the host"
     )
     assert "hw:usb_model=qemu-xhci" in remedy_for_speed(NEW)
 
