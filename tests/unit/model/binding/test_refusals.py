@@ -43,8 +43,8 @@ def test_a_fast_device_on_an_older_nova_is_told_that_none_of_its_controllers_tak
     xml = a_domain_xml(uuid=a_consumer(), usb_model="piix3-uhci", nova="31.3.1")
     assert told(xml, Speed.HIGH).endswith(
         "is a high-speed device, too fast for the instance's USB controller (piix3-uhci); Nova 31 gives a guest no "
-        "faster one, so use Nova 32 (2025.2) or newer, a low- or full-speed device or, for a USB 3 device, a USB 2 port "
-        "of the host."
+        "faster one, so use Nova 32 (2025.2) or newer, a low- or full-speed device or, for a USB 3 device, a USB 2 "
+        "port of the host."
     )
 
 
