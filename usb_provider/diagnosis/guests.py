@@ -54,6 +54,7 @@ class ControllersCheck(_GuestsCheck):
     def judge(self, facts: GuestFacts) -> Finding:
         """By the rules by which the agent refuses a start; the ports that our hostdevs keep count as taken."""
         said: list[str] = []
+        later: list[str] = []
         holders = 0
         leaving = {(each.guest_uuid, each.hostdev) for each in facts.detaches()}
         for running in facts.guests:
@@ -70,12 +71,23 @@ class ControllersCheck(_GuestsCheck):
             now = guest.with_ports_taken_by(
                 each for each in guest.ours if (guest.uuid, each) not in leaving or each.unit in again
             )
-            said += [f"Guest {guest.name}: {refusal}" for refusal in start_refusals(now, alone, ())]
+            refusals = start_refusals(now, alone, ())
+            said += [f"Guest {guest.name}: {refusal}" for refusal in refusals]
+            if not refusals and guest.gets_keyboard:
+                all_of_it = [replace(each, consumers=frozenset({guest.uuid})) for each in there]
+                refusals = start_refusals(guest.after_hard_reboot(), all_of_it, ())
+                later += [f"Guest {guest.name}, from its next hard reboot on: {refusal}" for refusal in refusals]
         if said:
             return self.wrong(
                 sentences(said),
                 "Change flavor and image as the sentence says, then resize or rebuild the server: a controller cannot "
                 "be added to a guest that runs.",
+            )
+        if later:
+            return self.warning(
+                sentences(later),
+                "Nova then gives the guest a USB keyboard, which takes a port. Do as the sentence says before the "
+                "server or its host is rebooted.",
             )
         if not holders:
             return self.ok("No running guest holds a USB device.")

@@ -5,6 +5,9 @@ One table. By it speak the refusal of a start, "usb-provider doctor", "openstack
 Sources: nova/virt/libvirt/driver.py of Nova 27 to 34 (_guest_needs_usb, _guest_add_usb_root_controller,
 _guest_add_keyboard_device) for when there is a controller and what is on it; libvirt for the model that it chooses
 where Nova names none. A guest without a console has no input devices.
+
+Where the image has no hw_input_bus, Nova first gives the guest a USB tablet alone. Then it notes hw_input_bus=usb for
+the server (_register_undefined_instance_details), and from the next hard reboot on the guest has a USB keyboard too.
 """
 
 import enum
@@ -31,6 +34,7 @@ class Inputs(enum.Enum):
     CONSOLE = "a console"
     ON_USB = "a console, and `hw_input_bus=usb` on the image"
     VIRTIO = "a console, and `hw_input_bus=virtio` on the image"
+    DRIVE = "a config drive, and `hw_input_bus=virtio` and `hw_cdrom_bus=usb` on the image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Given:
     """What a guest gets in one case: a controller or none, and its ports that are left for devices.
 
     ``hw_usb_model``: whether the flavor has ``hw:usb_model=qemu-xhci``; None where that makes no difference.
+    ``lasts``: whether the ports are free after a hard reboot too.
     """
 
     old: bool
@@ -79,24 +84,27 @@ class Given:
     hw_usb_model: bool | None
     controller: Controller | None = None
     free: int = 0
+    lasts: bool = True
 
 
 TABLE: tuple[Given, ...] = (
     # Below 32, only what needs USB brings a controller, and libvirt chooses its model.
     Given(True, False, Inputs.NONE, None),
-    Given(True, False, Inputs.CONSOLE, None, UHCI, 1),
+    Given(True, False, Inputs.CONSOLE, None, UHCI, 1, lasts=False),
     Given(True, False, Inputs.ON_USB, None, UHCI, 0),
     Given(True, False, Inputs.VIRTIO, None),
+    Given(True, False, Inputs.DRIVE, None, UHCI, 1),
     Given(True, True, Inputs.NONE, None),
     Given(True, True, Inputs.CONSOLE, None, XHCI, 2),
     Given(True, True, Inputs.ON_USB, None, XHCI, 2),
     Given(True, True, Inputs.VIRTIO, None),
     Given(False, False, Inputs.NONE, False),
     Given(False, False, Inputs.NONE, True, XHCI, 4),
-    Given(False, False, Inputs.CONSOLE, None, UHCI, 1),
+    Given(False, False, Inputs.CONSOLE, None, UHCI, 1, lasts=False),
     Given(False, False, Inputs.ON_USB, None, UHCI, 0),
     Given(False, False, Inputs.VIRTIO, False),
     Given(False, False, Inputs.VIRTIO, True, XHCI, 4),
+    Given(False, False, Inputs.DRIVE, None, UHCI, 1),
     Given(False, True, Inputs.NONE, False),
     Given(False, True, Inputs.NONE, True, XHCI, 4),
     Given(False, True, Inputs.CONSOLE, None, XHCI, 2),
@@ -107,10 +115,13 @@ TABLE: tuple[Given, ...] = (
 """Every case; docs/flavors.md has it in words."""
 
 
+_FOR_ONE = "create the server with a config drive, from an image with hw_input_bus=virtio and hw_cdrom_bus=usb"
+
+
 def best(platform: Platform) -> Given:
     """What a guest on *platform* gets where everything is set as it should be."""
     cases = (each for each in TABLE if (each.old, each.aarch64) == (platform.is_old, platform.is_aarch64))
-    return max(cases, key=lambda each: (each.controller is XHCI, each.free))
+    return max(cases, key=lambda each: (each.controller is XHCI, each.lasts, each.free))
 
 
 def remedy(platform: Platform) -> str:
@@ -123,10 +134,7 @@ def remedy(platform: Platform) -> str:
         )
     if platform.is_aarch64:
         return f"with {platform}, turn VNC on in nova.conf and remove hw_input_bus from the image"
-    return (
-        f"with {platform}, turn VNC on in nova.conf, set hw_pointer_model=usbtablet on the image and remove "
-        "hw_input_bus from it: then the instance can have one low- or full-speed device"
-    )
+    return f"with {platform}, {_FOR_ONE}: then the instance can have one device, at full speed"
 
 
 def remedy_for_speed(platform: Platform) -> str:
@@ -145,7 +153,7 @@ def remedy_for_ports(platform: Platform) -> str:
         return f"{remedy(platform)}, ask for fewer devices, or lower hw:redirected_usb_ports"
     if platform.is_aarch64:
         return f"with {platform} an instance can have {best(platform).free} devices, so ask for no more"
-    return f"with {platform} an instance can have one device: ask for one, and remove hw_input_bus from the image"
+    return f"with {platform} an instance can have one device: ask for one, and {_FOR_ONE}"
 
 
 def release_of(package_version: str) -> int | None:
@@ -182,4 +190,6 @@ def _gets(given: Given) -> str:
     if given.free == 0:
         return f"{model}, no free port: the start is refused"
     speed = "full speed at most" if given.controller.fastest is Speed.FULL else "every speed"
-    return f"{model}, {given.free} free port{'' if given.free == 1 else 's'}, {speed}"
+    ports = f"{given.free} free port{'' if given.free == 1 else 's'}"
+    end = "" if given.lasts else "; from the first hard reboot on none, since Nova adds a USB keyboard"
+    return f"{model}, {ports}, {speed}{end}"

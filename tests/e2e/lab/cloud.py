@@ -150,6 +150,7 @@ class Cloud:
         for name, properties in (
             ("linux", {**linux, "hw_input_bus": "virtio"}),
             ("linux-with-tablet", linux),
+            ("linux-with-drive", {**linux, "hw_input_bus": "virtio", "hw_cdrom_bus": "usb"}),
             # No system at all: it starts in no time, and its firmware takes what it is given.
             ("empty", {"hw_input_bus": "virtio"}),
         ):
@@ -229,12 +230,19 @@ class Cloud:
         return str(found.id)
 
     def create(
-        self, name: str, *, flavor: str, image: str = "empty", by: Connection | None = None, wait: bool = True
+        self,
+        name: str,
+        *,
+        flavor: str,
+        image: str = "empty",
+        by: Connection | None = None,
+        wait: bool = True,
+        **more: Any,
     ) -> str:
         """Create a server and give its UUID; when *wait*, once it is ACTIVE or in ERROR."""
         cloud = by or self.admin
         uuid: str = cloud.compute.create_server(
-            name=name, flavor_id=flavor, image_id=self.admin.image.find_image(image).id, networks="none"
+            name=name, flavor_id=flavor, image_id=self.admin.image.find_image(image).id, networks="none", **more
         ).id
         if wait:
             self.settled(uuid)

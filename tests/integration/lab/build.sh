@@ -37,7 +37,7 @@ say() { echo "The virtual machine's image, after $SECONDS s: $*" >&2; }
 packages=systemd-sysv,udev,dbus,kmod,iproute2,procps,busybox-static,usbutils,openssh-server
 packages=$packages,python3,python3-venv,python3-libvirt
 packages=$packages,libvirt-daemon-system,libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86
-packages=$packages,qemu-utils,sudo
+packages=$packages,qemu-utils,sudo,genisoimage
 # What takes disks into service by itself, for test_disks.py.
 packages=$packages,lvm2,mdadm,bcache-tools
 debian=$cache/debian-$suite-$(echo "$packages" | sha256sum | cut -c 1-16)

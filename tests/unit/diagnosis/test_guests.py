@@ -81,6 +81,31 @@ def test_that_a_device_is_not_plugged_in_is_not_about_controllers() -> None:
     assert (row.verdict, row.found) == (Verdict.OK, "1 running guest can take what it holds.")
 
 
+def a_guest_with_a_tablet(model: str, nova: str, *more: str) -> RunningGuest:
+    tablet = "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>"
+    return RunningGuest(parse_guest(a_domain_xml("vm", VM, usb_model=model, nova=nova, devices=(tablet, *more))))
+
+
+def test_a_guest_that_loses_its_only_port_at_the_next_hard_reboot_is_told_before() -> None:
+    slow = dataclasses.replace(SECOND, consumers=frozenset({VM}))
+    row = judge(CONTROLLERS, a_guest_with_a_tablet("piix3-uhci", "29.4.0"), [slow])
+    assert row.verdict is Verdict.WARNING
+    assert (
+        "Guest vm, from its next hard reboot on: The instance has no free USB port for compute1_usb_dongle" in row.found
+    )
+    assert "config drive" in row.found
+    assert "USB keyboard" in str(row.advice)
+
+
+def test_a_guest_that_has_its_keyboard_already_or_ports_enough_is_not_warned() -> None:
+    keyboard = "<input type='keyboard' bus='usb'><address type='usb' bus='0' port='2'/></input>"
+    for guest in (
+        a_guest_with_a_tablet("qemu-xhci", "29.4.0"),
+        a_guest_with_a_tablet("qemu-xhci", "34.0.0", keyboard),
+    ):
+        assert judge(CONTROLLERS, guest, [SECOND]).verdict is Verdict.OK
+
+
 # Ports that hostdevs of ours take
 
 

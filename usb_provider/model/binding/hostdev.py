@@ -93,6 +93,7 @@ class Guest:
 
     ``controllers`` is empty when the guest has no USB bus. ``asks_for`` are the classes of USB devices in the flavor's
     extra specs, which nova writes into the metadata since version 32. ``platform`` is for advice only.
+    ``gets_keyboard``: Nova gives it a USB keyboard at its next hard reboot (guest_controllers.py).
     """
 
     uuid: str
@@ -101,11 +102,21 @@ class Guest:
     controllers: tuple[UsbController, ...] = ()
     asks_for: frozenset[str] = frozenset()
     platform: Platform = field(default_factory=Platform)
+    gets_keyboard: bool = False
 
     @property
     def ours(self) -> tuple[Hostdev, ...]:
         """The hostdevs that carry our alias."""
         return tuple(hostdev for hostdev in self.hostdevs if hostdev.provider_uuid is not None)
+
+    def after_hard_reboot(self) -> "Guest":
+        """This guest as Nova defines it the next time: a USB keyboard may take a port."""
+        if not self.gets_keyboard or not self.controllers:
+            return self
+        first, *others = self.controllers
+        return replace(
+            self, controllers=(replace(first, free_ports=first.free_ports - 1), *others), gets_keyboard=False
+        )
 
     def with_ports_taken_by(self, hostdevs: Iterable[Hostdev]) -> "Guest":
         """This guest where *hostdevs*, some of ours, keep the ports that they have."""
@@ -156,7 +167,8 @@ def parse_guest(text: str, classes: Collection[str] = ()) -> Guest:
         hostdevs=hostdevs,
         controllers=() if devices is None else _controllers(devices),
         asks_for=_asks_for(root, classes),
-        platform=_platform(root),
+        platform=(platform := _platform(root)),
+        gets_keyboard=devices is not None and _gets_keyboard(devices, platform),
     )
 
 
@@ -227,6 +239,12 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
         if known is None or _RANK[_MODEL_SPEED[kind]] > _RANK[known.fastest]:
             found[index] = UsbController(model or "piix3-uhci", _MODEL_SPEED[kind], ports - used[index], index)
     return tuple(found[index] for index in sorted(found))
+
+
+def _gets_keyboard(devices: ET.Element, platform: Platform) -> bool:
+    """Whether it is a guest of Nova that has a USB tablet and, so far, no USB keyboard; on aarch64 it has both."""
+    on_usb = {each.get("type") for each in devices.findall("input") if each.get("bus") == "usb"}
+    return platform.release is not None and "tablet" in on_usb and "keyboard" not in on_usb
 
 
 def _metadata(root: ET.Element) -> Iterable[ET.Element]:

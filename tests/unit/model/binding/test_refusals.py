@@ -27,7 +27,11 @@ def told(xml: str, speed: Speed = Speed.FULL) -> str:
             "x86_64",
             "; set hw:usb_model=qemu-xhci in the flavor and, where VNC or another console is on, hw_in",
         ),
-        ("31.0.1-1", "x86_64", "; with Nova 31, turn VNC on in nova.conf, set hw_pointer_model=usbtablet on the image"),
+        (
+            "31.0.1-1",
+            "x86_64",
+            "; with Nova 31, create the server with a config drive, from an image with hw_input_bus",
+        ),
         ("29.2.0", "aarch64", "; with Nova 29, turn VNC on in nova.conf and remove hw_input_bus from the image."),
         (None, "x86_64", "; set hw:usb_model=qemu-xhci in the flavor (nova 32 or newer)"),
     ],
@@ -62,7 +66,8 @@ def test_a_guest_of_an_older_nova_without_a_free_port_is_told_that_it_can_have_o
     ]
     xml = a_domain_xml(uuid=a_consumer(), usb_model="piix3-uhci", nova="31.3.1", devices=inputs)
     assert told(xml).endswith(
-        "; with Nova 31 an instance can have one device: ask for one, and remove hw_input_bus from the image."
+        "; with Nova 31 an instance can have one device: ask for one, and create the server with a config drive, from "
+        "an image with hw_input_bus=virtio and hw_cdrom_bus=usb."
     )
 
 
