@@ -204,12 +204,19 @@ def _of_old_nova(number: int, image: Mapping[str, str]) -> Iterator[Pitfall]:
     nova = f"Nova before {USB_MODEL_SINCE}"
     can = best(platform)
     bus = image.get("hw_input_bus")
-    if bus == "virtio":
+    if bus == "virtio" and platform.is_aarch64:
         text = f"With it, {nova} gives the guest no USB controller; remove it from the image."
+        yield Pitfall("hw_input_bus", Consequence.NO_DEVICE, text)
+    elif bus == "virtio" and image.get("hw_cdrom_bus") != "usb":
+        text = (
+            f"With it, {nova} gives the guest a USB controller only for a config drive on USB; set hw_cdrom_bus=usb on "
+            f"the image too."
+        )
         yield Pitfall("hw_input_bus", Consequence.NO_DEVICE, text)
     elif bus == "usb" and not platform.is_aarch64:
         text = (
-            f"With it, tablet and keyboard take both USB ports that {nova} gives the guest; remove it from the image."
+            f"With it, tablet and keyboard take both USB ports that {nova} gives the guest; set hw_input_bus=virtio "
+            f"and hw_cdrom_bus=usb on the image."
         )
         yield Pitfall("hw_input_bus", Consequence.NO_DEVICE, text)
     if number > can.free:
@@ -219,8 +226,9 @@ def _of_old_nova(number: int, image: Mapping[str, str]) -> Iterator[Pitfall]:
         yield Pitfall(
             USB_MODEL,
             Consequence.PERHAPS,
-            f"{nova} ignores it. The guest has a USB 1.1 controller, and only where it has a VNC console: a high-speed "
-            f"device, or a guest without a console, is refused.",
+            f"{nova} ignores it. Where the server has a config drive, and the image hw_input_bus=virtio and "
+            f"hw_cdrom_bus=usb, the guest has a port for one device, at full speed. With a VNC console alone it has "
+            f"one only until its first hard reboot.",
         )
 
 

@@ -158,6 +158,7 @@ def test_a_flavor_that_asks_for_no_device_is_told_so() -> None:
         ({}, [("hw:usb_model", Consequence.PERHAPS)]),
         ({"hw_input_bus": "virtio"}, [("hw_input_bus", Consequence.NO_DEVICE), ("hw:usb_model", Consequence.PERHAPS)]),
         ({"hw_input_bus": "usb"}, [("hw_input_bus", Consequence.NO_DEVICE), ("hw:usb_model", Consequence.PERHAPS)]),
+        ({"hw_input_bus": "virtio", "hw_cdrom_bus": "usb"}, [("hw:usb_model", Consequence.PERHAPS)]),
         ({"hw_architecture": "aarch64"}, []),
         ({"hw_architecture": "aarch64", "hw_input_bus": "usb"}, []),
         ({"hw_architecture": "aarch64", "hw_input_bus": "virtio"}, [("hw_input_bus", Consequence.NO_DEVICE)]),
