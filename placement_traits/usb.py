@@ -15,6 +15,7 @@ from typing import Final
 
 from placement_traits.codes import CLASSES, INTERFACES, PER_INTERFACE, Triplet, UsbClass
 from placement_traits.names import MAX_LENGTH, InvalidName, clean, quote
+from placement_traits.requests import describe_request
 
 __all__ = [
     "CLASSES",
@@ -317,7 +318,7 @@ def describe(name: str) -> str | None:
         return f"USB class {known.code} ({known.word}): {known.sentence}"
     if found := _MEMBER_DRAINED_NAME.fullmatch(name):
         return f"An operator drained the member {found[1].lower()} of the pool, so no new instance gets it."
-    return _describe_parameterised(name)
+    return describe_request(name) or _describe_parameterised(name)
 
 
 def _describe_parameterised(name: str) -> str | None:

@@ -26,6 +26,7 @@ from usb_provider.model.binding.decision import Attach, Binding, Decision, Detac
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.pooled import seen_shares
+from usb_provider.model.binding.requests import carried_out
 from usb_provider.model.binding.retry import Key, Memory, Suspects
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.reporting.host_state import HostView
@@ -169,6 +170,8 @@ class Binder:
             dead=self._dead(guests, view, under_way),
             attachments=self._attachments,
         )
+        # Before anything begins: what is told is about what the guests have now.
+        self._claims.tell_carried_out(carried_out(view.tree, guests.running, decision.bindings, under_way))
         decision = self._without_held_elsewhere(decision, view)
         leaving = {(each.guest_uuid, each.unit) for each in decision.detaches}
         self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))

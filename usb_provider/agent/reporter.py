@@ -28,6 +28,7 @@ from usb_provider.model.reporting.host_state import HostState, HostView, ReportS
 from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
+from usb_provider.model.reporting.requests import CarriedOutRequests, requests_in, with_answers
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.model.units.providers import desired_providers
@@ -161,6 +162,10 @@ class Reporter:
         """Have the next pass go by *shares*, for a caller that sees what guests have. Safe in any thread."""
         self._remembered.tell_shares(shares)
 
+    def tell_carried_out(self, done: CarriedOutRequests) -> None:
+        """Have the next pass answer these requests of users. Safe in any thread."""
+        self._remembered.tell_carried_out(done)
+
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.
 
@@ -243,12 +248,13 @@ class Reporter:
         while True:
             # From what was remembered before the look each time: the tree that a later round reads may have a claim.
             state, assessed = self._state_with(tree).judged(devices, time.time())
-            plan = self._plan(tree, assessed, expired, due)
+            plan = with_answers(self._plan(tree, assessed, expired, due), tree, self._remembered.carried_out)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
             # needs no further request.
             waiting = plan.held - touched
-            confirmed = self._observer.confirm(tree, waiting | state.kept_by_holders(devices, assessed))
+            doubtful = waiting | state.kept_by_holders(devices, assessed) | requests_in(tree)
+            confirmed = self._observer.confirm(tree, doubtful)
             confirmed = self._observer.in_full(confirmed, touched)
             if not plan:
                 confirmed = self._observer.a_few_in_full(confirmed)

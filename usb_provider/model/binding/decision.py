@@ -7,6 +7,7 @@ Two guests never have the same device. That udev processes a device again is no 
 modules apply the decision.
 """
 
+import dataclasses
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Why(enum.StrEnum):
     REPLUGGED = "the device was plugged in again, or its controller was reset"
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
+    ASKED = "a user asked to detach it"
     DUPLICATE = "it is there twice"
 
 
@@ -115,12 +117,14 @@ def decide(
     :param attachments: to which plug of its device each hostdev was attached, as far as that is known.
     """
     by_unit = {holding.unit: holding for holding in holdings}
+    asked = {(each.provider_uuid, consumer) for each in holdings for consumer in each.leaving}
     shared = {(each.provider_uuid, consumer) for each in holdings if each.member for consumer in each.consumers}
     known = frozenset(known_consumers)
     detaches: list[Detach] = []
     for running in guests:
         if not running.busy:
-            detaches += _detaches(running.guest, (by_unit, shared), known, frozenset(dead), attachments)
+            found = _detaches(running.guest, (by_unit, shared), known, frozenset(dead), attachments)
+            detaches += [_as_asked(each, asked) for each in found]
     leaving = {(detach.guest_uuid, detach.hostdev) for detach in detaches}
     attaches: list[Attach] = []
     bindings: list[Binding] = []
@@ -181,6 +185,12 @@ def _detaches(
         if why is not None:
             found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
     return found
+
+
+def _as_asked(detach: Detach, asked: Collection[tuple[str, str]]) -> Detach:
+    """*detach* with its true cause, where the guest still holds the unit and a user wants it back."""
+    is_asked = detach.why is Why.RELEASED and (detach.provider_uuid, detach.guest_uuid) in asked
+    return dataclasses.replace(detach, why=Why.ASKED) if is_asked else detach
 
 
 def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
