@@ -196,3 +196,22 @@ def test_without_the_role_admin_the_audit_says_what_is_missing(cloud: Cloud, roo
     answer = cloud.openstack("usb", "audit")
     assert answer.code == 1
     assert "your user needs the role admin, or a policy that allows it." in answer.err
+
+
+def test_a_device_beyond_the_flavor_is_listed_and_is_no_trouble(cloud: Cloud, root: str) -> None:
+    server = cloud.nova.server("vm1", flavor=ONE)
+    devices = {cloud.device(root, key): {KEY: 1} for key in ("one", "two")}
+    cloud.placement.allocate(server, devices)
+    expected = {
+        "Problem": "beyond its flavor",
+        "ID": server,
+        "Name": "vm1",
+        "What": 'It holds compute1_usb_two beyond its flavor, as after "openstack usb server attach"; a resize or a '
+        "migration loses it.",
+        "Fix": "",
+    }
+    assert audit(cloud) == ([expected], 0)
+    assert audit(cloud, "--fix") == ([expected], 0)
+    assert {request.method for request in cloud.placement.requests} == {"GET"}
+    cloud.nova.servers[0]["status"] = "RESIZE"
+    assert audit(cloud) == ([], 0)
