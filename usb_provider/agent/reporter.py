@@ -28,7 +28,7 @@ from usb_provider.model.reporting.host_state import HostState, HostView, ReportS
 from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
-from usb_provider.model.reporting.requests import CarriedOutRequests, requests_in, with_answers
+from usb_provider.model.reporting.requests import requests_in, with_answers
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.model.units.providers import desired_providers
@@ -115,6 +115,9 @@ class Reporter:
         self._observer = Observer(client, executor, in_full=in_full)
         self._made_traits: set[str] = set()
         self._remembered = Remembered(store)
+        # What the binding loop tells; both are safe in any thread.
+        self.tell_shares = self._remembered.tell_shares
+        self.tell_carried_out = self._remembered.tell_carried_out
         self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
@@ -157,14 +160,6 @@ class Reporter:
         For a caller that noticed a deleted allocation, which raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
-
-    def tell_shares(self, shares: Shares) -> None:
-        """Have the next pass go by *shares*, for a caller that sees what guests have. Safe in any thread."""
-        self._remembered.tell_shares(shares)
-
-    def tell_carried_out(self, done: CarriedOutRequests) -> None:
-        """Have the next pass answer these requests of users. Safe in any thread."""
-        self._remembered.tell_carried_out(done)
 
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.

@@ -151,8 +151,8 @@ class DetachFromServer(base.Command):
 class ListServer(base.Lister):
     """List the USB devices that a server holds: for its flavor, or attached to it, and what stands in the way.
 
-    Where several devices suit the flavor equally, the first by name count as the flavor's; each of them can be
-    detached.
+    Where several devices suit the flavor equally, Placement does not say which of them was attached; as many of them
+    can be detached as the flavor does not ask for.
     """
 
     cost = "It makes 2 requests to Placement and 5 for each USB device that the server holds, and 1 to 3 to Nova."
@@ -167,24 +167,20 @@ class ListServer(base.Lister):
         """Give the table."""
         devices = ServerDevices(self.cloud, self.warn)
         server = devices.find(parsed_args.server)
-        held = devices.held(self.cloud.placement.claim(server.uuid))
-        beyond = devices.beyond(server, held)
         rows = []
-        for each in held:
-            more = beyond[each.device.uuid]
-            for origin, units in (("flavor", each.units - more), ("attached", more)):
-                if units:
-                    device, hindrance = each.device, model.what_hinders(server, each)
-                    rows.append(
-                        base.cells(
-                            device.uuid,
-                            device.host,
-                            device.key,
-                            each.resource_class,
-                            units,
-                            origin,
-                            device.state.value,
-                            hindrance,
-                        )
+        for each in devices.surplus(server, self.cloud.placement.claim(server.uuid)):
+            device, hindrance = each.held.device, model.what_hinders(server, each.held)
+            for origin, units in model.origins(each):
+                rows.append(
+                    base.cells(
+                        device.uuid,
+                        device.host,
+                        device.key,
+                        each.held.resource_class,
+                        units,
+                        origin,
+                        device.state.value,
+                        hindrance,
                     )
+                )
         return ("ID", "Host", "Device", "Resource Class", "Units", "By", "State", "In the Way"), rows

@@ -7,7 +7,7 @@ docs/adr/0021-running-servers.md. model/server.py decides what stands in the way
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from placement_traits import MANAGED, attach_trait, detach_trait, is_request
@@ -19,7 +19,7 @@ from usb_provider.osc.model import server as model
 from usb_provider.osc.model.audit import Server
 from usb_provider.osc.model.fleet import Device, Write
 from usb_provider.osc.model.server import ServerClaim, WantedDevice
-from usb_provider.osc.model.surplus import HeldDevice, units_beyond
+from usb_provider.osc.model.surplus import HeldDevice, Surplus, surpluses
 
 _ATTEMPTS = 6
 _LOOK_AGAIN = 2.0
@@ -80,9 +80,10 @@ class ServerDevices:
             key=lambda each: each.device.name,
         )
 
-    def beyond(self, server: Server, held: Collection[HeldDevice], *, spare: str | None = None) -> Mapping[str, int]:
-        """How many units of each of *held* the flavor of *server* does not ask for, as :func:`units_beyond`."""
-        return units_beyond(list(held), server.extra_specs, {each.resource_class for each in held}, spare=spare)
+    def surplus(self, server: Server, claim: ServerClaim | None) -> tuple[Surplus, ...]:
+        """Each USB device in *claim*, by name, and what of it the flavor of *server* does not ask for."""
+        held = self.held(claim)
+        return surpluses(held, server.extra_specs, {each.resource_class for each in held})
 
     def attach(self, server: Server, wanted: WantedDevice) -> Device:
         """Have *server* hold one more device, and give it.
@@ -188,10 +189,9 @@ class ServerDevices:
     def _check_beyond(self, server: Server, device: Device, stay: int) -> None:
         """Raise NotPossibleNow where the flavor needs more than *stay* units; a request for that is taken back."""
         claim = self._cloud.placement.claim(server.uuid)
-        held = self.held(claim)
         units = 0 if claim is None else claim.units(device.uuid) - stay
         try:
-            model.check_beyond(server, device, units, self.beyond(server, held, spare=device.uuid))
+            model.check_beyond(server, device, units, self.surplus(server, claim))
         except NotPossibleNow:
             self._change(device, remove=model.request_traits(self._traits(device), server.uuid))
             raise

@@ -519,7 +519,8 @@ def test_a_time_limit_needs_wait(cloud: Cloud, root: str, key: str) -> None:
 
 def test_a_server_shows_what_its_flavor_asks_for_and_what_was_attached(cloud: Cloud, root: str, key: str) -> None:
     second = cloud.device(root, "1050:0407:Y2", traits={"CUSTOM_USB_STATE_ABSENT"})
-    a_server(cloud, root, key, second, flavor=ONE)
+    cloud.operator.set_traits(key, {*YUBIKEY_TRAITS, "CUSTOM_SITE_A"})
+    a_server(cloud, root, key, second, flavor=extra_specs_for(KEY, 1, ["CUSTOM_SITE_A"]))
     cloud.operator.set_inventory(second, KEY, reserved=1)
     assert listed(cloud) == [
         {
@@ -545,6 +546,18 @@ def test_a_server_shows_what_its_flavor_asks_for_and_what_was_attached(cloud: Cl
     ]
     cloud.nova.servers[0]["status"] = "SHUTOFF"
     assert listed(cloud)[0]["In the Way"] == "The server is shut off."
+
+
+def test_of_two_devices_that_suit_the_flavor_equally_either_may_be_the_attached_one(
+    cloud: Cloud, root: str, key: str
+) -> None:
+    second = cloud.device(root, "1050:0407:Y2")
+    server = a_server(cloud, root, key, second, flavor=ONE, status="SHUTOFF")
+    assert [each["By"] for each in listed(cloud)] == ["flavor or attached"] * 2
+    assert detach(cloud, key).code == 0
+    assert holds(cloud, server) == {root: CPU, second: {KEY: 1}}
+    assert [each["By"] for each in listed(cloud)] == ["flavor"]
+    assert "so it stays" in detach(cloud, second).err
 
 
 def test_units_of_a_pool_are_told_apart(cloud: Cloud, root: str) -> None:

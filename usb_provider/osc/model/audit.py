@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from usb_provider.osc.model import flavor
 from usb_provider.osc.model.fleet import Device
-from usb_provider.osc.model.surplus import HeldDevice, units_beyond
+from usb_provider.osc.model.surplus import HeldDevice, surpluses, units_beyond
 
 MIGRATION_OVER = frozenset({"cancelled", "completed", "confirmed", "done", "reverted"})
 """States in which Nova has ended a migration, and has given back what it held.
@@ -199,19 +199,21 @@ def findings(
         mine = [_held(device, server, holders) for device in holdings.get(server.uuid, ())]
         if more := beyond_flavor(server, mine, usb_classes):
             text = (
-                f'It holds {", ".join(more)} beyond its flavor, as after "openstack usb server attach"; a resize or a '
-                f"migration loses it."
+                f'It holds more than its flavor asks for ({more}), as after "openstack usb server attach"; a resize or '
+                f"a migration loses that."
             )
             found.append(AuditFinding(Problem.BEYOND, server.uuid, server.name, text))
     return tuple(found)
 
 
-def beyond_flavor(server: Server, held: Sequence[HeldDevice], usb_classes: Collection[str]) -> list[str]:
-    """The names of those of *held* that the flavor of *server* does not ask for; none while Nova moves the server."""
-    if not server.is_settled or not held:
-        return []
-    units = units_beyond(held, server.extra_specs, usb_classes)
-    return [each.device.name for each in held if units[each.device.uuid]]
+def beyond_flavor(server: Server, held: Sequence[HeldDevice], usb_classes: Collection[str]) -> str:
+    """Which of *held* the flavor of *server* does not ask for, in words; empty while Nova moves the server."""
+    units = units_beyond(held, server.extra_specs, usb_classes) if server.is_settled else 0
+    if not units:
+        return ""
+    suspects = [each for each in surpluses(held, server.extra_specs, usb_classes) if each.possible]
+    names = ", ".join(each.held.device.name for each in suspects)
+    return names if sum(each.held.units for each in suspects) == units else f"{units} of {names}"
 
 
 def _held(device: Device, server: Server, holders: Mapping[str, Mapping[str, int]]) -> HeldDevice:

@@ -23,7 +23,7 @@ from usb_provider.model.reporting.tree import ObservedProvider
 from usb_provider.osc.model.audit import Server
 from usb_provider.osc.model.flavor import USB_MODEL
 from usb_provider.osc.model.fleet import Device, Write
-from usb_provider.osc.model.surplus import HeldDevice
+from usb_provider.osc.model.surplus import HeldDevice, Surplus
 
 READY = ("ACTIVE", "SHUTOFF")
 """The states in which Nova leaves a server and its claim alone."""
@@ -190,16 +190,27 @@ def _named_device_is_not_free(
     return NotPossibleNow(f"{device.name} cannot be attached now: {device.reason.rstrip('.')}.")
 
 
-def check_beyond(server: Server, device: Device, units: int, beyond: Mapping[str, int]) -> None:
-    """Raise NotPossibleNow where the flavor of *server* needs some of these *units*.
-
-    :param beyond: by UUID, how many units it does not need.
-    """
-    if beyond.get(device.uuid, 0) < units:
+def check_beyond(server: Server, device: Device, units: int, surplus: Sequence[Surplus]) -> None:
+    """Raise NotPossibleNow where the flavor of *server* needs some of these *units* of *device*."""
+    possible = sum(each.possible for each in surplus if each.held.device.uuid == device.uuid)
+    if possible < units:
         raise NotPossibleNow(
             f"The flavor of server {server.name} asks for {device.name}, so it stays; resize the server to another "
             f"flavor to take it away."
         )
+
+
+def origins(surplus: Surplus) -> tuple[tuple[str, int], ...]:
+    """For what a server holds a device: words, and how many units that is true of."""
+    return tuple(
+        (word, units)
+        for word, units in (
+            ("flavor", surplus.held.units - surplus.possible),
+            ("flavor or attached", surplus.possible - surplus.certain),
+            ("attached", surplus.certain),
+        )
+        if units
+    )
 
 
 def asked_to_stay(traits: Collection[str], server_uuid: str) -> int | None:

@@ -38,33 +38,47 @@ class _Line:
         return required <= traits and not self.group.forbidden & traits
 
 
-def units_beyond(
-    held: Sequence[HeldDevice],
-    extra_specs: Mapping[str, str],
-    usb_classes: Collection[str] = (),
-    *,
-    spare: str | None = None,
-) -> dict[str, int]:
-    """How many units of each of *held* the flavor does not need, by the UUID of the device; none is left out.
-
-    Where several suit the flavor equally, those that come first by name count as the flavor's.
-
-    :param spare: the UUID of a device that counts as the flavor's last of all: whether it may go.
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """How many units of one device the flavor does not need: *certain* whatever counts as the flavor's, *possible* when
+    this device counts as the flavor's last of all. Between them are those in whose place another device would do.
     """
+
+    held: HeldDevice
+    certain: int
+    possible: int
+
+
+def surpluses(
+    held: Sequence[HeldDevice], extra_specs: Mapping[str, str], usb_classes: Collection[str] = ()
+) -> tuple[Surplus, ...]:
+    """The surplus of each of *held* over the flavor with *extra_specs*, by the name of the device."""
     lines = _lines(extra_specs, usb_classes)
-    units = [each for each in sorted(held, key=lambda each: _order(each, spare)) for _ in range(each.units)]
-    matching = _Matching(units, lines)
-    for exactly in (True, False):
-        for number in range(len(units)):
-            matching.extend(number, exactly=exactly)
-    beyond = {each.device.uuid: 0 for each in held}
-    for number in range(len(units)):
-        beyond[units[number].device.uuid] += number not in matching.line_of
-    return beyond
+    by_name = sorted(held, key=lambda each: each.device.name)
+    return tuple(
+        Surplus(
+            each,
+            each.units - _matched(each, [each, *_others(each, by_name)], lines),
+            each.units - _matched(each, [*_others(each, by_name), each], lines),
+        )
+        for each in by_name
+    )
 
 
-def _order(each: HeldDevice, spare: str | None) -> tuple[bool, str]:
-    return each.device.uuid == spare, each.device.name
+def units_beyond(held: Sequence[HeldDevice], extra_specs: Mapping[str, str], usb_classes: Collection[str] = ()) -> int:
+    """How many units of all of *held* together the flavor does not need."""
+    matching = _Matching(held, _lines(extra_specs, usb_classes))
+    return sum(each.units for each in held) - len(matching.line_of)
+
+
+def _others(this: HeldDevice, held: Sequence[HeldDevice]) -> list[HeldDevice]:
+    return [each for each in held if each is not this]
+
+
+def _matched(this: HeldDevice, held: Sequence[HeldDevice], lines: Sequence[_Line]) -> int:
+    """How many units of *this* the flavor needs where *held* count as the flavor's in this order."""
+    matching = _Matching(held, lines)
+    return sum(matching.units[number] is this for number in matching.line_of)
 
 
 def _lines(extra_specs: Mapping[str, str], usb_classes: Collection[str]) -> list[_Line]:
@@ -78,22 +92,24 @@ def _lines(extra_specs: Mapping[str, str], usb_classes: Collection[str]) -> list
 
 
 class _Matching:
-    """Units and lines, each with one partner at most; a unit that has a line never loses it again."""
+    """The units of *held* and the lines, each with one partner at most. A unit that has a line never loses it again, so
+    those that come first have one before those that come later.
+    """
 
-    def __init__(self, units: Sequence[HeldDevice], lines: Sequence[_Line]) -> None:
-        self._units = units
-        self._lines = lines
+    def __init__(self, held: Sequence[HeldDevice], lines: Sequence[_Line]) -> None:
+        self.units = [each for each in held for _ in range(each.units)]
         self.line_of: dict[int, int] = {}
+        self._lines = lines
         self._unit_of: dict[int, int] = {}
-
-    def extend(self, unit: int, *, exactly: bool) -> None:
-        """Find a line for *unit*, if it has none; other units may change theirs."""
-        if unit not in self.line_of:
-            self._find(unit, set(), exactly=exactly)
+        for exactly in (True, False):
+            for number in range(len(self.units)):
+                if number not in self.line_of:
+                    self._find(number, set(), exactly=exactly)
 
     def _find(self, unit: int, tried: set[int], *, exactly: bool) -> bool:
+        """Find a line for *unit*; other units may change theirs."""
         for number, line in enumerate(self._lines):
-            if number in tried or not line.takes(self._units[unit], exactly=exactly):
+            if number in tried or not line.takes(self.units[unit], exactly=exactly):
                 continue
             tried.add(number)
             other = self._unit_of.get(number)
