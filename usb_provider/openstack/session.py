@@ -135,7 +135,7 @@ class Caller:
     @property
     def region_name(self) -> str | None:
         """The region that the caller chose; None where it chose none."""
-        return self.region.get_region_name("compute")
+        return self.region.get_region_name("compute") or None
 
     def transport(self, service: Service) -> Transport:
         """A transport to *service* as this caller reaches it."""

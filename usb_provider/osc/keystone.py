@@ -3,7 +3,7 @@
 Keystone shows the limits of a project to a user of that project or of the system only, and others an empty list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypedDict
 
 from usb_provider.openstack.transport import Service
@@ -22,14 +22,14 @@ class Keystone(ServiceClient):
     )
 
     def limits(self, project_id: str, resource_class: str, region: str | None) -> UnifiedLimits:
-        """What the project may have of the class; two requests. Limits of another *region* do not count."""
+        """What the project may have of the class; two requests.
+
+        Limits of another region than *region* do not count; where that is None, those of all regions do.
+        """
         name = f"{_NOVAS}{resource_class}"
         own = self._get("/limits", _limits, {"resource_name": name, "project_id": project_id})
         registered = self._get("/registered_limits", _registered, {"resource_name": name})
-        return UnifiedLimits(
-            next((each for where, each in own if where in (None, region)), None),
-            next((each for where, each in registered if where in (None, region)), None),
-        )
+        return UnifiedLimits(_first(own, region), _first(registered, region))
 
 
 class _LimitJson(TypedDict):
@@ -40,6 +40,10 @@ class _LimitJson(TypedDict):
 class _RegisteredJson(TypedDict):
     region_id: str | None
     default_limit: int
+
+
+def _first(limits: Sequence[tuple[str | None, int]], region: str | None) -> int | None:
+    return next((each for where, each in limits if region is None or where in (None, region)), None)
 
 
 def _limits(body: Mapping[str, list[_LimitJson]]) -> list[tuple[str | None, int]]:

@@ -322,6 +322,14 @@ def test_the_unified_limit_of_the_project_counts(
     assert (answer.code, key in holds(cloud, named("vm1"))) == ((1, False) if is_refused else (0, True))
 
 
+def test_the_limit_of_another_region_does_not_count(cloud: Cloud, root: str, key: str) -> None:
+    cloud.keystone.limit(KEY, of_project=0, region="R2")
+    server = a_server(cloud, root)
+    assert "its unified limit is 0" in attach(cloud).err, "no region was chosen"
+    words = ("usb", "server", "attach", server, "--resource-class", "KEY")
+    assert cloud.openstack("--os-region-name", "R1", *words).code == 0
+
+
 def test_the_limit_of_another_project_cannot_be_asked_and_that_is_said(cloud: Cloud, root: str, key: str) -> None:
     server = a_server(cloud, root, tenant_id="other")
     answer = attach(cloud, server=server)
