@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, detach_trait
-from tests.fixtures.openstack import KEY, Cloud, Nova
+from tests.fixtures.openstack import KEY, Cloud, Nova, named
 from tests.fixtures.reporting import consumer, uuid_of
 from usb_provider.osc import purge
 

@@ -1,5 +1,6 @@
 """Servers that run and get one more device, or give one back: what the binder does, and when it says so."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from placement_traits import attach_trait, detach_requests, detach_trait, detach
 from tests.fixtures.binder import audited, host
 from tests.fixtures.binder_machine import as_often
 from tests.fixtures.fake_host import FakeHost, a_uuid
-from tests.fixtures.pooled_host import PooledHost
+from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
 from tests.unit.agent.test_binder_state_machine import OneHostMachine
+from tests.unit.agent.test_pools import GUESTS, PooledGuests
 from usb_provider.exception import AttachRefused
 from usb_provider.model.reporting.requests import CarriedOut
 
@@ -161,6 +163,25 @@ def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> 
     assert host.violations == []
 
 
+def test_a_bundle_is_given_back_as_a_whole() -> None:
+    host = PooledHost(BUNDLE_RULES)
+    for port in ("1-1", "1-2"):
+        host.plug(port)
+    host.claim("anna", 1)
+    host.start("anna")
+    host.binder.run()
+    assert host.has("anna") == {"1-1", "1-2"}
+    host.drained = frozenset({detach_trait(ANNA)})
+    host.faults.append(AttachRefused("no"))
+    host.binder._round(host.guests(), host.view(), frozenset())
+    assert host.carried_out == set()
+    host.binder.run()
+    assert host.has("anna") == set()
+    assert host.carried_out == {CarriedOut(host.pool_uuid, 1, ANNA, 0)}
+    host.binder.run()
+    assert host.has("anna") == set()
+
+
 class GivenBackMachine(OneHostMachine):
     """The binder's machine, and users who ask for devices of running guests back as ``usb server detach`` does."""
 
@@ -198,5 +219,41 @@ class GivenBackMachine(OneHostMachine):
         super().quiet()
 
 
+class PooledGivenBackMachine(PooledGuests):
+    """The pools' machine, and users who ask for units of running guests back."""
+
+    def units_of(self, name: str) -> int:
+        """How many devices the guest is to have."""
+        units = self.host.amounts[a_uuid(name)]
+        return min(units, detach_requests(self.host.drained).get(a_uuid(name), units))
+
+    @rule(name=st.sampled_from(GUESTS))
+    def ask_back(self, name: str) -> None:
+        if units := self.units_of(name):
+            self.write({*self.host.drained, detach_trait(a_uuid(name), units - 1)})
+
+    @rule()
+    def take_the_requests_back(self) -> None:
+        self.write(())
+
+    @rule()
+    def release_what_the_agent_has_detached(self) -> None:
+        """A claim that shrinks by the agent's word never shrinks below what the guest has."""
+        for each in self.host.carried_out:
+            if each.generation != self.host.generation or each.stay is None:
+                continue
+            (name,) = [guest for guest in GUESTS if a_uuid(guest) == each.consumer]
+            assert len(self.host.has(name)) <= each.stay
+            self.host.claim(name, min(each.stay, self.host.amounts[each.consumer]))
+            self.write(trait for trait in self.host.drained if each.consumer not in detach_requests({trait}))
+
+    def write(self, traits: Iterable[str]) -> None:
+        """Give the pool these traits."""
+        self.host.drained = frozenset(traits)
+        self.host.generation += 1
+
+
+PooledGivenBackMachine.TestCase.settings = as_often(40, steps=40)
+TestPooledGivenBack = PooledGivenBackMachine.TestCase
 GivenBackMachine.TestCase.settings = as_often(40, steps=40)
 TestGivenBack = GivenBackMachine.TestCase
