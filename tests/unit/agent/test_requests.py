@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from placement_traits import attach_trait, detach_requests, detach_trait, detached_trait
 from tests.fixtures.binder import audited, host
 from tests.fixtures.binder_machine import as_often
 from tests.fixtures.fake_host import FakeHost, a_uuid
 from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
-from tests.unit.agent.test_binder_state_machine import OneHostMachine
+from tests.unit.agent.test_binder_state_machine import NAMES, PORTS, SERIALS, OneHostMachine
 from tests.unit.agent.test_pools import GUESTS, PooledGuests
 from usb_provider.exception import AttachRefused
 from usb_provider.model.reporting.requests import CarriedOut
@@ -184,6 +184,14 @@ def test_a_bundle_is_given_back_as_a_whole() -> None:
 
 class GivenBackMachine(OneHostMachine):
     """The binder's machine, and users who ask for devices of running guests back as ``usb server detach`` does."""
+
+    @initialize()
+    def guests_run_with_their_devices(self) -> None:
+        for port, name, serial in zip(PORTS, NAMES, SERIALS, strict=False):
+            self.host.plug(port, serial=serial)
+            self.host.start(name)
+            self.host.hold(port, name)
+        self.host.binder.run()
 
     @precondition(lambda self: bool(self.host.allocations))
     @rule(data=st.data())
