@@ -32,6 +32,7 @@ __all__ = [
     "STATE_DRAINED",
     "STATE_RESERVED",
     "STATE_SHORT",
+    "STATE_WAITING",
     "STATE_WITHDRAWN",
     "Triplet",
     "UsbClass",
@@ -62,6 +63,7 @@ STATE_DRAINED: Final = "CUSTOM_USB_STATE_DRAINED"
 STATE_WITHDRAWN: Final = "CUSTOM_USB_STATE_WITHDRAWN"
 STATE_RESERVED: Final = "CUSTOM_USB_STATE_RESERVED"
 STATE_SHORT: Final = "CUSTOM_USB_STATE_SHORT"
+STATE_WAITING: Final = "CUSTOM_USB_STATE_WAITING"
 
 MEMBER_DRAINED_PREFIX: Final = "CUSTOM_USB_MEMBER_DRAINED_"
 
@@ -107,6 +109,7 @@ _STATE_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
             "An operator had reserved the device, and this is remembered while it is absent or withdrawn."
         ),
         STATE_SHORT: "Members of the pool are missing that consumers hold; as many units are reserved.",
+        STATE_WAITING: "A running guest holds the device and has not had it for a minute or longer.",
     }
 )
 STATES: Final[frozenset[str]] = frozenset(_STATE_SENTENCES)

@@ -29,6 +29,7 @@ from usb_provider.model.binding.pooled import seen_shares
 from usb_provider.model.binding.requests import carried_out
 from usb_provider.model.binding.retry import Key, Memory, Suspects
 from usb_provider.model.binding.status import BindingState
+from usb_provider.model.reporting.guest_news import GuestNews
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.plan import Note
 from usb_provider.model.text import printable
@@ -171,7 +172,8 @@ class Binder:
             attachments=self._attachments,
         )
         # Before anything begins: what is told is about what the guests have now.
-        self._claims.tell_carried_out(carried_out(view.tree, guests.running, decision.bindings, under_way))
+        done = carried_out(view.tree, guests.running, decision.bindings, under_way)
+        self._claims.tell_news(GuestNews(done, self._waiting(decision.bindings, guests, view)))
         decision = self._without_held_elsewhere(decision, view)
         leaving = {(each.guest_uuid, each.unit) for each in decision.detaches}
         self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
@@ -195,6 +197,12 @@ class Binder:
         due = [each for each in due if each.provider_uuid not in old]
         self._begin(due)
         return bool(due) and not self._operations.under_way()
+
+    def _waiting(self, bindings: Sequence[Binding], guests: GuestsNow, view: HostView) -> frozenset[str]:
+        """The providers whose device a running guest lacks for too long."""
+        lacking = self._memory.lacking.now(bindings, guests.running, time.monotonic())
+        self._memory = dataclasses.replace(self._memory, lacking=lacking)
+        return lacking.waiting(bindings, view.tree)
 
     def _without_held_elsewhere(self, decision: Decision, view: HostView) -> Decision:
         """*decision* without the detaches of what a guest holds below another compute node, or may hold there.
@@ -228,21 +236,11 @@ class Binder:
         driver of the host stays on the device's interfaces: while QEMU has a device, they have no driver or usbfs.
         """
         drivers = {each.unit: each.device.host_driver for each in view.devices}
-        dead: set[Key] = set()
-        suspects: list[Key] = []
-        for each in guests.running:
-            if each.busy or each.guest.uuid in under_way:
-                continue
-            for hostdev in each.guest.ours:
-                key = (each.guest.uuid, hostdev.alias or "")
-                if each.guest.uuid in guests.arrived:
-                    dead.add(key)
-                elif drivers.get(hostdev.unit):
-                    suspects.append(key)
+        dead, suspects = guests.dead_hostdevs(drivers, under_way)
         now = time.monotonic()
         seen: Suspects = self._memory.suspects.seen(suspects, now)
         self._memory = dataclasses.replace(self._memory, suspects=seen)
-        return frozenset(dead | seen.dead(now, self._options.suspect_seconds))
+        return dead | seen.dead(now, self._options.suspect_seconds)
 
     def _begin(self, due: Sequence[GuestAction]) -> None:
         """Begin what is *due*, for each guest in order."""

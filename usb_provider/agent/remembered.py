@@ -10,14 +10,14 @@ import queue
 from usb_provider.agent.store import StateStore
 from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings
-from usb_provider.model.reporting.requests import CarriedOutRequests
+from usb_provider.model.reporting.guest_news import NO_NEWS, GuestNews
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 
 class Remembered:
     """The three memories as they are now. One thread uses it; only what begins with ``tell`` is safe in any thread.
 
-    :ivar carried_out: the requests of users that are carried out, as the binding loop told last.
+    :ivar news: what is new of the guests, as the binding loop told last.
     """
 
     def __init__(self, store: StateStore) -> None:
@@ -27,15 +27,15 @@ class Remembered:
         self._store = store
         self._is_read = False
         self._told: queue.SimpleQueue[Shares] = queue.SimpleQueue()
-        self.carried_out: CarriedOutRequests = frozenset()
+        self.news: GuestNews = NO_NEWS
 
     def tell_shares(self, shares: Shares) -> None:
         """Have the next pass go by *shares*: they come from what the guests have attached. Safe in any thread."""
         self._told.put(shares)
 
-    def tell_carried_out(self, done: CarriedOutRequests) -> None:
-        """Have the next pass answer these requests of users. Safe in any thread."""
-        self.carried_out = done
+    def tell_news(self, news: GuestNews) -> None:
+        """Have the next pass write what follows from *news*. Safe in any thread."""
+        self.news = news
 
     def begin(self) -> None:
         """Begin a look: read the files if they were not read yet, and take what was told since the last look."""

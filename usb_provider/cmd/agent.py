@@ -252,6 +252,6 @@ class _Claims:
         self.view = report.view
         self.doubt = report.doubt
         self.tell_shares = report.tell_shares
-        self.tell_carried_out = report.tell_carried_out
+        self.tell_news = report.tell_news
         self.holders = client.allocations
         self.outdated = outdated

@@ -74,6 +74,7 @@ class FleetState(enum.StrEnum):
     ABSENT = "absent"
     WITHDRAWN = "withdrawn"
     DRAINED = "drained"
+    WAITING = "waiting"
     ALLOCATED = "allocated"
     RESERVED = "reserved"
     FREE = "free"
@@ -87,6 +88,9 @@ _SENTENCES: Final[Mapping[FleetState, str]] = {
     FleetState.RESERVED: "An operator reserved it: reserved equals total, and no trait says why.",
     FleetState.FREE: "No consumer holds it.",
 }
+WAITS: Final = "A running guest holds it and has not had it for a minute or longer."
+"""The sentence on a provider with STATE_WAITING, beside the one on its state."""
+
 _UNFINISHED = "It has no inventory (yet)."
 
 

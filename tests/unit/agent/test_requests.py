@@ -54,9 +54,9 @@ def test_a_user_who_waits_for_a_device_is_told_when_the_guest_has_it_and_not_bef
     asks(host, provider, attach_trait(ANNA))
     host.faults.append(AttachRefused("no"))
     host.binder._round(host.guests(), host.view(), frozenset())
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
     host.binder.run()
-    assert host.carried_out == answer(host, provider, stay=None)
+    assert host.news.carried_out == answer(host, provider, stay=None)
 
 
 def test_a_device_that_a_user_asks_back_is_detached_and_not_attached_again(
@@ -80,10 +80,10 @@ def test_the_user_is_told_once_the_guest_no_longer_has_it(host: FakeHost) -> Non
     asks(host, provider, detach_trait(ANNA))
     host.faults.append(AttachRefused("no"))
     host.binder._round(host.guests(), host.view(), frozenset())
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
     assert host.has("anna") == {"1-1"}
     host.binder.run()
-    assert host.carried_out == answer(host, provider)
+    assert host.news.carried_out == answer(host, provider)
 
 
 def test_while_an_operation_is_under_way_on_the_guest_nothing_is_told(host: FakeHost) -> None:
@@ -91,7 +91,7 @@ def test_while_an_operation_is_under_way_on_the_guest_nothing_is_told(host: Fake
     asks(host, provider, detach_trait(ANNA))
     host.domains["anna"].hostdevs = []
     host.binder._round(host.guests(), host.view(), frozenset({ANNA}))
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
 
 
 def test_while_a_guest_arrives_nothing_is_told(host: FakeHost) -> None:
@@ -100,7 +100,7 @@ def test_while_a_guest_arrives_nothing_is_told(host: FakeHost) -> None:
     host.domains["anna"].hostdevs = []
     asks(host, provider, detach_trait(ANNA))
     host.binder.run()
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
 
 
 def test_the_device_of_a_guest_that_does_not_run_can_go_at_once(host: FakeHost) -> None:
@@ -108,14 +108,14 @@ def test_the_device_of_a_guest_that_does_not_run_can_go_at_once(host: FakeHost) 
     host.stop("anna")
     asks(host, provider, detach_trait(ANNA))
     host.binder.run()
-    assert host.carried_out == answer(host, provider)
+    assert host.news.carried_out == answer(host, provider)
 
 
 def test_a_user_who_has_the_answer_gets_no_other(host: FakeHost) -> None:
     provider = running_with_a_device(host)
     asks(host, provider, detach_trait(ANNA), detached_trait(ANNA))
     host.binder.run()
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
     assert host.has("anna") == set()
 
 
@@ -124,7 +124,7 @@ def test_a_request_about_a_server_that_does_not_hold_the_device_changes_nothing(
     asks(host, provider, detach_trait(a_uuid("berta")))
     host.binder.run()
     assert host.has("anna") == {"1-1"}
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
 
 
 def test_a_user_who_takes_the_request_back_gets_the_device_attached_again(host: FakeHost) -> None:
@@ -134,7 +134,7 @@ def test_a_user_who_takes_the_request_back_gets_the_device_attached_again(host: 
     asks(host, provider)
     host.binder.run()
     assert host.has("anna") == {"1-1"}
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
 
 
 def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> None:
@@ -148,7 +148,7 @@ def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> 
     host.drained = frozenset({detach_trait(ANNA, 1)})
     host.binder.run()
     (kept,) = host.has("anna")
-    assert host.carried_out == {CarriedOut(host.pool_uuid, 1, ANNA, 1)}
+    assert host.news.carried_out == {CarriedOut(host.pool_uuid, 1, ANNA, 1)}
     host.claim("berta", 1)
     host.start("berta")
     host.binder.run()
@@ -174,10 +174,10 @@ def test_a_bundle_is_given_back_as_a_whole() -> None:
     host.drained = frozenset({detach_trait(ANNA)})
     host.faults.append(AttachRefused("no"))
     host.binder._round(host.guests(), host.view(), frozenset())
-    assert host.carried_out == set()
+    assert host.news.carried_out == set()
     host.binder.run()
     assert host.has("anna") == set()
-    assert host.carried_out == {CarriedOut(host.pool_uuid, 1, ANNA, 0)}
+    assert host.news.carried_out == {CarriedOut(host.pool_uuid, 1, ANNA, 0)}
     host.binder.run()
     assert host.has("anna") == set()
 
@@ -207,7 +207,7 @@ class GivenBackMachine(OneHostMachine):
     @rule()
     def release_what_the_agent_has_detached(self) -> None:
         """A claim that is let go by the agent's word is never let go while the guest has the device."""
-        for each in self.host.carried_out:
+        for each in self.host.news.carried_out:
             traits = self.host.traits.get(each.provider_uuid, frozenset())
             is_current = each.generation == self.host.allocations.generations[each.provider_uuid]
             if not is_current or self.host.allocations.get(each.provider_uuid) != each.consumer:
@@ -247,7 +247,7 @@ class PooledGivenBackMachine(PooledGuests):
     @rule()
     def release_what_the_agent_has_detached(self) -> None:
         """A claim that shrinks by the agent's word never shrinks below what the guest has."""
-        for each in self.host.carried_out:
+        for each in self.host.news.carried_out:
             if each.generation != self.host.generation or each.stay is None:
                 continue
             (name,) = [guest for guest in GUESTS if a_uuid(guest) == each.consumer]

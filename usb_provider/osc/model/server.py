@@ -17,6 +17,7 @@ from placement_traits import (
     detached_trait,
 )
 from usb_provider.exception import NotPossibleNow, UnknownArgument
+from usb_provider.model import lifecycle
 from usb_provider.model.guest_controllers import TABLE
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.model.reporting.tree import ObservedProvider
@@ -243,6 +244,8 @@ def what_hinders(server: Server, held: HeldDevice) -> str:
         said.append(held.device.reason)
     elif STATE_SHORT in traits:
         said.append("Members of the pool are missing.")
+    if held.device.waits:
+        said.append(lifecycle.WAITS)
     stay = asked_to_stay(traits, server.uuid)
     if stay is not None and is_detached(traits, server.uuid, stay):
         said.append('The agent has detached it; "openstack usb server detach" lets it go.')

@@ -3,6 +3,7 @@
 from placement_traits import attach_trait, detach_trait, detached_trait
 from tests.fixtures.placement import assert_usb_view
 from tests.fixtures.reporting import KEY_NAME, KEY_RULE, KEY_TRAITS, KEY_UUID, consumer, row, yubikey
+from usb_provider.model.reporting.guest_news import GuestNews
 from usb_provider.model.reporting.requests import CarriedOut
 
 SERVER = consumer()
@@ -27,7 +28,7 @@ def with_a_held_device(host, placement, operator, *traits):
 def told(host, *, stay, earlier=0):
     """The binding loop has carried the request out, as it saw it some writes before."""
     generation = host.reporter().view().tree.providers[KEY_UUID].generation
-    host.reporter().tell_carried_out(frozenset({CarriedOut(KEY_UUID, generation - earlier, SERVER, stay)}))
+    host.reporter().tell_news(GuestNews(frozenset({CarriedOut(KEY_UUID, generation - earlier, SERVER, stay)})))
 
 
 def test_a_request_stays_until_it_is_carried_out(placement, host, root, operator):
