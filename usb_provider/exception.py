@@ -119,5 +119,9 @@ class AttachRefused(UsbProviderError):
     """libvirt did not attach or detach the device; the caller should report it and try again with backoff."""
 
 
+class PortRefused(AttachRefused):
+    """The guest's USB port that was asked for is taken or not there; the caller should let libvirt choose one."""
+
+
 class DeviceGone(UsbProviderError):
     """The guest has ended or the device was unplugged meanwhile; the caller should look again."""

@@ -23,6 +23,8 @@ from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.causes import buses, with_causes
 from usb_provider.model.binding.decision import Attach, Binding, Decision, Detach, Why, decide
+from usb_provider.model.binding.guest_ports import with_ports
+from usb_provider.model.binding.guest_resets import reset_notes
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.pooled import seen_shares
@@ -127,7 +129,7 @@ class Binder:
         self._plugged: Plugged | None = None
         self._buses: frozenset[int] = frozenset()
         self._memory = Memory()
-        self._elsewhere: list[Note] = []
+        self._noted: list[Note] = []
         self.last = BinderPass()
 
     def started(self, guest_uuid: str) -> None:
@@ -174,9 +176,11 @@ class Binder:
         # Before anything begins: what is told is about what the guests have now.
         done = carried_out(view.tree, guests.running, decision.bindings, under_way)
         self._claims.tell_news(GuestNews(done, self._waiting(decision.bindings, guests, view)))
+        decision, attachments = with_ports(decision, guests.running, held, self._attachments)
         decision = self._without_held_elsewhere(decision, view)
+        self._noted += reset_notes(guests.running, held)
         leaving = {(each.guest_uuid, each.unit) for each in decision.detaches}
-        self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
+        self._keep(attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
         self._remember(guests, decision.bindings, under_way)
         detaches = with_causes(decision.detaches, gone_buses=self._buses - there, arrived=guests.arrived)
         actions: tuple[GuestAction, ...] = (*detaches, *decision.attaches)
@@ -213,14 +217,14 @@ class Binder:
         outside = {each.provider_uuid for each in released} - view.tree.providers.keys()
         holders = self._claims.holders_outside(outside)
         kept: list[Detach] = []
-        self._elsewhere = []
+        self._noted = []
         for each in released:
             consumers = holders.get(each.provider_uuid, ())
             if consumers is None:
                 kept.append(each)
             elif each.guest_uuid in consumers:
                 kept.append(each)
-                self._elsewhere.append(_held_elsewhere(each, view))
+                self._noted.append(_held_elsewhere(each, view))
         return dataclasses.replace(decision, detaches=tuple(each for each in decision.detaches if each not in kept))
 
     def _operated(self) -> frozenset[str]:
@@ -324,7 +328,7 @@ class Binder:
             for uuid, when in self._started.items()
             if uuid in waiting or uuid in under_way or (uuid not in running and now - when < _START_SECONDS)
         }
-        notes = (*guests.notes, *self._kept.notes(), *self._elsewhere)
+        notes = (*guests.notes, *self._kept.notes(), *self._noted)
         self.last = BinderPass(bindings, self._memory, guests.running, notes)
 
     def _next_look(self) -> float | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.hostdev import Guest, Hostdev
+from usb_provider.model.binding.hostdev import Guest, GuestPort, Hostdev
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
@@ -58,7 +58,7 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Give *device* to the guest, for the provider that it holds."""
+    """Give *device* to the guest, for the provider that it holds, at its *port* (guest_ports.py)."""
 
     guest_uuid: str
     guest_name: str
@@ -66,6 +66,8 @@ class Attach:
     provider_name: str
     device: UsbDevice
     member: str | None = None
+    port: GuestPort | None = None
+    guest_reset: str | None = None
 
     @property
     def unit(self) -> str:
@@ -78,6 +80,7 @@ class Binding:
     """One device that a guest should have: its state, and the *reason* when the guest does not have it.
 
     ``unit`` tells it from the guest's other units of the provider; ``key`` is the device's, where it is one of a pool.
+    ``guest_port`` is where the guest has it.
     """
 
     guest_uuid: str
@@ -88,6 +91,7 @@ class Binding:
     reason: str | None = None
     unit: str = ""
     key: str | None = None
+    guest_port: GuestPort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +266,15 @@ def _want(
     other = holder(device, guests, besides=guest.uuid)
     if other is not None:
         return BindingState.WAITING, f"guest {other} has it", None
-    attach = Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device, holding.member)
+    attach = Attach(
+        guest.uuid,
+        guest.name,
+        holding.provider_uuid,
+        holding.name,
+        device,
+        holding.member,
+        guest_reset=holding.guest_reset,
+    )
     return BindingState.PENDING, None, attach
 
 

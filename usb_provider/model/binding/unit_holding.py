@@ -48,6 +48,11 @@ class Holding:
         return self.assessment.device if self.assessment is not None and self.assessment.offered else None
 
     @property
+    def guest_reset(self) -> str | None:
+        """What is to happen when a guest resets the device; None where the rule leaves that to libvirt."""
+        return None if self.assessment is None else self.assessment.guest_reset
+
+    @property
     def offer(self) -> OfferReason | None:
         """Why the device that is plugged in is offered or not; None where none is."""
         return None if self.assessment is None else self.assessment.verdict
