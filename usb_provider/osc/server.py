@@ -152,7 +152,8 @@ class ListServer(base.Lister):
     """List the USB devices that a server holds: for its flavor, or attached to it, and what stands in the way.
 
     Where several devices suit the flavor equally, Placement does not say which of them was attached; as many of them
-    can be detached as the flavor does not ask for.
+    can be detached as the flavor does not ask for. A move to another host exchanges a device that the flavor asks for,
+    and loses one that was attached.
     """
 
     cost = "It makes 2 requests to Placement and 5 for each USB device that the server holds, and 1 to 3 to Nova."
@@ -180,7 +181,8 @@ class ListServer(base.Lister):
                         units,
                         origin,
                         device.state.value,
+                        model.AFTER_A_MOVE[origin],
                         hindrance,
                     )
                 )
-        return ("ID", "Host", "Device", "Resource Class", "Units", "By", "State", "In the Way"), rows
+        return ("ID", "Host", "Device", "Resource Class", "Units", "By", "State", "After a Move", "In the Way"), rows

@@ -539,6 +539,7 @@ def test_a_server_shows_what_its_flavor_asks_for_and_what_was_attached(cloud: Cl
             "Units": 1,
             "By": "flavor",
             "State": "allocated",
+            "After a Move": "exchanged",
             "In the Way": "",
         },
         {
@@ -549,6 +550,7 @@ def test_a_server_shows_what_its_flavor_asks_for_and_what_was_attached(cloud: Cl
             "Units": 1,
             "By": "attached",
             "State": "absent",
+            "After a Move": "lost",
             "In the Way": "It is not plugged in. A consumer holds it.",
         },
     ]
@@ -562,6 +564,7 @@ def test_of_two_devices_that_suit_the_flavor_equally_either_may_be_the_attached_
     second = cloud.device(root, "1050:0407:Y2")
     server = a_server(cloud, root, key, second, flavor=ONE, status="SHUTOFF")
     assert [each["By"] for each in listed(cloud)] == ["flavor or attached"] * 2
+    assert [each["After a Move"] for each in listed(cloud)] == ["exchanged or lost"] * 2
     assert detach(cloud, key).code == 0
     assert holds(cloud, server) == {root: CPU, second: {KEY: 1}}
     assert [each["By"] for each in listed(cloud)] == ["flavor"]

@@ -31,6 +31,9 @@ READY = ("ACTIVE", "SHUTOFF")
 
 OFF = "SHUTOFF"
 
+AFTER_A_MOVE = {"flavor": "exchanged", "flavor or attached": "exchanged or lost", "attached": "lost"}
+"""What a move to another host does to a device, by why the server holds it: Nova claims there what the flavor says."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerClaim:
