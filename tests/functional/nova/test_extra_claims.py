@@ -108,6 +108,22 @@ class ServerStaysTest(ExtraClaimTestCase):
         self.assertEqual(4, command.heal_allocations(instance_uuid=self.server_["id"]), "nothing to do")
         self.assert_kept("heal_allocations")
 
+    def test_a_forced_heal_fails_and_leaves_the_claim_since_a_device_is_no_resource_of_the_compute_node(self) -> None:
+        command = manage.PlacementCommands()
+        self.assertEqual(3, command.heal_allocations(instance_uuid=self.server_["id"], force=True))
+        self.assert_kept("heal_allocations --force")
+
+    def test_a_forced_heal_takes_the_device_from_a_server_whose_flavor_asks_for_none(self) -> None:
+        self.plug(self.home, "more", OTHER_TRAITS)
+        self.api.put_service(self._service(self.other.name), {"status": "disabled"})
+        server = self.boot({})
+        words = ("server", "attach", server["id"], "--resource-class", "key", "--device", "more")
+        self.assertEqual(0, self.openstack(*words).code)
+        self.assertEqual(1, len(self.devices_of(server)))
+        command = manage.PlacementCommands()
+        self.assertEqual(0, command.heal_allocations(instance_uuid=server["id"], force=True))
+        self.assertEqual(set(), self.devices_of(server))
+
     def test_a_delete_gives_everything_back(self) -> None:
         self._delete_server(self.server_)
         self.assertEqual({}, self.allocations(self.server_))
@@ -149,7 +165,6 @@ class ServerMovesTest(ExtraClaimTestCase):
         self._evacuate_server(self.server_, expected_host=self.other.name, expected_state="SHUTOFF")
         held = self.devices_of(self.server_)
         self.assertEqual({self.own[self.home.name], self.own[self.other.name], self.extra}, held)
-        self.api.put_service(self._service(self.home.name), {"forced_down": False})
         self.restart_compute(self.home)
         self.wait_until(lambda: not self.server.used(self.extra), "nova-compute's clean-up")
         self.assertEqual({self.own[self.other.name]}, self.devices_of(self.server_))

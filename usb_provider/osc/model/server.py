@@ -18,7 +18,7 @@ from placement_traits import (
 )
 from usb_provider.exception import NotPossibleNow, UnknownArgument
 from usb_provider.model import lifecycle
-from usb_provider.model.guest_controllers import TABLE
+from usb_provider.model.guest_controllers import REDIRECTED_PORTS, most_devices, redirected_ports
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.model.reporting.tree import ObservedProvider
 from usb_provider.osc.model.audit import Server
@@ -132,11 +132,12 @@ def check_ports(server: Server, devices: int, *, is_old: bool | None) -> None:
             f"The flavor of server {server.name} has {USB_MODEL}=none, so its guest has no USB controller; resize it "
             f"to a flavor with {USB_MODEL}=qemu-xhci."
         )
-    most = max(each.free for each in TABLE if is_old is None or each.old == is_old)
+    redirected = redirected_ports(server.extra_specs.get(REDIRECTED_PORTS))
+    most = most_devices(is_old=is_old, redirected=redirected)
     if devices >= most:
         raise NotPossibleNow(
             f"Server {server.name} holds {devices} USB devices, and a guest's controller has no more than {most} free "
-            f"ports; detach one first."
+            f"ports{f', as {REDIRECTED_PORTS} takes {redirected} of them' if redirected else ''}; detach one first."
         )
 
 
