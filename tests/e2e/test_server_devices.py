@@ -12,6 +12,8 @@ from tests.integration.lab.agent import UNIT
 __all__ = ["second"]
 
 PLAIN = {"hw:usb_model": "qemu-xhci"}
+PORTS = {"A1": "1", "A2": "2"}
+"""In which port of the host each stick is: one in the place of another would be kept back."""
 
 
 def a_server(cloud: Cloud, **specs: str) -> str:
@@ -59,8 +61,8 @@ def ports(cloud: Cloud, server: str) -> dict[str, str]:
 def test_a_stick_comes_to_a_server_that_runs_and_stays_through_replugs_and_reboots_until_it_is_detached(
     cloud: Cloud,
 ) -> None:
-    for serial in ("A1", "A2"):
-        cloud.stick(serial)
+    for serial, port in PORTS.items():
+        cloud.stick(serial, port=port)
     server = a_server(cloud)
     attach(cloud, server, "A1")
     cloud.has(server, "A1")
@@ -82,7 +84,7 @@ def test_a_stick_comes_to_a_server_that_runs_and_stays_through_replugs_and_reboo
     eventually(lambda: domains.hostdevs(cloud.vm, server), [])
     says(cloud, server, "USB- 46f4:0001 A1")
     for serial in ("A2", "A1"):
-        cloud.vm.plug(serial, serial=serial)
+        cloud.vm.plug(serial, serial=serial, port=PORTS[serial])
         eventually(lambda serial=serial: serial in cloud.compute.serials(server), True)
     cloud.has(server, "A1", "A2")
     assert ports(cloud, server) == before, "though they came back the other way round"
