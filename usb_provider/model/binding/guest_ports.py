@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.decision import Decision
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.hostdev import Guest, GuestPort
+from usb_provider.model.binding.hostdev import Guest, GuestPort, Hostdev
+from usb_provider.model.binding.status import BindingState
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import Speed
 
@@ -33,10 +34,15 @@ def with_ports(
     for holding in holdings:
         for consumer in holding.consumers:
             held.setdefault(consumer, []).append(holding)
+    leaving = {(each.guest_uuid, each.hostdev) for each in decision.detaches}
     ports: dict[tuple[str, str], GuestPort] = {}
     for uuid, units in held.items():
         before = {each.unit: port for each in units if (port := known.ports.get((uuid, each.unit))) is not None}
-        now = assigned(running[uuid].guest, units, before) if uuid in running else before
+        now = before
+        if uuid in running:
+            guest = running[uuid].guest
+            stay = [each for each in guest.hostdevs if (uuid, each) not in leaving]
+            now = assigned(guest, units, before, stay)
         ports |= {(uuid, unit): port for unit, port in now.items()}
     attached = {(each.guest.uuid, hostdev.unit): hostdev.guest_port for each in guests for hostdev in each.guest.ours}
     changed = dataclasses.replace(
@@ -46,21 +52,26 @@ def with_ports(
         ),
         bindings=tuple(
             dataclasses.replace(each, guest_port=attached.get((each.guest_uuid, each.unit)))
+            if each.state is BindingState.ATTACHED
+            else each
             for each in decision.bindings
         ),
     )
     return changed, known if ports == known.ports else dataclasses.replace(known, ports=ports)
 
 
-def assigned(guest: Guest, units: Collection[Holding], known: Mapping[str, GuestPort]) -> dict[str, GuestPort]:
+def assigned(
+    guest: Guest, units: Collection[Holding], known: Mapping[str, GuestPort], stay: Collection[Hostdev]
+) -> dict[str, GuestPort]:
     """The port of each of *units*, which *guest* holds; a unit for which no port is left has none.
 
     :param known: the port that each unit had before.
+    :param stay: the hostdevs of the guest that are not about to go: the port of another one is free for its successor.
     """
     wanted = sorted(units, key=lambda each: (each.name, each.key or "", each.unit))
     there = {hostdev.unit: hostdev.guest_port for hostdev in guest.ours}
     found = {each.unit: port for each in wanted if (port := there.get(each.unit)) is not None}
-    taken = {hostdev.guest_port for hostdev in guest.hostdevs if hostdev.unit in found}
+    taken = {hostdev.guest_port for hostdev in guest.hostdevs if hostdev.unit in found or hostdev in stay}
     usable = {port for each in guest.controllers for port in each.usable_ports}
     for each in wanted:
         port = known.get(each.unit)

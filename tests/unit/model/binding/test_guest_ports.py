@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import ROOT, a_device, a_spec
 from usb_provider.model.binding.attachments import Attachments
-from usb_provider.model.binding.decision import Attach, Decision
+from usb_provider.model.binding.decision import Attach, Decision, Detach, Why
 from usb_provider.model.binding.guest_ports import assigned, with_ports
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.hostdev import Guest, GuestPort, Hostdev, UsbController, alias, hostdev_xml, parse_guest
@@ -36,6 +36,11 @@ def a_guest(*have: tuple[int, str], controllers: tuple[UsbController, ...] = (XH
     return Guest(ANNA, "anna", hostdevs, controllers)
 
 
+def the_ports(guest: Guest, units: list[Holding], known: dict[str, GuestPort]) -> dict[str, GuestPort]:
+    """The ports while all that the guest has stays."""
+    return assigned(guest, units, known, guest.hostdevs)
+
+
 def ports(*pairs: tuple[int, int]) -> dict[str, GuestPort]:
     return {UUIDS[number]: GuestPort(0, str(port)) for number, port in pairs}
 
@@ -50,7 +55,7 @@ def test_no_two_devices_have_one_port_and_none_is_on_a_port_of_another_device(
     controller = UsbController("qemu-xhci", Speed.SUPER_PLUS, 6, 0, 8, frozenset({1, 5}))
     units = [a_unit(number) for number in sorted(held, key=order.index)]
     guest = a_guest(controllers=(controller,))
-    found = assigned(guest, units, ports(*known.items()))
+    found = the_ports(guest, units, ports(*known.items()))
     assert found.keys() == {each.unit for each in units}, "there are enough ports"
     assert len(set(found.values())) == len(found)
     assert set(found.values()) <= set(controller.usable_ports)
@@ -61,7 +66,7 @@ def test_whatever_is_unplugged_and_attached_meanwhile_a_device_keeps_its_port(
     held: list[int], story: list[tuple[int, bool]]
 ) -> None:
     controller = UsbController("qemu-xhci", Speed.SUPER_PLUS, 9, 0, 9)
-    first = known = assigned(a_guest(controllers=(controller,)), [a_unit(number) for number in held], {})
+    first = known = the_ports(a_guest(controllers=(controller,)), [a_unit(number) for number in held], {})
     now = set(held)
     for number, attached in story:
         now |= {number} if attached else set()
@@ -69,35 +74,35 @@ def test_whatever_is_unplugged_and_attached_meanwhile_a_device_keeps_its_port(
         guest = a_guest(
             *((each, known[UUIDS[each]].path) for each in held if each != number), controllers=(controller,)
         )
-        known = assigned(guest, units, known)
+        known = the_ports(guest, units, known)
         assert {unit: known[unit] for unit in first} == first
 
 
 def test_without_a_memory_the_same_devices_get_the_same_ports_in_the_order_of_their_names() -> None:
     units = [a_unit(2), a_unit(0), a_unit(1)]
-    assert assigned(a_guest(), units, {}) == ports((0, 1), (1, 2), (2, 3))
-    assert assigned(a_guest(), units[::-1], {}) == ports((0, 1), (1, 2), (2, 3))
+    assert the_ports(a_guest(), units, {}) == ports((0, 1), (1, 2), (2, 3))
+    assert the_ports(a_guest(), units[::-1], {}) == ports((0, 1), (1, 2), (2, 3))
 
 
 def test_on_another_host_devices_of_the_same_models_get_the_same_ports() -> None:
     here = [a_unit(0, name="a_usb_046d:082d:X"), a_unit(1, name="a_usb_1050:0407:A")]
     there = [a_unit(2, name="b_usb_1050:0407:Z"), a_unit(3, name="b_usb_046d:082d:Y")]
-    assert assigned(a_guest(), here, {}) == ports((0, 1), (1, 2))
-    assert assigned(a_guest(), there, {}) == ports((3, 1), (2, 2))
+    assert the_ports(a_guest(), here, {}) == ports((0, 1), (1, 2))
+    assert the_ports(a_guest(), there, {}) == ports((3, 1), (2, 2))
 
 
 def test_a_device_that_libvirt_has_put_elsewhere_stays_there() -> None:
-    assert assigned(a_guest((0, "3")), [a_unit(0), a_unit(1)], ports((0, 1))) == ports((0, 3), (1, 1))
+    assert the_ports(a_guest((0, "3")), [a_unit(0), a_unit(1)], ports((0, 1))) == ports((0, 3), (1, 1))
 
 
 def test_a_device_is_not_put_on_a_controller_that_is_too_slow_nor_on_the_tablets_port() -> None:
-    assert assigned(a_guest(controllers=(UHCI,)), [a_unit(0), a_unit(1)], {}) == ports((0, 2))
-    assert assigned(a_guest(controllers=(UHCI,)), [a_unit(0, speed=Speed.HIGH)], {}) == {}
-    assert assigned(a_guest(controllers=()), [a_unit(0)], ports((0, 1))) == {}
+    assert the_ports(a_guest(controllers=(UHCI,)), [a_unit(0), a_unit(1)], {}) == ports((0, 2))
+    assert the_ports(a_guest(controllers=(UHCI,)), [a_unit(0, speed=Speed.HIGH)], {}) == {}
+    assert the_ports(a_guest(controllers=()), [a_unit(0)], ports((0, 1))) == {}
 
 
 def test_a_device_that_is_unplugged_does_not_take_the_last_port() -> None:
-    assert assigned(a_guest(controllers=(UHCI,)), [a_unit(0, plugged=False), a_unit(1)], {}) == ports((1, 2))
+    assert the_ports(a_guest(controllers=(UHCI,)), [a_unit(0, plugged=False), a_unit(1)], {}) == ports((1, 2))
 
 
 def test_a_guest_that_is_off_keeps_its_ports_while_it_holds_the_devices() -> None:
@@ -120,3 +125,14 @@ def test_the_port_and_the_reset_go_to_libvirt_and_come_back() -> None:
     assert Attachments.from_json(Attachments(ports={(ANNA, "x"): GuestPort(0, "1.2")}).to_json()).ports == {
         (ANNA, "x"): GuestPort(0, "1.2")
     }
+
+
+def test_what_comes_in_the_place_of_a_device_that_goes_gets_its_port() -> None:
+    guest = a_guest((0, "1"), (1, "2"))
+    (gone, other) = guest.ours
+    detach = Detach(ANNA, "anna", UUIDS[0], gone, Why.GONE)
+    _, known = with_ports(Decision((detach,)), [RunningGuest(guest)], [a_unit(1), a_unit(2)], Attachments())
+    assert known.ports == {(ANNA, UUIDS[1]): GuestPort(0, "2"), (ANNA, UUIDS[2]): GuestPort(0, "1")}
+    _, known = with_ports(Decision(), [RunningGuest(guest)], [a_unit(1), a_unit(2)], Attachments())
+    assert known.ports[ANNA, UUIDS[2]] == GuestPort(0, "3"), "the first one stays"
+    assert other.unit == UUIDS[1]
