@@ -69,7 +69,10 @@ class DeviceState(enum.StrEnum):
 
 
 class FleetState(enum.StrEnum):
-    """The state in ``openstack usb device list``, the first that is true: absent and drained is absent."""
+    """The state in ``openstack usb device list``, the first that is true: absent and drained is absent.
+
+    No row of the table has WAITING: it is what an allocated device is while its provider has STATE_WAITING.
+    """
 
     ABSENT = "absent"
     WITHDRAWN = "withdrawn"
