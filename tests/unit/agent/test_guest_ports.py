@@ -6,7 +6,6 @@ import pytest
 
 from tests.fixtures.binder import host, lines
 from tests.fixtures.fake_host import FakeHost, a_uuid
-from usb_provider.exception import PortRefused
 from usb_provider.model.binding.hostdev import GuestPort
 
 __all__ = ["host"]
@@ -61,10 +60,10 @@ def test_a_port_that_is_taken_is_left_to_libvirt_and_told(host: FakeHost, caplog
     host.plug("1-1", serial="S1")
     provider = host.hold("1-1", "anna")
     host.start("anna")
-    host.faults.append(PortRefused("libvirt says: XML error: Duplicate USB address bus 0 port 1."))
+    host.refused_ports.add(GuestPort(0, "1"))
     host.binder.run()
     host.binder.run()
     assert host.has("anna") == {"1-1"}
     (said,) = lines(caplog, logging.WARNING)
     assert said.startswith("Guest anna has ") and "at a USB port that libvirt chose, since port 0:1 is not" in said
-    assert host.load().ports == {(a_uuid("anna"), provider): GuestPort(0, "1")}
+    assert host.load().ports == {(a_uuid("anna"), provider): GuestPort(0, "2")}
