@@ -6,6 +6,7 @@ I/O.  It must not learn about udev, libvirt or HTTP. ::
     names.py      the form of a custom name: normalise, check
     codes.py      the USB-IF's class codes, as tables
     usb.py        the vocabulary: build, recognise and describe names
+    requests.py   the names by which a user and the agent agree on a device of a server
     classify.py   suggest a resource class for a device
     __main__.py   ``python -m placement_traits`` prints the vocabulary
 """
@@ -13,6 +14,19 @@ I/O.  It must not learn about udev, libvirt or HTTP. ::
 from placement_traits.classify import is_security_token, suggest
 from placement_traits.codes import CLASSES, INTERFACES, Triplet, UsbClass
 from placement_traits.names import MAX_LENGTH, InvalidName, check_custom, normalise
+from placement_traits.requests import (
+    ATTACH_PREFIX,
+    DETACH_PREFIX,
+    DETACHED_PREFIX,
+    attach_requests,
+    attach_trait,
+    describe_request,
+    detach_answers,
+    detach_requests,
+    detach_trait,
+    detached_trait,
+    is_request,
+)
 from placement_traits.usb import (
     MANAGED,
     MEMBER_DRAINED_PREFIX,
@@ -25,6 +39,7 @@ from placement_traits.usb import (
     STATE_DRAINED,
     STATE_RESERVED,
     STATE_SHORT,
+    STATE_WAITING,
     STATE_WITHDRAWN,
     STATES,
     class_code,
@@ -44,7 +59,10 @@ from placement_traits.usb import (
 )
 
 __all__ = [
+    "ATTACH_PREFIX",
     "CLASSES",
+    "DETACHED_PREFIX",
+    "DETACH_PREFIX",
     "INTERFACES",
     "MANAGED",
     "MAX_LENGTH",
@@ -59,20 +77,29 @@ __all__ = [
     "STATE_DRAINED",
     "STATE_RESERVED",
     "STATE_SHORT",
+    "STATE_WAITING",
     "STATE_WITHDRAWN",
     "InvalidName",
     "Triplet",
     "UsbClass",
+    "attach_requests",
+    "attach_trait",
     "check_custom",
     "class_code",
     "class_trait",
     "class_traits",
     "describe",
     "describe_interface",
+    "describe_request",
+    "detach_answers",
+    "detach_requests",
+    "detach_trait",
+    "detached_trait",
     "drain_reason",
     "drain_reason_trait",
     "is_of_a_device",
     "is_owned",
+    "is_request",
     "is_security_token",
     "member_drained_trait",
     "normalise",

@@ -15,6 +15,7 @@ from typing import Final
 
 from placement_traits.codes import CLASSES, INTERFACES, PER_INTERFACE, Triplet, UsbClass
 from placement_traits.names import MAX_LENGTH, InvalidName, clean, quote
+from placement_traits.requests import describe_request
 
 __all__ = [
     "CLASSES",
@@ -31,6 +32,7 @@ __all__ = [
     "STATE_DRAINED",
     "STATE_RESERVED",
     "STATE_SHORT",
+    "STATE_WAITING",
     "STATE_WITHDRAWN",
     "Triplet",
     "UsbClass",
@@ -61,6 +63,7 @@ STATE_DRAINED: Final = "CUSTOM_USB_STATE_DRAINED"
 STATE_WITHDRAWN: Final = "CUSTOM_USB_STATE_WITHDRAWN"
 STATE_RESERVED: Final = "CUSTOM_USB_STATE_RESERVED"
 STATE_SHORT: Final = "CUSTOM_USB_STATE_SHORT"
+STATE_WAITING: Final = "CUSTOM_USB_STATE_WAITING"
 
 MEMBER_DRAINED_PREFIX: Final = "CUSTOM_USB_MEMBER_DRAINED_"
 
@@ -106,6 +109,7 @@ _STATE_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
             "An operator had reserved the device, and this is remembered while it is absent or withdrawn."
         ),
         STATE_SHORT: "Members of the pool are missing that consumers hold; as many units are reserved.",
+        STATE_WAITING: "A running guest holds the device and has not had it for a minute or longer.",
     }
 )
 STATES: Final[frozenset[str]] = frozenset(_STATE_SENTENCES)
@@ -317,7 +321,7 @@ def describe(name: str) -> str | None:
         return f"USB class {known.code} ({known.word}): {known.sentence}"
     if found := _MEMBER_DRAINED_NAME.fullmatch(name):
         return f"An operator drained the member {found[1].lower()} of the pool, so no new instance gets it."
-    return _describe_parameterised(name)
+    return describe_request(name) or _describe_parameterised(name)
 
 
 def _describe_parameterised(name: str) -> str | None:

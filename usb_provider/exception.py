@@ -53,6 +53,10 @@ class UnknownArgument(UsbProviderError):
     """A name that the caller gave does not exist, or names something else; the caller should name another."""
 
 
+class NotPossibleNow(UsbProviderError):
+    """What the caller asks for exists, and its state forbids the change; the caller should show why."""
+
+
 class Unavailable(UsbProviderError):
     """A neighbouring service does not answer, or cannot do it now; the caller should back off and try again."""
 
@@ -113,6 +117,10 @@ class UnknownName(PlacementConflict):
 
 class AttachRefused(UsbProviderError):
     """libvirt did not attach or detach the device; the caller should report it and try again with backoff."""
+
+
+class PortRefused(AttachRefused):
+    """The guest's USB port that was asked for is taken or not there; the caller should let libvirt choose one."""
 
 
 class DeviceGone(UsbProviderError):

@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     give_time(items, here)
     try_again_with_another_host(items, here, lambda: hosts_of(config))
     # The walk-throughs want a cloud that nobody has used yet; a second compute node is for the moves only.
-    order = {"test_pages.py": 0, "test_moves.py": 2, "test_disturbed_moves.py": 3}
+    order = {"test_pages.py": 0, "test_server_devices.py": 2, "test_moves.py": 3, "test_disturbed_moves.py": 4}
     items.sort(key=lambda item: (here in item.path.parents, order.get(item.path.name, 1)))
 
 

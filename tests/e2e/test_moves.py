@@ -1,25 +1,15 @@
 """Servers that move between two compute nodes, by nova's own hands: each ends up with the device that it holds."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.e2e.lab.cloud import Cloud, eventually
 from tests.e2e.lab.compute import HOST, RULES, Compute
-from tests.e2e.lab.moves import can_be_had, is_on, migrations, second, server
+from tests.e2e.lab.moves import can_be_had, is_on, migrate_live, migrations, second, server
 from tests.integration.lab import domains
 
 __all__ = ["second", "server"]
-
-
-def migrate_live(cloud: Cloud, server: str, leaves: str = "ACTIVE") -> Any:
-    """Have nova migrate the server live, which then is as *leaves* says; gives the migration when it is over."""
-    before = migrations(cloud, server)
-    cloud.act(server, "os-migrateLive", leaves, host=None, block_migration="auto")
-    over = ("completed", "error", "failed", "cancelled")
-    eventually(lambda: [each["status"] in over for each in migrations(cloud, server)[len(before) :]], [True], 300)
-    return migrations(cloud, server)[-1]
 
 
 def test_a_live_migration_there_and_back_gives_the_guest_the_stick_of_each_host(cloud: Cloud, second: Compute) -> None:

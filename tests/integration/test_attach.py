@@ -1,5 +1,7 @@
 """A guest that holds a stick has it, that very one, and nobody else does. Real libvirt, real udev, real Placement."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 from tests.fixtures.healed import Healed
@@ -47,6 +49,33 @@ def test_a_stick_that_is_unplugged_and_plugged_in_again_is_back_in_the_guest(clo
     cloud.vm.unplug("STICK-1")
     cloud.vm.plug("STICK-1", serial="STICK-1", port="5", bus="xhci2")
     cloud.comes_to_have("vm", "STICK-1")
+
+
+def guest_ports(cloud: Cloud, name: str) -> dict[str, str]:
+    """At which port of the guest each device is that the agent attached, by its hostdev's alias, as libvirt says."""
+    found = {}
+    for hostdev in ElementTree.fromstring(domains.virsh(cloud.vm, "dumpxml", name)).iterfind("devices/hostdev"):
+        alias, address = hostdev.find("alias"), hostdev.find("address")
+        assert alias is not None and address is not None
+        found[alias.get("name", "")] = f"{address.get('bus')}:{address.get('port')}"
+    return found
+
+
+def test_sticks_that_come_back_the_other_way_round_are_at_the_guest_ports_that_they_had(cloud: Cloud) -> None:
+    places = {"STICK-1": "2", "STICK-2": "5"}
+    cloud.claim("vm", *(cloud.stick(serial, port=port) for serial, port in places.items()))
+    cloud.boot("vm")
+    cloud.comes_to_have("vm", *places)
+    before = guest_ports(cloud, "vm")
+    assert len(set(before.values())) == 2
+    for serial in places:
+        cloud.vm.unplug(serial)
+    eventually(lambda: domains.hostdevs(cloud.vm, "vm"), [], 15)
+    for serial, port in reversed(places.items()):
+        cloud.vm.plug(serial, serial=serial, port=port)
+        eventually(lambda serial=serial: serial in cloud.has("vm"), True)
+    cloud.comes_to_have("vm", *places)
+    assert guest_ports(cloud, "vm") == before
 
 
 @pytest.mark.core

@@ -3,16 +3,19 @@
 The binder decides the actions, in another thread, and gets each result as a value. Nothing is tried again here.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from usb_provider.agent.audit import AuditLine, record
 from usb_provider.agent.meter import Meter
-from usb_provider.exception import DeviceGone
+from usb_provider.exception import DeviceGone, PortRefused
 from usb_provider.model.binding.decision import Attach, Detach, Why
-from usb_provider.model.binding.hostdev import alias, hostdev_xml
+from usb_provider.model.binding.hostdev import GuestPort, alias, hostdev_xml
 from usb_provider.model.devices.device import UsbDevice
+
+LOG = logging.getLogger(__name__)
 
 GuestAction = Detach | Attach
 
@@ -89,7 +92,19 @@ class ActionRunner:
 
     def _attach(self, action: Attach) -> None:
         device = action.device
-        self._guests.attach(action.guest_uuid, hostdev_xml(action.unit, device))
+        try:
+            self._guests.attach(action.guest_uuid, self._xml(action, action.port))
+        except PortRefused as error:
+            if action.port is None:
+                raise
+            self._guests.attach(action.guest_uuid, self._xml(action, None))
+            LOG.warning(
+                "Guest %s has %s at a USB port that libvirt chose, since port %s is not to be had: %s",
+                action.guest_name,
+                action.provider_name,
+                action.port,
+                error,
+            )
         seconds = self._seconds_since_start(action.guest_uuid)
         record(
             AuditLine(
@@ -109,6 +124,9 @@ class ActionRunner:
         now = self._device_of(action.unit)
         if now is None or not now.is_same_plug_as(device):
             self._take_back(action)
+
+    def _xml(self, action: Attach, port: GuestPort | None) -> str:
+        return hostdev_xml(action.unit, action.device, port=port, guest_reset=action.guest_reset)
 
     def _take_back(self, action: Attach) -> None:
         """Detach at once what may be another device: one may have got the number between the look and the attach.

@@ -234,8 +234,19 @@ class Admission:
                 return None
             return self._refuse(guest, [_cannot_be_asked(error)], Operation.MIGRATE)
         staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
-        said = arrival_refusals(guest, held_by(guest.uuid, held, view), staying)
-        return self._refuse(guest, said, Operation.MIGRATE) if said else None
+        ours = held_by(guest.uuid, held, view)
+        said = arrival_refusals(guest, ours, staying, is_claimed=view.tree.root.uuid in held)
+        if said:
+            return self._refuse(guest, said, Operation.MIGRATE)
+        if len(ours) < len(brings):
+            LOG.info(
+                "Guest %s has %d USB devices where it comes from and holds %d on this host: a move loses what was "
+                "attached beyond its flavor.",
+                guest.name,
+                len(brings),
+                len(ours),
+            )
+        return None
 
     def _await_view(self, until: float) -> None:
         """Return when there is a view, or *until* is over; at once where too many wait already."""

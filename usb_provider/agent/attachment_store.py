@@ -1,4 +1,5 @@
-"""The file attachments.json in [agent]state_dir: to which plug of its device the agent attached each hostdev.
+"""The file attachments.json in [agent]state_dir: to which plug of its device the agent attached each hostdev,
+and the port of the guest at which each device is.
 
 The agent also works without the file: when it cannot read or write it, it notes that and the pass goes on. Why it is
 there: model/binding/attachments.py. The reporter has files of its own (store.py), so that neither loop waits for the

@@ -23,11 +23,15 @@ from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.causes import buses, with_causes
 from usb_provider.model.binding.decision import Attach, Binding, Decision, Detach, Why, decide
+from usb_provider.model.binding.guest_ports import with_ports
+from usb_provider.model.binding.guest_resets import reset_notes
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.holding import holdings
 from usb_provider.model.binding.pooled import seen_shares
+from usb_provider.model.binding.requests import carried_out
 from usb_provider.model.binding.retry import Key, Memory, Suspects
 from usb_provider.model.binding.status import BindingState
+from usb_provider.model.reporting.guest_news import GuestNews
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.plan import Note
 from usb_provider.model.text import printable
@@ -125,7 +129,7 @@ class Binder:
         self._plugged: Plugged | None = None
         self._buses: frozenset[int] = frozenset()
         self._memory = Memory()
-        self._elsewhere: list[Note] = []
+        self._noted: list[Note] = []
         self.last = BinderPass()
 
     def started(self, guest_uuid: str) -> None:
@@ -169,9 +173,14 @@ class Binder:
             dead=self._dead(guests, view, under_way),
             attachments=self._attachments,
         )
+        # Before anything begins: what is told is about what the guests have now.
+        done = carried_out(view.tree, guests.running, decision.bindings, under_way)
+        self._claims.tell_news(GuestNews(done, self._waiting(decision.bindings, guests, view)))
+        decision, attachments = with_ports(decision, guests.running, held, self._attachments)
         decision = self._without_held_elsewhere(decision, view)
+        self._noted += reset_notes(guests.running, held)
         leaving = {(each.guest_uuid, each.unit) for each in decision.detaches}
-        self._keep(self._attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
+        self._keep(attachments.seen(guests.running, devices, leaving=leaving, under_way=under_way))
         self._remember(guests, decision.bindings, under_way)
         detaches = with_causes(decision.detaches, gone_buses=self._buses - there, arrived=guests.arrived)
         actions: tuple[GuestAction, ...] = (*detaches, *decision.attaches)
@@ -193,6 +202,12 @@ class Binder:
         self._begin(due)
         return bool(due) and not self._operations.under_way()
 
+    def _waiting(self, bindings: Sequence[Binding], guests: GuestsNow, view: HostView) -> frozenset[str]:
+        """The providers whose device a running guest lacks for too long."""
+        lacking = self._memory.lacking.now(bindings, guests.running, time.monotonic())
+        self._memory = dataclasses.replace(self._memory, lacking=lacking)
+        return lacking.waiting(bindings, view.tree)
+
     def _without_held_elsewhere(self, decision: Decision, view: HostView) -> Decision:
         """*decision* without the detaches of what a guest holds below another compute node, or may hold there.
 
@@ -202,14 +217,14 @@ class Binder:
         outside = {each.provider_uuid for each in released} - view.tree.providers.keys()
         holders = self._claims.holders_outside(outside)
         kept: list[Detach] = []
-        self._elsewhere = []
+        self._noted = []
         for each in released:
             consumers = holders.get(each.provider_uuid, ())
             if consumers is None:
                 kept.append(each)
             elif each.guest_uuid in consumers:
                 kept.append(each)
-                self._elsewhere.append(_held_elsewhere(each, view))
+                self._noted.append(_held_elsewhere(each, view))
         return dataclasses.replace(decision, detaches=tuple(each for each in decision.detaches if each not in kept))
 
     def _operated(self) -> frozenset[str]:
@@ -225,21 +240,11 @@ class Binder:
         driver of the host stays on the device's interfaces: while QEMU has a device, they have no driver or usbfs.
         """
         drivers = {each.unit: each.device.host_driver for each in view.devices}
-        dead: set[Key] = set()
-        suspects: list[Key] = []
-        for each in guests.running:
-            if each.busy or each.guest.uuid in under_way:
-                continue
-            for hostdev in each.guest.ours:
-                key = (each.guest.uuid, hostdev.alias or "")
-                if each.guest.uuid in guests.arrived:
-                    dead.add(key)
-                elif drivers.get(hostdev.unit):
-                    suspects.append(key)
+        dead, suspects = guests.dead_hostdevs(drivers, under_way)
         now = time.monotonic()
         seen: Suspects = self._memory.suspects.seen(suspects, now)
         self._memory = dataclasses.replace(self._memory, suspects=seen)
-        return frozenset(dead | seen.dead(now, self._options.suspect_seconds))
+        return dead | seen.dead(now, self._options.suspect_seconds)
 
     def _begin(self, due: Sequence[GuestAction]) -> None:
         """Begin what is *due*, for each guest in order."""
@@ -323,7 +328,7 @@ class Binder:
             for uuid, when in self._started.items()
             if uuid in waiting or uuid in under_way or (uuid not in running and now - when < _START_SECONDS)
         }
-        notes = (*guests.notes, *self._kept.notes(), *self._elsewhere)
+        notes = (*guests.notes, *self._kept.notes(), *self._noted)
         self.last = BinderPass(bindings, self._memory, guests.running, notes)
 
     def _next_look(self) -> float | None:

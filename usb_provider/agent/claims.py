@@ -14,6 +14,7 @@ from typing import Protocol
 
 from usb_provider.exception import Conflict, UsbProviderError
 from usb_provider.model.devices.device import UsbDevice
+from usb_provider.model.reporting.guest_news import NO_NEWS, GuestNews
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.reporting.tree import Allocations, ObservedTree, with_holders
 from usb_provider.model.units.sharing import Shares
@@ -39,6 +40,9 @@ class Claims(Protocol):
     def tell_shares(self, shares: Shares) -> None:
         """Guests show that consumers have these members of pools."""
 
+    def tell_news(self, news: GuestNews) -> None:
+        """This is new of the guests, and nothing else."""
+
     def outdated(self) -> None:
         """The view is older than what Placement has: make a reporting pass at once."""
 
@@ -57,6 +61,7 @@ class ConfirmedClaims:
         self.interval = interval
         self._tree: ObservedTree | None = None
         self._told: Shares | None = None
+        self._told_news = NO_NEWS
         self._corrections: dict[str, tuple[int, Allocations]] = {}
         self._outdated: ObservedTree | None = None
         self._all_asked_at = time.monotonic()
@@ -119,6 +124,14 @@ class ConfirmedClaims:
             self._told = shares
             self._claims.tell_shares(shares)
             self._claims.outdated()
+
+    def tell_news(self, news: GuestNews) -> None:
+        """Tell the reporter once what is new of the guests, and have it make a pass where it has to write."""
+        if news != (told := self._told_news):
+            self._told_news = news
+            self._claims.tell_news(news)
+            if news.carried_out or (news.waiting or frozenset()) != (told.waiting or frozenset()):
+                self._claims.outdated()
 
     def device_of(self, unit: str) -> UsbDevice | None:
         """The device of a unit as it is now; None where it is not plugged in. Safe in any thread."""

@@ -7,6 +7,7 @@ a sentence.
 
 import enum
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from usb_provider import exception
 from usb_provider.model.binding.decision import Why
@@ -78,8 +79,8 @@ class Meter:
     def passed(self, loop: LoopName, outcome: Outcome, seconds: float) -> None:
         """A pass of *loop* has ended after *seconds*, as *outcome* says."""
 
-    def counted(self, census: Census) -> None:
-        """How many devices there are now, by class and state."""
+    def counted(self, census: Census, waiting: Mapping[str, int] = MappingProxyType({})) -> None:
+        """How many devices there are now, by class and state, and how many providers *waiting* have STATE_WAITING."""
 
     def requested(self, method: str, status: str) -> None:
         """A request was made to Placement; *status* is HTTP's, or ``none`` when there was no answer."""

@@ -13,6 +13,7 @@ import socketserver
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler, ProcessCollector
@@ -127,9 +128,9 @@ class PrometheusMeter(Meter):
         if outcome is Outcome.OK:
             last_good.set_to_current_time()
 
-    def counted(self, census: Census) -> None:
+    def counted(self, census: Census, waiting: Mapping[str, int] = MappingProxyType({})) -> None:
         """Keep the numbers until the next ones."""
-        self._now.census = dict(census)
+        self._now.census, self._now.waiting = dict(census), dict(waiting)
 
     def requested(self, method: str, status: str) -> None:
         """Count the request."""
@@ -168,6 +169,7 @@ class _Now(Collector):
     def __init__(self) -> None:
         self.census: Census = {}
         self.bindings: Mapping[str, int] = {}
+        self.waiting: Mapping[str, int] = {}
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The pictures as they are now."""
@@ -191,6 +193,14 @@ class _Now(Collector):
         for binding in BindingState:
             bindings.add_metric([binding.value], states.get(binding.value, 0))
         yield bindings
+        waiting = GaugeMetricFamily(
+            "usb_provider_waiting_providers",
+            "Providers of a device that a running guest holds and has not had for a minute or longer, by class.",
+            labels=["resource_class"],
+        )
+        for name, number in sorted(self.waiting.items()):
+            waiting.add_metric([name], number)
+        yield waiting
 
 
 class Endpoint:

@@ -37,6 +37,7 @@ from usb_provider.agent.reporter import Pass, Reporter
 from usb_provider.exception import AccessRefused, ConfigError, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.status import AwaitedNeighbour, GuestStatus, guest_statuses
 from usb_provider.model.reporting.census import census
+from usb_provider.model.reporting.guest_news import waiting_by_class
 from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
 
@@ -289,7 +290,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
                 self._viewed = view
                 self._bind_loop.look(urgent=True)
         self._report_notices.replace(done.notes)
-        self._meter.counted(census(done.tree, done.devices))
+        self._meter.counted(census(done.tree, done.devices), waiting_by_class(done.tree))
         self._last, self._last_at = done, time.time()
         self._awaited.answered(PLACEMENT)
         offered = sum(each.offered for each in done.devices)

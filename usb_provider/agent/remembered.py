@@ -1,4 +1,5 @@
-"""What the reporting loop remembers from pass to pass and over a restart: sightings, lent disks, members of pools.
+"""What the reporting loop remembers from pass to pass and over a restart: sightings, lent disks, members of pools. And
+what the binding loop tells it.
 
 model/ says what follows from it; store.py has the files.
 """
@@ -9,11 +10,15 @@ import queue
 from usb_provider.agent.store import StateStore
 from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.reporting.guest_news import NO_NEWS, GuestNews
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 
 class Remembered:
-    """The three memories as they are now. One thread uses it; only :meth:`tell_shares` is safe in any thread."""
+    """The three memories as they are now. One thread uses it; only what begins with ``tell`` is safe in any thread.
+
+    :ivar news: what is new of the guests, as the binding loop told last.
+    """
 
     def __init__(self, store: StateStore) -> None:
         self.sightings = Sightings()
@@ -22,10 +27,15 @@ class Remembered:
         self._store = store
         self._is_read = False
         self._told: queue.SimpleQueue[Shares] = queue.SimpleQueue()
+        self.news: GuestNews = NO_NEWS
 
     def tell_shares(self, shares: Shares) -> None:
         """Have the next pass go by *shares*: they come from what the guests have attached. Safe in any thread."""
         self._told.put(shares)
+
+    def tell_news(self, news: GuestNews) -> None:
+        """Have the next pass write what follows from *news*. Safe in any thread."""
+        self.news = news
 
     def begin(self) -> None:
         """Begin a look: read the files if they were not read yet, and take what was told since the last look."""

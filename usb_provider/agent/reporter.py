@@ -24,10 +24,12 @@ from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.keys import JunkSerials, possible_keys
 from usb_provider.model.devices.lent import LentDisks, mark_names, possible_mark_names
 from usb_provider.model.devices.offer import OfferReason
+from usb_provider.model.reporting.guest_news import with_news
 from usb_provider.model.reporting.host_state import HostState, HostView, ReportSettings
 from usb_provider.model.reporting.limit import within_limit
 from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
+from usb_provider.model.reporting.requests import requests_in
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
 from usb_provider.model.units.providers import desired_providers
@@ -114,6 +116,9 @@ class Reporter:
         self._observer = Observer(client, executor, in_full=in_full)
         self._made_traits: set[str] = set()
         self._remembered = Remembered(store)
+        # What the binding loop tells; both are safe in any thread.
+        self.tell_shares = self._remembered.tell_shares
+        self.tell_news = self._remembered.tell_news
         self._explained = _Explained()
         # Replaced as a whole, never changed: other threads read them.
         self._state: HostState | None = None
@@ -156,10 +161,6 @@ class Reporter:
         For a caller that noticed a deleted allocation, which raises no generation. Safe in any thread.
         """
         self._observer.doubt(uuids)
-
-    def tell_shares(self, shares: Shares) -> None:
-        """Have the next pass go by *shares*, for a caller that sees what guests have. Safe in any thread."""
-        self._remembered.tell_shares(shares)
 
     def preview(self) -> Preview:
         """What a pass would see and do now. Changes nothing anywhere.
@@ -243,12 +244,13 @@ class Reporter:
         while True:
             # From what was remembered before the look each time: the tree that a later round reads may have a claim.
             state, assessed = self._state_with(tree).judged(devices, time.time())
-            plan = self._plan(tree, assessed, expired, due)
+            plan = with_news(self._plan(tree, assessed, expired, due), tree, self._remembered.news)
             touched = {sequence[0].provider_uuid for sequence in plan.sequences}
             # The next pass checks whether a provider that is about to be written is still held, so that an unplug
             # needs no further request.
             waiting = plan.held - touched
-            confirmed = self._observer.confirm(tree, waiting | state.kept_by_holders(devices, assessed))
+            doubtful = waiting | state.kept_by_holders(devices, assessed) | requests_in(tree)
+            confirmed = self._observer.confirm(tree, doubtful)
             confirmed = self._observer.in_full(confirmed, touched)
             if not plan:
                 confirmed = self._observer.a_few_in_full(confirmed)

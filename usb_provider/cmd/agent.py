@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from usb_provider.cmd.configuration import checked
     from usb_provider.cmd.setup import reporter, settings
     from usb_provider.host.udev import UdevHost
+    from usb_provider.model.reporting.guest_news import GuestNews
 
     hold_signals()
     # keystoneauth warns at every attempt, which we log once; oslo.service warns of one process, which is intended.
@@ -105,6 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
         report = stack.enter_context(made)
         if options.libvirt.enabled:
             guests = _guest_side(stack, conf, options, report, lambda: agent, hypervisor=hypervisor, meter=meter)
+        if guests is None:
+            # No binding loop will ever tell which guests lack a device.
+            report.tell_news(GuestNews(waiting=frozenset()))
         agent = Agent(
             report,
             host.watch,
@@ -252,5 +256,6 @@ class _Claims:
         self.view = report.view
         self.doubt = report.doubt
         self.tell_shares = report.tell_shares
+        self.tell_news = report.tell_news
         self.holders = client.allocations
         self.outdated = outdated

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             output.print_json([guest_json(guest) for guest in guests])
             _say_awaited(answer, error=True)
         return 0
-    table = output.table("Guest", "Device", "State", "Since", "Why")
+    table = output.table("Guest", "Device", "State", "Port", "Since", "Why")
     for guest in guests:
         name = Text(printable(guest.name or guest.uuid))
         for device in guest.devices:
@@ -53,13 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
                 name,
                 Text(device.provider_name if device.member is None else f"{device.provider_name} ({device.member})"),
                 Text(device.state.value, style=style),
+                Text(printable(device.guest_port or "")),
                 Text(("at least since " if device.is_older else "") + _moment(device.since)),
                 Text(device.reason or ""),
             )
         if guest.refused is not None:
             refused = guest.refused
             table.add_row(
-                name, Text("-"), Text("refused", style="red"), Text(_moment(refused.since)), Text(refused.reason)
+                name,
+                Text("-"),
+                Text("refused", style="red"),
+                Text(""),
+                Text(_moment(refused.since)),
+                Text(refused.reason),
             )
     if guests:
         output.console().print(table)

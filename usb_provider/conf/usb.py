@@ -50,6 +50,8 @@ Possible values:
     its port unless ``identity`` is ``serial``. It needs ``vendor_id`` and ``product_id``.
   * ``live_migratable``: ``false`` where no other device can stand in for this one, such as a licence dongle with
     a personal licence or a disk with data: the agent refuses live migrations of a guest that has it.
+  * ``guest_reset``: ``off``, ``uninitialized`` or ``on``, what libvirt does when the guest resets the device. libvirt
+    before 8.6 ignores it.
   * ``override``: guesses of the agent that are wrong for this model: ``["keyboard"]`` for a barcode scanner that types,
     ``["dial-up"]`` for a serial adapter that does not carry the PPP session of the host. It needs ``vendor_id`` and
     ``product_id``.

@@ -20,6 +20,12 @@ from usb_provider.model.devices.device import Speed
 USB_MODEL_SINCE = 32
 """The first Nova (2025.2) that reads hw:usb_model, and that writes a flavor's extra specs into a guest's XML."""
 
+REDIRECTED_PORTS = "hw:redirected_usb_ports"
+"""An extra spec of Nova 32 and newer: so many of the guest's USB ports are for devices of the user's own computer.
+
+Nova: hardware.get_redirected_usb_ports, driver._add_redirected_usb_ports.
+"""
+
 SINCE_USB_MODEL = "COMPUTE_SOUND_MODEL_USB"
 """A trait that nova-compute with libvirt gives its compute node from that release on, and not before."""
 
@@ -124,6 +130,23 @@ def best(platform: Platform) -> Given:
     return max(cases, key=lambda each: (each.controller is XHCI, each.lasts, each.free))
 
 
+def most_devices(*, is_old: bool | None = None, aarch64: bool | None = None, redirected: int = 0) -> int:
+    """How many devices a guest can have where everything is set as it should be; None stands for either case.
+
+    :param redirected: the guest's redirected USB ports (:data:`REDIRECTED_PORTS`), each of which takes one of a
+        controller's. For more of them than a controller has ports, libvirt adds a hub, which Nova does not say and
+        which takes no fast device (qemuDomainUSBAddressAddHubs in src/qemu/qemu_domain_address.c): the agent uses no
+        port of it.
+    """
+    free = max(each.free for each in TABLE if is_old in (None, each.old) and aarch64 in (None, each.aarch64))
+    return max(0, free - (0 if is_old else redirected))
+
+
+def redirected_ports(value: str | None) -> int:
+    """The number in an extra spec or an image property about them; 0 where Nova would take none or refuse it."""
+    return int(value) if value is not None and re.fullmatch("[0-9]{1,2}", value) else 0
+
+
 def remedy(platform: Platform) -> str:
     """What to set so that a guest gets the best controller that it can have; an imperative without its full stop."""
     if not platform.is_old:
@@ -150,7 +173,7 @@ def remedy_for_speed(platform: Platform) -> str:
 def remedy_for_ports(platform: Platform) -> str:
     """What to do where no port of the guest's controller is free."""
     if not platform.is_old:
-        return f"{remedy(platform)}, ask for fewer devices, or lower hw:redirected_usb_ports"
+        return f"{remedy(platform)}, ask for fewer devices, or lower {REDIRECTED_PORTS}"
     if platform.is_aarch64:
         return f"with {platform} an instance can have {best(platform).free} devices, so ask for no more"
     return f"with {platform} an instance can have one device: ask for one, and {_FOR_ONE}"

@@ -69,11 +69,15 @@ class DeviceState(enum.StrEnum):
 
 
 class FleetState(enum.StrEnum):
-    """The state in ``openstack usb device list``, the first that is true: absent and drained is absent."""
+    """The state in ``openstack usb device list``, the first that is true: absent and drained is absent.
+
+    No row of the table has WAITING: it is what an allocated device is while its provider has STATE_WAITING.
+    """
 
     ABSENT = "absent"
     WITHDRAWN = "withdrawn"
     DRAINED = "drained"
+    WAITING = "waiting"
     ALLOCATED = "allocated"
     RESERVED = "reserved"
     FREE = "free"
@@ -87,6 +91,9 @@ _SENTENCES: Final[Mapping[FleetState, str]] = {
     FleetState.RESERVED: "An operator reserved it: reserved equals total, and no trait says why.",
     FleetState.FREE: "No consumer holds it.",
 }
+WAITS: Final = "A running guest holds it and has not had it for a minute or longer."
+"""The sentence on a provider with STATE_WAITING, beside the one on its state."""
+
 _UNFINISHED = "It has no inventory (yet)."
 
 

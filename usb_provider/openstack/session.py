@@ -126,6 +126,17 @@ class Caller:
     session: ksa_session.Session
     region: Region
 
+    @property
+    def project_id(self) -> str | None:
+        """The project that the caller's token is for; None where it is for none."""
+        found = self.session.get_project_id()
+        return None if found is None else str(found)
+
+    @property
+    def region_name(self) -> str | None:
+        """The region that the caller chose; None where it chose none."""
+        return self.region.get_region_name("compute") or None
+
     def transport(self, service: Service) -> Transport:
         """A transport to *service* as this caller reaches it."""
         adapter = ksa_adapter.Adapter(

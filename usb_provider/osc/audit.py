@@ -20,12 +20,16 @@ from usb_provider.osc.model.audit import (
 )
 from usb_provider.osc.model.flavor import is_usb
 
+_OF_SERVERS = (Problem.NO_DEVICE, Problem.BEYOND)
+"""What is known of servers that Nova has listed."""
+
 
 class Audit(base.Lister):
     """List what does not fit together between Placement and Nova.
 
     That is: devices of hosts that are gone, allocations of servers that are gone or of migrations that are over, and
-    servers whose flavor asks for more USB devices than they hold.
+    servers whose flavor asks for more USB devices than they hold. A server that holds a device beyond its flavor is
+    listed as well; that is no trouble by itself.
 
     Nothing is changed without --fix. With it, the providers of free devices of a host that is gone are deleted, and the
     allocations of a server that is gone or of a migration that is over. You must repair a server without its device
@@ -53,7 +57,8 @@ class Audit(base.Lister):
         """Compare, repair with --fix, and give the table."""
         found = self._findings()
         results = self._fix_all(found) if parsed_args.fix else [_offer(each) for each in found]
-        if any(not result.startswith("done: ") for result in results):
+        wrong = [result for each, result in zip(found, results, strict=True) if each.problem is not Problem.BEYOND]
+        if any(not result.startswith("done: ") for result in wrong):
             self.exit_code = 1
         columns = ("Problem", "ID", "Name", "What", "Fix")
         return columns, [
@@ -72,10 +77,10 @@ class Audit(base.Lister):
         consumers = cloud.consumers(uuids, {server.uuid: server.name for server in servers})
         compute_nodes = cloud.nova.compute_nodes()
         found = audit.findings(devices, holders, consumers, servers, compute_nodes)
-        if any(each.problem is not Problem.NO_DEVICE for each in found) and cloud.nova.a_cell_is_down():
+        if any(each.problem not in _OF_SERVERS for each in found) and cloud.nova.a_cell_is_down():
             self.warn("A cell of Nova does not answer, so its servers are not known and nothing is repaired.")
             self.exit_code = 1
-            found = tuple(each for each in found if each.problem is Problem.NO_DEVICE)
+            found = tuple(each for each in found if each.problem in _OF_SERVERS)
         usb_classes = {name for device in devices for name in device.amounts}
         return [
             each for each in found if each.problem is not Problem.NO_DEVICE or self._still_lacks(each.uuid, usb_classes)

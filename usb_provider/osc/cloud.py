@@ -8,6 +8,7 @@ from usb_provider.model.guest_controllers import SINCE_USB_MODEL, is_old_by_api
 from usb_provider.openstack.session import Caller
 from usb_provider.osc.fleet import Fleet
 from usb_provider.osc.glance import Glance
+from usb_provider.osc.keystone import Keystone
 from usb_provider.osc.model.audit import Consumer, ConsumerKind, consumer_of
 from usb_provider.osc.nova import Nova
 from usb_provider.osc.placement import FleetClient
@@ -18,7 +19,7 @@ AT_A_TIME = 8
 
 
 class Cloud:
-    """Placement, Nova and Glance of *caller*'s cloud."""
+    """Placement, Nova, Keystone and Glance of *caller*'s cloud."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -58,6 +59,21 @@ class Cloud:
         if newest is not None and old is None:
             return not self.placement.is_in_use(SINCE_USB_MODEL)
         return old
+
+    @cached_property
+    def keystone(self) -> Keystone:
+        """Keystone."""
+        return Keystone(self._caller.transport(Keystone.service))
+
+    @property
+    def project_id(self) -> str | None:
+        """The caller's project, if the caller has one."""
+        return self._caller.project_id
+
+    @property
+    def region_name(self) -> str | None:
+        """The caller's region, if the caller chose one."""
+        return self._caller.region_name
 
     @cached_property
     def glance(self) -> Glance:

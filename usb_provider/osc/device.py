@@ -76,8 +76,9 @@ class ListDevice(base.Lister):
     cost = (
         f"{COST}. {FILTERED}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each "
         f"of its holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A "
-        "device has one state, the first that is true of absent, withdrawn, drained, allocated, reserved and free; "
-        "--state allocated and --state drained also find a device that is shown in an earlier state."
+        "device has one state, the first that is true of absent, withdrawn, drained, waiting, allocated, reserved and "
+        "free; --state allocated, drained and waiting also find a device that is shown in an earlier state, and a pool "
+        "of which units are free."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -89,7 +90,8 @@ class ListDevice(base.Lister):
             metavar="<state>",
             action="append",
             choices=[state.value for state in FleetState],
-            help="Only devices in this state: free; allocated (a consumer holds it); absent (not plugged in); drained "
+            help="Only devices in this state: free; allocated (a consumer holds it); waiting (a "
+            "running guest holds it and has not had it for a minute or longer); absent (not plugged in); drained "
             '(taken out of service with "usb device set --drain"); reserved (by hand, in the inventory); withdrawn '
             "(plugged in and not offered). May be repeated; a device must be in one of them",
         )

@@ -51,7 +51,7 @@ class Fleet:
         """
         with self._progress.of("Reading the devices from Placement"):
             if host is not None:
-                root = self._host(host)
+                root = self.host(host)
                 tree = [("in_tree", root.uuid)]
                 found, names = self._listed(wanted, tree), {root.uuid: root.name}
                 summaries = self._summaries(found.keys(), tree)
@@ -74,7 +74,7 @@ class Fleet:
 
         :raises UnknownArgument: when there is no such host; the caller should name another.
         """
-        wanted = "" if host is None else self._host(host).name
+        wanted = "" if host is None else self.host(host).name
         marked = frozenset({PURGED})
         found = []
         for each in self._client.set_aside_providers():
@@ -145,7 +145,8 @@ class Fleet:
         by = "uuid" if _is_uuid(name_or_uuid) else "name"
         return next(iter(self._client.listed([(by, name_or_uuid)])), None)
 
-    def _host(self, name_or_uuid: str) -> Listed:
+    def host(self, name_or_uuid: str) -> Listed:
+        """The compute node of that name or UUID. :raises UnknownArgument: when there is none; name another."""
         found = self._provider(name_or_uuid)
         if found is None or found.uuid != found.root_uuid:
             raise UnknownArgument(

@@ -3,6 +3,7 @@
 Every listing is read in pages to its end. Decides nothing, and does not retry what Nova refuses.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NotRequired, TypedDict, TypeVar
@@ -56,6 +57,13 @@ class Nova(ServiceClient):
         """The server's name; empty where its cell does not answer, None when there is no such server."""
         found = self.server(uuid)
         return None if found is None else found.name
+
+    def servers_named(self, name: str, *, of_all_projects: bool = False) -> list[Server]:
+        """The servers of that name, of the caller's project or of all, without those in a cell that does not answer."""
+        every = {"all_tenants": "1"} if of_all_projects else {}
+        # Nova takes the name for a regular expression.
+        found = self._pages("/servers/detail", _servers, lambda server: server.uuid, name=re.escape(name), **every)
+        return [server for server in found if server.name == name]
 
     def servers(self) -> list[Server]:
         """All servers of all projects, without those in a cell that does not answer."""
@@ -135,6 +143,9 @@ _ServerJson = TypedDict(
         # Where the server's cell does not answer, Nova leaves the rest out.
         "name": NotRequired[str | None],
         "OS-EXT-SRV-ATTR:host": NotRequired[str | None],
+        "OS-EXT-SRV-ATTR:hypervisor_hostname": NotRequired[str | None],
+        "OS-EXT-STS:task_state": NotRequired[str | None],
+        "tenant_id": NotRequired[str | None],
         "flavor": NotRequired[_FlavorOfServerJson],
     },
 )
@@ -175,6 +186,9 @@ def _server(entry: _ServerJson) -> Server:
         entry["status"],
         entry.get("OS-EXT-SRV-ATTR:host") or "",
         dict(entry.get("flavor", {}).get("extra_specs", {})),
+        entry.get("OS-EXT-SRV-ATTR:hypervisor_hostname") or "",
+        entry.get("OS-EXT-STS:task_state") or "",
+        entry.get("tenant_id") or "",
     )
 
 

@@ -4,7 +4,7 @@ Decides nothing; fleet.py puts the answers together.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,16 @@ from placement_traits.usb import PREFIX
 from usb_provider.model.reporting.tree import Amount, Summary
 from usb_provider.openstack.transport import Query, Service, segment
 from usb_provider.osc import large
+from usb_provider.osc.model.server import ServerClaim
 from usb_provider.placement import answers
 from usb_provider.placement.client import PlacementClient
+
+_CLAIM = "1.36"
+"""Nova's own microversion for claims. From 1.38 on a write must name the consumer's type, and Placement refuses the
+word "unknown", which is the type of what Nova claims. Below that, the type stays as it is."""
+
+_USAGES = "1.37"
+"""From 1.38 on, usages are by the consumers' types."""
 
 _SHARED = "MISC_SHARES_VIA_AGGREGATE"
 _NOVAS_LIMIT = 1000
@@ -59,6 +67,41 @@ class FleetClient(PlacementClient):
         :raises Incompatible: when Placement refuses the query; the caller should show what it says.
         """
         return self._get("/allocation_candidates", _hosts, [*query, ("limit", str(_NOVAS_LIMIT))])
+
+    def claim(self, consumer: str) -> ServerClaim | None:
+        """All that *consumer* holds; None when it holds nothing."""
+        path = f"/allocations/{segment(consumer)}"
+        return self._transport.read(self._checked("GET", path, microversion=_CLAIM), _claim)
+
+    def replace_claim(self, consumer: str, claim: ServerClaim) -> None:
+        """Have *consumer* hold exactly *claim*, in place of what it held at the claim's generation.
+
+        :raises Conflict: when it holds something else by now, or a provider has not enough left; look again.
+        """
+        body = {
+            "allocations": {uuid: {"resources": dict(has)} for uuid, has in claim.allocations.items()},
+            "consumer_generation": claim.generation,
+            "project_id": claim.project_id,
+            "user_id": claim.user_id,
+        }
+        self._checked("PUT", f"/allocations/{segment(consumer)}", body=body, accept=(204,), microversion=_CLAIM)
+
+    def free_providers(self, root_uuid: str, resource_class: str, traits: Collection[str]) -> frozenset[str]:
+        """The UUIDs of the providers in the tree of *root_uuid* that have a free unit of the class, and the traits.
+
+        :raises Incompatible: when a class or a trait does not exist.
+        """
+        query = [
+            ("resources_USB", f"{resource_class}:1"),
+            ("required_USB", ",".join(sorted({MANAGED, *traits}))),
+            ("in_tree_USB", root_uuid),
+        ]
+        return self._get("/allocation_candidates", _providers, query)
+
+    def used_by_project(self, project_id: str, resource_class: str) -> int:
+        """How many units of the class the servers and migrations of the project hold, as Nova counts them."""
+        response = self._checked("GET", "/usages", query={"project_id": project_id}, microversion=_USAGES)
+        return self._transport.read(response, _usages).get(resource_class, 0)
 
     def consumer_type(self, uuid: str) -> str | None:
         """The consumer's type, such as INSTANCE, or ``unknown``; None when it holds nothing."""
@@ -123,6 +166,21 @@ def _hosts(body: answers.CandidatesJson) -> frozenset[str]:
     }
     asked = body["allocation_requests"]
     return frozenset(roots[uuid] for each in asked for uuid in each["allocations"] if uuid in roots)
+
+
+def _claim(body: answers.ConsumerJson) -> ServerClaim | None:
+    if not body["allocations"]:
+        return None
+    held = {uuid: dict(entry["resources"]) for uuid, entry in body["allocations"].items()}
+    return ServerClaim(held, int(body["consumer_generation"]), body["project_id"], body["user_id"])
+
+
+def _providers(body: answers.CandidatesJson) -> frozenset[str]:
+    return frozenset(uuid for each in body["allocation_requests"] for uuid in each["allocations"])
+
+
+def _usages(body: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return dict(body["usages"])
 
 
 def _consumer_type(body: answers.ConsumerJson) -> str | None:

@@ -56,10 +56,16 @@ class Purge:
     def delete_unused_traits(self, flavors: Callable[[], Iterable[Flavor]]) -> None:
         """Delete the traits that devices gave, and no provider and none of *flavors* has any more, and say how many.
 
+        Likewise what an interrupted attach or detach has left.
+
         Placement refuses each build of a flavor that names a trait which does not exist, also where the flavor forbids
         the trait. So none is deleted when *flavors* raises an error.
         """
-        names = set(filter(placement_traits.is_of_a_device, self._client.unused_traits()))
+        names = {
+            name
+            for name in self._client.unused_traits()
+            if placement_traits.is_of_a_device(name) or placement_traits.is_request(name)
+        }
         if not names:
             return
         try:

@@ -62,6 +62,9 @@ class ConsumerJson(TypedDict):
 
     allocations: Mapping[str, AllocationJson]
     consumer_type: NotRequired[str]
+    consumer_generation: NotRequired[int]
+    project_id: NotRequired[str]
+    user_id: NotRequired[str]
 
 
 class AllocationsJson(GenerationJson):

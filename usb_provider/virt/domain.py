@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from usb_provider.exception import AttachRefused, DeviceGone, Unavailable, masked
+from usb_provider.exception import AttachRefused, DeviceGone, PortRefused, Unavailable, masked
 from usb_provider.model.binding.guests import GuestsNow, RunningGuest
 from usb_provider.model.binding.hostdev import UnreadableDomain, parse_guest
 from usb_provider.model.reporting.plan import Note
@@ -383,6 +383,9 @@ def _is_lost(error: libvirt.libvirtError) -> bool:
 def _refused(error: libvirt.libvirtError) -> AttachRefused | DeviceGone:
     if error.get_error_code() in _GONE:
         return DeviceGone(f"The guest has ended: {_line(error)}.")
+    # libvirt's own words for a port (src/conf/domain_addr.c), and QEMU's (hw/usb/bus.c, usb_claim_port).
+    if error.get_error_code() == libvirt.VIR_ERR_XML_ERROR or "not found (in use?)" in str(error):
+        return PortRefused(f"libvirt says: {_line(error)}.")
     return AttachRefused(f"libvirt says: {_line(error)}.")
 
 

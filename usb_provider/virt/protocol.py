@@ -194,6 +194,7 @@ def guest_json(guest: GuestStatus) -> dict[str, object]:
                 "reason": device.reason,
                 **({"since_at_least": True} if device.is_older else {}),
                 **({"member": device.member} if device.member is not None else {}),
+                **({"guest_port": device.guest_port} if device.guest_port is not None else {}),
             }
             for device in guest.devices
         ],
@@ -226,6 +227,7 @@ def _device(value: object) -> DeviceStatus:
         reason=_or_none(row.get("reason"), _text, "reason"),
         is_older=row.get("since_at_least") is True,
         member=_or_none(row.get("member"), _text, "member"),
+        guest_port=_or_none(row.get("guest_port"), _text, "guest_port"),
     )
 
 

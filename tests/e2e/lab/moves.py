@@ -44,3 +44,12 @@ def can_be_had(cloud: Cloud, serial: str) -> None:
     provider = next(uuid for name, uuid in cloud.providers().items() if name.endswith(f":{serial}"))
     eventually(lambda: cloud.placement(f"/resource_providers/{provider}/allocations")["allocations"], {})
     cloud.offered(serial)
+
+
+def migrate_live(cloud: Cloud, server: str, leaves: str = "ACTIVE") -> Any:
+    """Have nova migrate the server live, which then is as *leaves* says; gives the migration when it is over."""
+    before = migrations(cloud, server)
+    cloud.act(server, "os-migrateLive", leaves, host=None, block_migration="auto")
+    over = ("completed", "error", "failed", "cancelled")
+    eventually(lambda: [each["status"] in over for each in migrations(cloud, server)[len(before) :]], [True], 300)
+    return migrations(cloud, server)[-1]

@@ -27,7 +27,7 @@ GUESTS = (
         "4cad3336-9f38-4bf2-aaab-199b82e458ea",
         "instance-1",
         (
-            DeviceStatus("0a6a5c51", "host1_usb_key", BindingState.ATTACHED, 1_700_000_000.5, None),
+            DeviceStatus("0a6a5c51", "host1_usb_key", BindingState.ATTACHED, 1_700_000_000.5, None, guest_port="0:2"),
             DeviceStatus("0a6a5c52", "host1_usb_disk", BindingState.WAITING, 1_700_000_001.0, "it is not plugged in"),
         ),
     ),
@@ -44,7 +44,8 @@ PRINTED = """\
         "provider_name": "host1_usb_key",
         "state": "attached",
         "since": 1700000000.5,
-        "reason": null
+        "reason": null,
+        "guest_port": "0:2"
       },
       {
         "provider_uuid": "0a6a5c52",
@@ -90,11 +91,12 @@ def test_programs_get_the_same_json_as_ever(program: Program, path: Path) -> Non
 
 def test_people_get_a_line_for_each_device_and_each_refused_start(program: Program, path: Path) -> None:
     lines = [line.split() for line in program.run("status").out.splitlines()]
-    assert ["Guest", "Device", "State", "Since", "Why"] in lines
+    assert ["Guest", "Device", "State", "Port", "Since", "Why"] in lines
     assert [line[:3] for line in lines if "instance-1" in line] == [
         ["instance-1", "host1_usb_key", "attached"],
         ["instance-1", "host1_usb_disk", "waiting"],
     ]
+    assert [line[3] for line in lines if "attached" in line] == ["0:2"]
     (refused,) = [line for line in lines if "refused" in line]
     assert refused[0] == GUESTS[1].uuid
     assert refused[-5:] == ["It", "has", "no", "USB", "port."]

@@ -107,7 +107,7 @@ def test_a_host_in_a_cell_that_does_not_answer_is_not_called_gone_though_all_of_
     cloud: Cloud,
 ) -> None:
     there = cloud.host(in_nova=False)
-    cloud.nova.server("vm1")
+    cloud.nova.server("vm1", flavor=ONE)
     held(cloud, there, named("vm1"))
     cloud.nova.services.append({"host": "compute1", "binary": "nova-compute", "status": "UNKNOWN"})
     answer = cloud.openstack("usb", "audit", "-f", "json")
@@ -119,7 +119,7 @@ def test_devices_of_a_host_that_nova_does_not_have_are_deleted_but_for_those_tha
     gone = cloud.host(in_nova=False)
     cloud.host("compute2")
     cloud.device(gone, "free")
-    cloud.nova.server("vm1")
+    cloud.nova.server("vm1", flavor=ONE)
     held(cloud, gone, named("vm1"), "held")
     found, code = audit(cloud)
     assert {line["Name"]: line["Fix"] for line in found} == {
@@ -196,3 +196,22 @@ def test_without_the_role_admin_the_audit_says_what_is_missing(cloud: Cloud, roo
     answer = cloud.openstack("usb", "audit")
     assert answer.code == 1
     assert "your user needs the role admin, or a policy that allows it." in answer.err
+
+
+def test_a_device_beyond_the_flavor_is_listed_and_is_no_trouble(cloud: Cloud, root: str) -> None:
+    server = cloud.nova.server("vm1", flavor=ONE)
+    devices = {cloud.device(root, key): {KEY: 1} for key in ("one", "two")}
+    cloud.placement.allocate(server, devices)
+    expected = {
+        "Problem": "beyond its flavor",
+        "ID": server,
+        "Name": "vm1",
+        "What": "It holds more than its flavor asks for (1 of compute1_usb_one, compute1_usb_two), as after "
+        '"openstack usb server attach"; a resize or a migration loses that.',
+        "Fix": "",
+    }
+    assert audit(cloud) == ([expected], 0)
+    assert audit(cloud, "--fix") == ([expected], 0)
+    assert {request.method for request in cloud.placement.requests} == {"GET"}
+    cloud.nova.servers[0]["status"] = "RESIZE"
+    assert audit(cloud) == ([], 0)

@@ -39,8 +39,9 @@ def the_cloud_of_the_page(cloud: Cloud) -> None:
     device(two, "1050:0407:Y3", STATE_ABSENT, resource_class=None)
     device(gone, "1050:0407:Y4", STATE_ABSENT, resource_class=None)
     flavor = {"resources:CUSTOM_USB_KEY": "1"}
-    build = cloud.nova.server("build-7", flavor=flavor, host="compute1")
-    cloud.placement.allocate(build, {key: {KEY: 1}})
+    node = {"OS-EXT-SRV-ATTR:hypervisor_hostname": names[one]}
+    build = cloud.nova.server("build-7", flavor=flavor, host="compute1", **node)
+    cloud.placement.allocate(build, {key: {KEY: 1}, one: {"VCPU": 1}})
     cloud.nova.migrations.append({"uuid": named("move"), "instance_uuid": build, "status": "finished"})
     cloud.placement.allocate(named("move"), {moving: {KEY: 1}})
     cloud.placement.allocate(named("gone"), {orphan: {KEY: 1}})

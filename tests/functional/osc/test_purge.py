@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED
-from tests.fixtures.openstack import KEY, Cloud, Nova
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, detach_trait
+from tests.fixtures.openstack import KEY, Cloud, Nova, named
 from tests.fixtures.reporting import consumer, uuid_of
 from usb_provider.osc import purge
 
@@ -178,13 +178,14 @@ def test_a_purge_costs_what_its_help_says(cloud: Cloud, root: str) -> None:
 
 
 def test_a_purge_takes_the_traits_that_devices_gave_and_no_provider_has(cloud: Cloud, root: str) -> None:
-    gone = {"CUSTOM_USB_PRODUCT_1050_0010", "CUSTOM_USB_SERIAL_A1", "CUSTOM_USB_VENDOR_BEEF"}
-    cloud.device(root, "absent", traits={STATE_ABSENT, *gone} - {"CUSTOM_USB_VENDOR_BEEF"}, resource_class=None)
+    asked = detach_trait(named("vm1"))
+    gone = {"CUSTOM_USB_PRODUCT_1050_0010", "CUSTOM_USB_SERIAL_A1", "CUSTOM_USB_VENDOR_BEEF", asked}
+    cloud.device(root, "absent", traits={STATE_ABSENT, *gone} - {"CUSTOM_USB_VENDOR_BEEF", asked}, resource_class=None)
     cloud.device(root, "free")
-    for name in ("CUSTOM_USB_VENDOR_BEEF", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"):
+    for name in ("CUSTOM_USB_VENDOR_BEEF", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID", asked):
         cloud.placement.api.must("PUT", f"/traits/{name}")
     answer = cloud.openstack(*NOW)
-    assert "Traits that no provider and no flavor has any more are deleted (3)." in answer.err
+    assert "Traits that no provider and no flavor has any more are deleted (4)." in answer.err
     left = cloud.placement.api.must("GET", "/traits?name=startswith:CUSTOM_USB_")["traits"]
     assert {"CUSTOM_USB_VENDOR_1050", "CUSTOM_USB_SLOW", "CUSTOM_USB_CLASS_HID"} <= set(left)
     assert gone.isdisjoint(left)

@@ -67,6 +67,7 @@ def arrival(*providers: str) -> dict[str, str]:
 
 ASKS = {"resources:CUSTOM_USB_KEY": "1"}
 THERE = "0a6a5c51-5b3c-4d0e-8a66-1d1f4f1d4b77"
+ATTACHED_THERE = "3d5b6a1e-2f4a-4d79-9a0b-6d3b1c2e5f88"
 
 
 def test_a_guest_may_arrive_where_it_holds_as_many_devices_as_it_brings(host: FakeHost) -> None:
@@ -83,6 +84,26 @@ def test_a_guest_that_was_moved_past_placement_may_not_arrive(host: FakeHost) ->
         "The instance has 1 USB device and holds none on this host; "
         "let nova choose the host, because it claims them there."
     )
+
+
+def test_a_guest_with_a_device_beyond_its_flavor_may_arrive_without_it(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    host.plug("1-2", serial="A1")
+    host.hold("1-2", "vm")
+    host.claimed_by_nova.add(a_uuid("vm"))
+    assert '<address bus="255"' in str(host.ask(**arrival(THERE, ATTACHED_THERE))["xml"])
+    assert (
+        "Guest vm has 2 USB devices where it comes from and holds 1 on this host: a move loses what was attached "
+        "beyond its flavor." in lines(caplog)
+    )
+
+
+def test_a_guest_whose_flavor_asks_for_no_device_may_arrive_without_the_one_that_it_was_given(host: FakeHost) -> None:
+    host.plug("1-2", serial="A1")
+    host.claimed_by_nova.add(a_uuid("vm"))
+    assert '<address bus="255"' in str(host.ask(**arrival(ATTACHED_THERE))["xml"])
 
 
 @pytest.mark.parametrize("whose", ["source", "destination"])

@@ -13,6 +13,7 @@ from tests.fixtures.fake_host import FakeHost, Never, a_uuid
 from usb_provider.agent.operations import GuestThreads
 from usb_provider.exception import AttachRefused, Conflict, Incompatible, Unavailable
 from usb_provider.model.binding.hostdev import Hostdev
+from usb_provider.model.binding.retry import LONGEST_RETRY
 from usb_provider.model.devices.device import HostUse, UseKind
 
 __all__ = ["host"]
@@ -323,7 +324,8 @@ def test_a_failure_that_nobody_tries_to_mend_any_more_is_told_to_be_over(
     end(host)  # type: ignore[operator]
     host.binder.run()
     assert sum(line.startswith("Resolved: ") for line in lines(caplog)) == 1
-    assert host.binder.run() is None
+    again = host.binder.run()
+    assert again is None or again > LONGEST_RETRY - 10, "it only looks again to say that the guest still waits"
 
 
 def test_a_failure_outlives_a_migration_that_keeps_everybody_out(

@@ -256,6 +256,10 @@ class PooledGuests(RuleBasedStateMachine):
         for name in GUESTS:
             self.host.start(name)
 
+    def units_of(self, name):
+        """How many devices the guest is to have."""
+        return self.host.amounts[a_uuid(name)]
+
     @rule(port=st.sampled_from(("1-1", "1-2", "1-3", "1-4")))
     def plug_or_unplug(self, port):
         if port in self.host.devices:
@@ -288,7 +292,7 @@ class PooledGuests(RuleBasedStateMachine):
         before = {name: self.host.has(name) for name in GUESTS}
         self.host.binder.run()
         for name in GUESTS:
-            claimed = self.host.amounts[a_uuid(name)]
+            claimed = self.units_of(name)
             assert len(self.host.has(name) & before[name]) >= min(claimed, len(before[name])), "a guest keeps its own"
 
     @rule()
@@ -299,12 +303,12 @@ class PooledGuests(RuleBasedStateMachine):
         self.host.binder.run()
         assert self.host.history == history
         running = [name for name in GUESTS if self.host.domains[name].running]
-        wanted = sum(self.host.amounts[a_uuid(name)] for name in running)
+        wanted = sum(self.units_of(name) for name in running)
         has = sum(len(self.host.has(name)) for name in running)
-        stopped = sum(self.host.amounts[a_uuid(name)] for name in GUESTS if name not in running)
+        stopped = sum(self.units_of(name) for name in GUESTS if name not in running)
         assert has >= min(wanted, len(self.host.devices) - stopped)
         for name in running:
-            assert len(self.host.has(name)) <= self.host.amounts[a_uuid(name)]
+            assert len(self.host.has(name)) <= self.units_of(name)
 
     @invariant()
     def no_device_is_with_two_guests(self):

@@ -15,6 +15,8 @@ from usb_provider.model.guest_controllers import (
     best,
     in_words,
     is_old_by_api,
+    most_devices,
+    redirected_ports,
     release_of,
     remedy,
     remedy_for_ports,
@@ -115,3 +117,10 @@ def test_the_table_in_words_has_a_line_for_each_case() -> None:
 )
 def test_novas_api_tells_its_release_but_for_31_and_32(newest: tuple[int, ...], old: bool | None) -> None:
     assert is_old_by_api(newest) is old
+
+
+def test_redirected_ports_take_ports_of_the_controller_and_an_older_nova_has_none() -> None:
+    assert [most_devices(is_old=False, redirected=number) for number in (0, 1, 4, 15)] == [4, 3, 0, 0]
+    assert most_devices(is_old=True, redirected=2) == 2
+    assert most_devices(is_old=True, aarch64=False) == 1
+    assert [redirected_ports(each) for each in (None, "3", "-1", "three")] == [0, 3, 0, 0]

@@ -73,6 +73,7 @@ def test_the_states_are_the_ones_the_agent_uses() -> None:
         "CUSTOM_USB_STATE_WITHDRAWN",
         "CUSTOM_USB_STATE_RESERVED",
         "CUSTOM_USB_STATE_SHORT",
+        "CUSTOM_USB_STATE_WAITING",
     } == STATES
 
 

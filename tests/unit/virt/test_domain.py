@@ -10,7 +10,7 @@ import pytest
 
 from tests.fixtures.libvirt_stub import CONSTANTS, Error, Guest, Libvirtd
 from tests.unit.virt.conftest import CLOSE_SECONDS, OPEN_SECONDS
-from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
+from usb_provider.exception import AttachRefused, DeviceGone, PortRefused, Unavailable
 
 if TYPE_CHECKING:
     from usb_provider.virt.domain import LibvirtHost
@@ -330,6 +330,16 @@ def test_a_detach_that_cannot_be_seen_to_have_worked_has_not(host: "LibvirtHost"
     ("error", "raised", "sentence"),
     [
         (Error("no USB port", C["VIR_ERR_OPERATION_FAILED"]), AttachRefused, "libvirt says: no USB port."),
+        (
+            Error("XML error: Duplicate USB address bus 0 port 2", C["VIR_ERR_XML_ERROR"]),
+            PortRefused,
+            "libvirt says: XML error: Duplicate USB address bus 0 port 2.",
+        ),
+        (
+            Error("internal error: usb port 2 (bus usb.0) not found (in use?)", C["VIR_ERR_INTERNAL_ERROR"]),
+            PortRefused,
+            "libvirt says: internal error: usb port 2 (bus usb.0) not found (in use?).",
+        ),
         (Error("internal error: no", C["VIR_ERR_INTERNAL_ERROR"]), AttachRefused, "libvirt says: internal error: no."),
         (Error("not running", C["VIR_ERR_OPERATION_INVALID"]), DeviceGone, "The guest has ended: not running."),
         (Error("no such", C["VIR_ERR_NO_DOMAIN"]), DeviceGone, "The guest has ended: no such."),

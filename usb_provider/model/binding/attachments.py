@@ -5,12 +5,13 @@ reset of its controller. QEMU then has the device that left, and libvirt shows t
 the plug tells the two apart. decision.py decides what follows from it; agent/attachment_store.py keeps it on disk.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.hostdev import Hostdev
+from usb_provider.model.binding.hostdev import GuestPort, Hostdev
 from usb_provider.model.devices.device import UsbDevice
 
 _VERSION = 1
@@ -41,9 +42,13 @@ class AttachedPlug:
 
 @dataclass(frozen=True, slots=True)
 class Attachments:
-    """The plug of each attachment, as far as it is known. What is not known counts as attached to the present plug."""
+    """The plug of each attachment, as far as it is known. What is not known counts as attached to the present plug.
+
+    :ivar ports: the port of each guest at which it has, or had, each unit that it holds (guest_ports.py).
+    """
 
     plugs: Mapping[Attached, AttachedPlug] = field(default_factory=dict)
+    ports: Mapping[Attached, GuestPort] = field(default_factory=dict)
 
     def is_to_earlier_plug(self, guest_uuid: str, hostdev: Hostdev, device: UsbDevice) -> bool:
         """Whether *hostdev*, which is at the address of *device*, was attached before *device* was plugged in."""
@@ -59,7 +64,7 @@ class Attachments:
             plugs.pop((guest_uuid, unit), None)
             if (plug := AttachedPlug.of(device)) is not None:
                 plugs[guest_uuid, unit] = plug
-        return Attachments(plugs)
+        return dataclasses.replace(self, plugs=plugs)
 
     def seen(
         self,
@@ -88,7 +93,7 @@ class Attachments:
                     known = AttachedPlug.of(device) if is_sure and device and hostdev.is_at(device) else None
                 if known is not None:
                     plugs[key] = known
-        return self if plugs == self.plugs else Attachments(plugs)
+        return self if plugs == self.plugs else dataclasses.replace(self, plugs=plugs)
 
     def to_json(self) -> dict[str, object]:
         """As it is stored; :meth:`from_json` reads it."""
@@ -104,6 +109,10 @@ class Attachments:
                 }
                 for (guest, provider), plug in sorted(self.plugs.items())
             ],
+            "ports": [
+                {"guest_uuid": guest, "provider_uuid": provider, "port": str(port)}
+                for (guest, provider), port in sorted(self.ports.items())
+            ],
         }
 
     @classmethod
@@ -114,10 +123,11 @@ class Attachments:
         """
         if not isinstance(stored, dict) or stored.get("version") != _VERSION:
             raise ValueError(f"it is not of version {_VERSION}")
-        records = stored.get("attachments")
-        if not isinstance(records, list):
+        # An older agent wrote no ports.
+        records, ports = stored.get("attachments"), stored.get("ports", [])
+        if not isinstance(records, list) or not isinstance(ports, list):
             raise ValueError("it has something else where a list should be")
-        return cls(dict(map(_attachment, records)))
+        return cls(dict(map(_attachment, records)), dict(map(_port, ports)))
 
 
 def _attachment(stored: object) -> tuple[Attached, AttachedPlug]:
@@ -128,3 +138,11 @@ def _attachment(stored: object) -> tuple[Attached, AttachedPlug]:
     if not isinstance(guest, str) or not isinstance(provider, str) or len(whole) != len(numbers):
         raise ValueError("it has something else where an attachment should be")
     return (guest, provider), AttachedPlug(*whole)
+
+
+def _port(stored: object) -> tuple[Attached, GuestPort]:
+    record = stored if isinstance(stored, dict) else {}
+    guest, provider, port = (record.get(name) for name in ("guest_uuid", "provider_uuid", "port"))
+    if not isinstance(guest, str) or not isinstance(provider, str) or not isinstance(port, str):
+        raise ValueError("it has something else where a port should be")
+    return (guest, provider), GuestPort.parse(port)

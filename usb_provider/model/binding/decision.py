@@ -7,13 +7,14 @@ Two guests never have the same device. That udev processes a device again is no 
 modules apply the decision.
 """
 
+import dataclasses
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.hostdev import Guest, Hostdev
+from usb_provider.model.binding.hostdev import Guest, GuestPort, Hostdev
 from usb_provider.model.binding.status import BindingState
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
@@ -35,6 +36,7 @@ class Why(enum.StrEnum):
     REPLUGGED = "the device was plugged in again, or its controller was reset"
     DEAD = "the guest lost the device when it was restored or migrated"
     RELEASED = "the guest no longer holds its allocation"
+    ASKED = "a user asked to detach it"
     DUPLICATE = "it is there twice"
 
 
@@ -56,7 +58,7 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Give *device* to the guest, for the provider that it holds."""
+    """Give *device* to the guest, for the provider that it holds, at its *port* (guest_ports.py)."""
 
     guest_uuid: str
     guest_name: str
@@ -64,6 +66,8 @@ class Attach:
     provider_name: str
     device: UsbDevice
     member: str | None = None
+    port: GuestPort | None = None
+    guest_reset: str | None = None
 
     @property
     def unit(self) -> str:
@@ -76,6 +80,7 @@ class Binding:
     """One device that a guest should have: its state, and the *reason* when the guest does not have it.
 
     ``unit`` tells it from the guest's other units of the provider; ``key`` is the device's, where it is one of a pool.
+    ``guest_port`` is where the guest has it.
     """
 
     guest_uuid: str
@@ -86,6 +91,7 @@ class Binding:
     reason: str | None = None
     unit: str = ""
     key: str | None = None
+    guest_port: GuestPort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,14 @@ def decide(
     :param attachments: to which plug of its device each hostdev was attached, as far as that is known.
     """
     by_unit = {holding.unit: holding for holding in holdings}
+    asked = {(each.provider_uuid, consumer) for each in holdings for consumer in each.leaving}
     shared = {(each.provider_uuid, consumer) for each in holdings if each.member for consumer in each.consumers}
     known = frozenset(known_consumers)
     detaches: list[Detach] = []
     for running in guests:
         if not running.busy:
-            detaches += _detaches(running.guest, (by_unit, shared), known, frozenset(dead), attachments)
+            found = _detaches(running.guest, (by_unit, shared), known, frozenset(dead), attachments)
+            detaches += [_as_asked(each, asked) for each in found]
     leaving = {(detach.guest_uuid, detach.hostdev) for detach in detaches}
     attaches: list[Attach] = []
     bindings: list[Binding] = []
@@ -181,6 +189,12 @@ def _detaches(
         if why is not None:
             found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
     return found
+
+
+def _as_asked(detach: Detach, asked: Collection[tuple[str, str]]) -> Detach:
+    """*detach* with its true cause, where the guest still holds the unit and a user wants it back."""
+    is_asked = detach.why is Why.RELEASED and (detach.provider_uuid, detach.guest_uuid) in asked
+    return dataclasses.replace(detach, why=Why.ASKED) if is_asked else detach
 
 
 def _lost(hostdev: Hostdev, holding: Holding) -> Why | None:
@@ -252,7 +266,15 @@ def _want(
     other = holder(device, guests, besides=guest.uuid)
     if other is not None:
         return BindingState.WAITING, f"guest {other} has it", None
-    attach = Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device, holding.member)
+    attach = Attach(
+        guest.uuid,
+        guest.name,
+        holding.provider_uuid,
+        holding.name,
+        device,
+        holding.member,
+        guest_reset=holding.guest_reset,
+    )
     return BindingState.PENDING, None, attach
 
 

@@ -3,6 +3,7 @@
 Pure. virt/domain.py reads them; decision.py decides which devices they should have.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from usb_provider.model.binding.hostdev import Guest
@@ -34,3 +35,24 @@ class GuestsNow:
     arrived: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
+
+    def dead_hostdevs(
+        self, drivers: Mapping[str | None, str | None], under_way: Collection[str]
+    ) -> tuple[frozenset[tuple[str, str]], tuple[tuple[str, str], ...]]:
+        """The hostdevs of ours that are dead, and those that may be, each by guest and alias.
+
+        :param drivers: the driver of the host on the device of each unit, if there is one.
+        :param under_way: UUIDs of guests on which an operation is under way: what they have is not certain.
+        """
+        dead: set[tuple[str, str]] = set()
+        suspects: list[tuple[str, str]] = []
+        for each in self.running:
+            if each.busy or each.guest.uuid in under_way:
+                continue
+            for hostdev in each.guest.ours:
+                key = (each.guest.uuid, hostdev.alias or "")
+                if each.guest.uuid in self.arrived:
+                    dead.add(key)
+                elif drivers.get(hostdev.unit):
+                    suspects.append(key)
+        return frozenset(dead), tuple(suspects)

@@ -26,9 +26,10 @@ def holdings(view: HostView) -> list[Holding]:
         Holding(
             provider.uuid,
             provider.name,
-            frozenset(consumer for consumer, has in provider.allocations.items() if any(has.values())),
+            frozenset(provider.entitled),
             plugged.get(provider.uuid),
             NOT_LIVE_MIGRATABLE in provider.traits,
+            leaving=frozenset(provider.leaving),
         )
         for provider in view.tree.providers.values()
         if provider.managed and provider.uuid not in groups

@@ -22,6 +22,8 @@ _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OURS = re.compile(rf"{ALIAS_PREFIX}(({_UUID.pattern})(?:-[0-9a-f]{{16}})?)\Z")
 NOVA_NAMESPACE = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}")
 _ASKS_FOR = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(CUSTOM_[A-Z0-9_]+)\Z")
+_PATH = re.compile(r"[1-9][0-9]{0,2}(?:\.[1-9][0-9]{0,2}){0,6}")
+_PORT = re.compile(rf"[0-9]{{1,3}}:{_PATH.pattern}")
 _OWN_CLASSES = "CUSTOM_USB_"
 
 _MODEL_SPEED = {"uhci": Speed.FULL, "ohci": Speed.FULL, "ehci": Speed.HIGH, "xhci": Speed.SUPER_PLUS}
@@ -33,11 +35,31 @@ class UnreadableDomain(ValueError):
     """The text is not a libvirt domain; the caller should refuse what depends on it."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class GuestPort:
+    """A USB port of a guest: the index of its controller, and the port's number there, from 1, behind hubs "1.2"."""
+
+    bus: int
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.bus}:{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> "GuestPort":
+        """From what ``str`` gives. :raises ValueError: when it is something else."""
+        if not _PORT.fullmatch(text):
+            raise ValueError(f"{text!r} is no port of a guest")
+        bus, _, path = text.partition(":")
+        return cls(int(bus), path)
+
+
 @dataclass(frozen=True, slots=True)
 class Hostdev:
     """One USB hostdev of a domain; what its XML leaves out is None. ``missing``: libvirt has no device behind it.
 
-    ``controller`` is the index of the guest's USB controller that has it on a port of its own.
+    ``controller`` is the index of the guest's USB controller that has it on a port of its own. ``guest_reset`` is what
+    happens when the guest resets the device.
     """
 
     alias: str | None
@@ -47,6 +69,8 @@ class Hostdev:
     device: int | None
     missing: bool = False
     controller: int | None = None
+    guest_port: GuestPort | None = None
+    guest_reset: str | None = None
 
     @property
     def provider_uuid(self) -> str | None:
@@ -74,13 +98,21 @@ class Hostdev:
 class UsbController:
     """One USB controller of a guest: how fast a device it takes, and how many of its ports are free.
 
-    A hostdev of ours counts as taking no port (:meth:`Guest.with_ports_taken_by`).
+    A hostdev of ours counts as taking no port (:meth:`Guest.with_ports_taken_by`). ``taken`` are the numbers of the
+    ports that other devices have.
     """
 
     model: str
     fastest: Speed
     free_ports: int
     index: int = 0
+    ports: int = 0
+    taken: frozenset[int] = frozenset()
+
+    @property
+    def usable_ports(self) -> tuple[GuestPort, ...]:
+        """The ports on which no device but ours is."""
+        return tuple(GuestPort(self.index, str(n)) for n in range(1, self.ports + 1) if n not in self.taken)
 
     def takes(self, speed: Speed) -> bool:
         """Whether a device of *speed* works on it; a device of unknown speed counts as the slowest."""
@@ -130,9 +162,10 @@ def alias(unit: str) -> str:
     return f"{ALIAS_PREFIX}{unit}"
 
 
-def hostdev_xml(unit: str, device: UsbDevice) -> str:
+def hostdev_xml(unit: str, device: UsbDevice, *, port: GuestPort | None = None, guest_reset: str | None = None) -> str:
     """The element that attaches exactly *device*: vendor, product, bus and device, of which all must fit.
 
+    *port* is where the guest sees it; libvirt chooses one where it is None. libvirt before 8.6 ignores *guest_reset*.
     The numbers are plain decimals: libvirt reads ``device='010'`` as octal 8.
 
     :raises ValueError: when the device has no address; it is not plugged in.
@@ -144,7 +177,11 @@ def hostdev_xml(unit: str, device: UsbDevice) -> str:
     ET.SubElement(source, "vendor", id=f"0x{device.vendor_id}")
     ET.SubElement(source, "product", id=f"0x{device.product_id}")
     ET.SubElement(source, "address", bus=str(device.busnum), device=str(device.devnum))
+    if guest_reset is not None:
+        source.set("guestReset", guest_reset)
     ET.SubElement(element, "alias", name=alias(unit))
+    if port is not None:
+        ET.SubElement(element, "address", type="usb", bus=str(port.bus), port=port.path)
     return ET.tostring(element, encoding="unicode")
 
 
@@ -191,6 +228,8 @@ def _hostdev(element: ET.Element) -> Hostdev:
         device=_number(where, "device"),
         missing=source is not None and source.get("missing") == "yes",
         controller=_controller_of(element),
+        guest_port=_guest_port(element),
+        guest_reset=None if source is None else source.get("guestReset"),
     )
 
 
@@ -215,18 +254,28 @@ def _controller_of(element: ET.Element) -> int | None:
     return _number(address, "bus") or 0
 
 
+def _guest_port(element: ET.Element) -> GuestPort | None:
+    address = element.find("address")
+    if address is None or address.get("type") != "usb" or not _PATH.fullmatch(address.get("port", "")):
+        return None
+    return GuestPort(_number(address, "bus") or 0, address.get("port", ""))
+
+
 def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
     """The USB controllers; a companion controller counts as part of the one whose index it shares.
 
     A hostdev of ours takes no port: when a guest starts or arrives, the agent detaches the hostdevs that came with it
     from a save file or another host before it attaches any device.
     """
-    used = Counter(
-        _controller_of(element)
+    others = [
+        element
         for element in devices
         if element.tag != "controller"
         and not (element.tag == "hostdev" and _hostdev(element).provider_uuid is not None)
-    )
+    ]
+    used = Counter(map(_controller_of, others))
+    # A hub's number counts as well where a device behind it is all that is seen of it.
+    seen = {port for element in others if (port := _guest_port(element)) is not None}
     found: dict[int, UsbController] = {}
     for element in devices.findall("controller"):
         model = element.get("model", "")
@@ -237,7 +286,10 @@ def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:
         ports = _number(element, "ports") or _MODEL_PORTS[kind]
         known = found.get(index)
         if known is None or _RANK[_MODEL_SPEED[kind]] > _RANK[known.fastest]:
-            found[index] = UsbController(model or "piix3-uhci", _MODEL_SPEED[kind], ports - used[index], index)
+            taken = frozenset(int(each.path.partition(".")[0]) for each in seen if each.bus == index)
+            found[index] = UsbController(
+                model or "piix3-uhci", _MODEL_SPEED[kind], ports - used[index], index, ports, taken
+            )
     return tuple(found[index] for index in sorted(found))
 
 

@@ -82,8 +82,18 @@ def _parts(bundle: Bundle, provider: ObservedProvider, view: HostView) -> list[H
 
     def part(member: str, key: str | None, missing: str) -> Holding:
         there = plugged.get(key or "")
-        consumers = bundle.consumers
-        return Holding(provider.uuid, provider.name, consumers, there, stays, member, key, missing, is_bundled=True)
+        return Holding(
+            provider.uuid,
+            provider.name,
+            frozenset(provider.entitled),
+            there,
+            stays,
+            member,
+            key,
+            missing,
+            is_bundled=True,
+            leaving=frozenset(provider.leaving),
+        )
 
     parts = [
         part(member_id(provider_uuid(view.tree.root.uuid, key)), key, f"{key} of it is not plugged in") for key in keys
@@ -101,7 +111,8 @@ def _units(pool: Pool, provider: ObservedProvider, view: HostView) -> list[Holdi
         there = None if key is None else plugged.get(key)
         consumers = frozenset() if consumer is None else frozenset({consumer})
         missing = None if there is not None else (_TOO_FEW if key is None else _NONE_FREE)
-        return Holding(provider.uuid, provider.name, consumers, there, stays, member, key, missing)
+        leaving = frozenset(provider.leaving)
+        return Holding(provider.uuid, provider.name, consumers, there, stays, member, key, missing, leaving=leaving)
 
     for key in [*shares, *(each.key for each in pool.members if each.key not in shares)]:
         member = member_id(provider_uuid(view.tree.root.uuid, key))

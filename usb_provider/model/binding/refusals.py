@@ -120,7 +120,9 @@ def _incomplete(held: Sequence[Holding]) -> list[Refusal]:
     return said
 
 
-def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Collection[str]) -> tuple[Refusal, ...]:
+def arrival_refusals(
+    guest: Guest, holdings: Collection[Holding], staying: Collection[str], *, is_claimed: bool = False
+) -> tuple[Refusal, ...]:
     """Why *guest*, which another host wants to migrate live to this one, may not come: a refusal for each reason.
 
     :func:`start_refusals`, at its start here, checks whether the devices that it holds here can be attached.
@@ -128,6 +130,8 @@ def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Colle
     :param holdings: what it holds here.
     :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule
         there excludes from live migration.
+    :param is_claimed: whether it holds resources of this host's compute node: then Nova has claimed here all that the
+        flavor asks for, and the other devices were attached to it. A move loses these.
     """
     brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
     said: list[Refusal] = []
@@ -140,7 +144,7 @@ def arrival_refusals(guest: Guest, holdings: Collection[Holding], staying: Colle
         )
         said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
     # A bundle may have fewer devices here than on the other host.
-    if len(holdings) < len(brings) and not any(each.is_bundled for each in holdings):
+    if not is_claimed and len(holdings) < len(brings) and not any(each.is_bundled for each in holdings):
         text = (
             f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
             f"{len(holdings) or 'none'} on this host; let nova choose the host, because it claims them there."

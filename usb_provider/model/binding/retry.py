@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from usb_provider.model.binding.decision import Binding
 from usb_provider.model.binding.status import BindingState
+from usb_provider.model.binding.waiting import Lacking
 
 LONGEST_RETRY = 60.0
 """Seconds after which an attach or a detach that failed is tried again at the latest."""
@@ -118,11 +119,13 @@ class Memory:
     retries: Retries = field(default_factory=Retries)
     suspects: Suspects = field(default_factory=Suspects)
     standing: Standing = field(default_factory=Standing)
+    lacking: Lacking = field(default_factory=Lacking)
 
     def next_look(self, suspect_seconds: float) -> float | None:
         """When the binder has to try or judge something again, in monotonic seconds; None when there is nothing."""
         times = [failure.again for failure in self.retries.failures.values()]
         times += [since + suspect_seconds for since in self.suspects.since.values()]
+        times += [] if (lacking := self.lacking.next_look()) is None else [lacking]
         return min(times, default=None)
 
 

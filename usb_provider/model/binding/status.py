@@ -32,6 +32,7 @@ class DeviceStatus:
     :ivar since: when it came to be in ``state``, in seconds since 1970.
     :ivar reason: why the guest does not have it; None when it does, or when the agent is about to attach it.
     :ivar member: the key of the device, where it is a member of a pool.
+    :ivar guest_port: the guest's USB controller and its port where the guest has the device: ``0:2``.
     :ivar is_older: the agent's first look found it in ``state``, so it may have been in it since before ``since``.
     """
 
@@ -42,6 +43,7 @@ class DeviceStatus:
     reason: str | None
     is_older: bool = False
     member: str | None = None
+    guest_port: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def guest_statuses(
                 failure.reason if failure and binding.state is not BindingState.ATTACHED else binding.reason,
                 memory.standing.is_older(binding),
                 binding.key,
+                None if binding.guest_port is None else str(binding.guest_port),
             )
         )
         names[binding.guest_uuid] = binding.guest_name

@@ -17,7 +17,8 @@ class Holding:
     ``assessment`` is that of its device, None when no device is plugged in. ``stays``: a rule says that a live
     migration must not exchange the device for another one. Of a pool or a bundle, ``member`` tells the device from the
     others, ``key`` is its key, and ``missing`` is the end of a sentence that says why there is none. ``is_bundled``
-    where it is a part of a unit, which a consumer gets as a whole.
+    where it is a part of a unit, which a consumer gets as a whole. ``leaving`` are consumers of the provider that a
+    user wants a unit back from; of that unit they are not ``consumers``.
     """
 
     provider_uuid: str
@@ -29,6 +30,7 @@ class Holding:
     key: str | None = None
     missing: str | None = None
     is_bundled: bool = False
+    leaving: frozenset[str] = frozenset()
 
     @property
     def unit(self) -> str:
@@ -44,6 +46,11 @@ class Holding:
     def device(self) -> UsbDevice | None:
         """The device to attach: plugged in and offered."""
         return self.assessment.device if self.assessment is not None and self.assessment.offered else None
+
+    @property
+    def guest_reset(self) -> str | None:
+        """What is to happen when a guest resets the device; None where the rule leaves that to libvirt."""
+        return None if self.assessment is None else self.assessment.guest_reset
 
     @property
     def offer(self) -> OfferReason | None:

@@ -27,7 +27,17 @@ COMPUTE_MANAGED_PCI_DEVICE), and the one that would share a device with other ho
 
 MATCHERS = ("vendor_id", "product_id", "serial", "port", "class", "product", "manufacturer", "speed", "controller")
 GROUPS = ("pool", "drain", "bundle", "at_least")
-OPTIONS = ("resource_class", "traits", *GROUPS, "identity", "also", "live_migratable", "override", "exclude")
+OPTIONS = (
+    "resource_class",
+    "traits",
+    *GROUPS,
+    "identity",
+    "also",
+    "live_migratable",
+    "guest_reset",
+    "override",
+    "exclude",
+)
 
 _GLOBS = frozenset({"port", "product", "manufacturer"})
 _ID = re.compile(r"[0-9a-fA-F]{4}\Z")
@@ -43,7 +53,15 @@ class IdentityMode(enum.StrEnum):
     PORT = "port"
 
 
-_Kind = TypeVar("_Kind", Speed, IdentityMode)
+class GuestReset(enum.StrEnum):
+    """What happens when a guest resets a device, in libvirt's words (``guestReset`` of a hostdev, since 8.6)."""
+
+    OFF = "off"
+    UNINITIALIZED = "uninitialized"
+    ON = "on"
+
+
+_Kind = TypeVar("_Kind", Speed, IdentityMode, GuestReset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,8 @@ class DeviceSpec:
     that placement_traits suggests for the kind of device. ``pool`` names the pool of which a matching device is a
     member (``drain``: one that no further consumer gets), ``bundle`` the bundle, of which ``at_least`` so many devices
     of the rule are parts; without either, the device has a provider of its own. ``live_migratable`` False: no other
-    device can replace this one, so a guest that has it must not be migrated live. ``override`` are the guards that are
+    device can replace this one, so a guest that has it must not be migrated live. ``guest_reset`` is what happens
+    when the guest resets it; None leaves that to libvirt. ``override`` are the guards that are
     wrong for this model.
     """
 
@@ -78,6 +97,7 @@ class DeviceSpec:
     identity: IdentityMode = IdentityMode.AUTO
     also: tuple[str, ...] = ()
     live_migratable: bool = True
+    guest_reset: GuestReset | None = None
     override: frozenset[UseKind] = frozenset()
     exclude: bool = False
 
@@ -213,6 +233,7 @@ class _Reader:
             identity=self._choice(entries, "identity", IdentityMode) or IdentityMode.AUTO,
             also=self._also(entries),
             live_migratable=self._flag(entries, "live_migratable", default=True),
+            guest_reset=self._choice(entries, "guest_reset", GuestReset),
             override=self._override(entries),
             exclude=self._flag(entries, "exclude", default=False),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT
+from placement_traits import MANAGED, PURGED, STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WAITING
 from usb_provider.model.lifecycle import MARKS, TABLE, Circumstances, Intention, Order, Presence, ProviderState
 from usb_provider.model.reporting.provider import DesiredProvider, Root
 from usb_provider.model.reporting.target import (
@@ -280,7 +280,7 @@ def _reach_offered(
     now = have or ObservedProvider(want.uuid, want.name, 0)
     state = _state(Presence.OFFERED, now)
     classes = kept_classes(want, now) or {want.resource_class}
-    traits = others(now.traits, retired) | want.traits | ({STATE_DRAINED} & now.traits) | state.marks
+    traits = others(now.traits, retired) | want.traits | ({STATE_DRAINED, STATE_WAITING} & now.traits) | state.marks
     inventories, marks = inventories_of(classes, state, now, want.units)
     target = Target(inventories, traits | marks)
     if have is None:

@@ -80,6 +80,8 @@ class Assessment:
     """What follows the prefix in the alias of its hostdev; None while the root is unknown."""
     promised: str | None = None
     """The key of the group, or its own, under which Placement still offers it, while the rules have another place."""
+    guest_reset: str | None = None
+    """What its rule says of resets by a guest."""
 
     @property
     def offered(self) -> bool:
@@ -294,4 +296,5 @@ def _assess(made: offer.Offer, who: Identity, root: Root | None, serial_trait: b
         stays=unit_of.stays,
         drained=spec is not None and spec.drain,
         unit=unit,
+        guest_reset=None if spec is None or spec.guest_reset is None else spec.guest_reset.value,
     )

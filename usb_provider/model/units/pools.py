@@ -42,11 +42,8 @@ class Pool:
 
     @property
     def claims(self) -> Mapping[str, int]:
-        """How many units each consumer holds."""
-        if self.provider is None:
-            return {}
-        held = {consumer: sum(has.values()) for consumer, has in self.provider.allocations.items()}
-        return {consumer: amount for consumer, amount in held.items() if amount}
+        """How many units each consumer is to have."""
+        return {} if self.provider is None else self.provider.entitled
 
     def gives_more_than(self, settled: Collection[str]) -> bool:
         """Whether consumers can hold more units than there are members with the keys *settled*."""

@@ -1,5 +1,5 @@
 """What does not fit together between Placement and Nova: devices of a host that is gone, allocations of a server that
-is gone or of a migration that is over, and servers without their device.
+is gone or of a migration that is over, and servers without their device, or with one beyond their flavor.
 
 Pure: takes what Placement and Nova said and gives findings, each with its fix; nothing is repaired here. Before the
 caller says that a consumer is gone, it must have asked Nova for it by its UUID: Nova's listings leave out servers that
@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from usb_provider.osc.model import flavor
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.surplus import HeldDevice, surpluses, units_beyond
 
 MIGRATION_OVER = frozenset({"cancelled", "completed", "confirmed", "done", "reverted"})
 """States in which Nova has ended a migration, and has given back what it held.
@@ -59,18 +60,29 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server of Nova, with its flavor's extra specs; ``host`` is empty while it is on none."""
+    """A server of Nova, with its flavor's extra specs; ``host`` is empty while it is on none.
+
+    ``node`` is the name of its compute node, empty where Nova does not show it to the caller. ``task`` is what Nova
+    does with it now, if anything.
+    """
 
     uuid: str
     name: str
     status: str
     host: str
     extra_specs: Mapping[str, str]
+    node: str = ""
+    task: str = ""
+    project_id: str = ""
 
     def lacks(self, held: int, usb_classes: Collection[str]) -> bool:
         """Whether it should hold more USB devices than *held*."""
-        settled = self.host and self.status not in _NOT_YET_OR_NO_MORE | _ON_ITS_WAY
-        return bool(settled) and self.asks(usb_classes) > held
+        return self.is_settled and self.asks(usb_classes) > held
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it holds what its flavor asks for, if all is well."""
+        return bool(self.host) and self.status not in _NOT_YET_OR_NO_MORE | _ON_ITS_WAY
 
     def asks(self, usb_classes: Collection[str]) -> int:
         """How many USB devices its flavor asks for."""
@@ -93,6 +105,8 @@ class Problem(StrEnum):
     NO_SERVER = "server is gone"
     MIGRATION_OVER = "migration is over"
     NO_DEVICE = "server without device"
+    BEYOND = "beyond its flavor"
+    """No trouble by itself: a user has attached a device to the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +196,28 @@ def findings(
                     f"asks for them again.",
                 )
             )
+        mine = [_held(device, server, holders) for device in holdings.get(server.uuid, ())]
+        if more := beyond_flavor(server, mine, usb_classes):
+            text = (
+                f'It holds more than its flavor asks for ({more}), as after "openstack usb server attach"; a resize or '
+                f"a migration loses that."
+            )
+            found.append(AuditFinding(Problem.BEYOND, server.uuid, server.name, text))
     return tuple(found)
+
+
+def beyond_flavor(server: Server, held: Sequence[HeldDevice], usb_classes: Collection[str]) -> str:
+    """Which of *held* the flavor of *server* does not ask for, in words; empty while Nova moves the server."""
+    units = units_beyond(held, server.extra_specs, usb_classes) if server.is_settled else 0
+    if not units:
+        return ""
+    suspects = [each for each in surpluses(held, server.extra_specs, usb_classes) if each.possible]
+    names = ", ".join(each.held.device.name for each in suspects)
+    return names if sum(each.held.units for each in suspects) == units else f"{units} of {names}"
+
+
+def _held(device: Device, server: Server, holders: Mapping[str, Mapping[str, int]]) -> HeldDevice:
+    return HeldDevice(device, device.resource_class or "", holders[device.uuid][server.uuid])
 
 
 def _of_no_host(device: Device, holders: Collection[str]) -> AuditFinding:

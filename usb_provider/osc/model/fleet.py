@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import placement_traits
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_SHORT, STATE_WITHDRAWN
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_SHORT, STATE_WAITING, STATE_WITHDRAWN
 from placement_traits.usb import (
     CLASS_PREFIX,
     DRAIN_REASON_PREFIX,
@@ -90,15 +90,24 @@ class Device:
 
     @property
     def state(self) -> FleetState:
-        """One word for it; a pool is allocated when all of its units are."""
+        """One word for it; a pool is allocated when all of its units are, and until then free."""
         state = self._row.fleet_state
-        return FleetState.FREE if state is FleetState.ALLOCATED and self.units_free else state
+        if state is not FleetState.ALLOCATED:
+            return state
+        return FleetState.FREE if self.units_free else FleetState.WAITING if self.waits else state
+
+    @property
+    def waits(self) -> bool:
+        """Whether a running guest holds it and has not had it for a minute or longer."""
+        return STATE_WAITING in self.traits and self.held
 
     def is_in(self, state: FleetState) -> bool:
         """Whether ``--state`` finds it: an absent device that is held is also allocated; the same for drained."""
         match state:
             case FleetState.ALLOCATED:
                 return self.held
+            case FleetState.WAITING:
+                return self.waits
             case FleetState.DRAINED:
                 return self._row.circumstances.intention is Intention.DRAINED
             case _:
@@ -107,6 +116,10 @@ class Device:
     @property
     def reason(self) -> str:
         """Why it is in its state, as one or more short sentences."""
+        return f"{self._reason} {lifecycle.WAITS}" if self.waits else self._reason
+
+    @property
+    def _reason(self) -> str:
         if self.held and self.state is FleetState.FREE:
             return f"Consumers hold {self.units_held} of its {self.units} units."
         unfinished = not self.amounts and not self.traits & {STATE_ABSENT, STATE_WITHDRAWN}

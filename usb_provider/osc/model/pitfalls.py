@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from placement_traits.usb import PREFIX
-from usb_provider.model.guest_controllers import USB_MODEL_SINCE, Platform, best
+from usb_provider.model.guest_controllers import (
+    REDIRECTED_PORTS,
+    USB_MODEL_SINCE,
+    Platform,
+    best,
+    most_devices,
+    redirected_ports,
+)
 from usb_provider.osc.model.flavor import (
     CUSTOM,
     GOOD_MODEL,
@@ -84,6 +91,7 @@ def pitfalls(
             found += _of_old_nova(number, image or {})
             return tuple(found)
         found += _of_controller(extra_specs, image or {}, known)
+        found += _of_ports(number, extra_specs, image or {})
         found += _of_image(image) if image is not None else []
     else:
         found.append(Pitfall("flavor", Consequence.NO_DEVICE, "It asks for no USB device."))
@@ -252,6 +260,25 @@ def _of_controller(extra_specs: Mapping[str, str], image: Mapping[str, str], kno
     elif model not in _GOOD_MODELS:
         says = "gives the guest no USB controller" if model == "none" else "is a model that Nova does not know"
         yield Pitfall(USB_MODEL, Consequence.NO_DEVICE, f"{model} {says}; write {USB_MODEL}={GOOD_MODEL}.")
+
+
+def _of_ports(number: int, extra_specs: Mapping[str, str], image: Mapping[str, str]) -> Iterator[Pitfall]:
+    """What a Nova that reads hw:usb_model leaves for *number* devices."""
+    redirected = redirected_ports(extra_specs.get(REDIRECTED_PORTS) or image.get("hw_redirected_usb_ports"))
+    most = most_devices(is_old=False, redirected=redirected)
+    if number > most and redirected:
+        yield Pitfall(
+            REDIRECTED_PORTS,
+            Consequence.NO_DEVICE,
+            f"It takes {redirected} of the {most_devices(is_old=False)} ports of the guest's controller, so a server "
+            f"can have {most} device{'' if most == 1 else 's'}; lower it, or ask for no more.",
+        )
+    elif number > most:
+        yield Pitfall(
+            "resources",
+            Consequence.NO_DEVICE,
+            f"A guest's controller has {most} ports, and Nova gives a guest no more; ask for no more devices.",
+        )
 
 
 def _of_image(image: Mapping[str, str]) -> Iterator[Pitfall]:

@@ -8,10 +8,15 @@ class of a device whose units are all taken. So its answer may have more than is
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_WITHDRAWN
+from placement_traits import MANAGED, STATE_ABSENT, STATE_DRAINED, STATE_WAITING, STATE_WITHDRAWN
 from usb_provider.model.lifecycle import FleetState
 from usb_provider.osc.model.fleet import Device
 
+_TRAITS = {
+    FleetState.ABSENT: STATE_ABSENT,
+    FleetState.DRAINED: STATE_DRAINED,
+    FleetState.WAITING: STATE_WAITING,
+}
 _EARLIER_STATES = frozenset({STATE_ABSENT, STATE_WITHDRAWN, STATE_DRAINED})
 
 
@@ -68,10 +73,8 @@ class Selection:
 
     def _filter(self, state: FleetState, required: frozenset[str]) -> Filter:
         match state:
-            case FleetState.ABSENT:
-                return Filter(required | {STATE_ABSENT})
-            case FleetState.DRAINED:
-                return Filter(required | {STATE_DRAINED})
+            case FleetState.ABSENT | FleetState.DRAINED | FleetState.WAITING:
+                return Filter(required | {_TRAITS[state]})
             case FleetState.FREE:
                 return Filter(required, _EARLIER_STATES, self.resource_class)
             case FleetState.RESERVED:

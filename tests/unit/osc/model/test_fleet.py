@@ -13,12 +13,13 @@ from placement_traits import (
     STATE_DRAINED,
     STATE_RESERVED,
     STATE_SHORT,
+    STATE_WAITING,
     STATE_WITHDRAWN,
     member_drained_trait,
 )
 from tests.fixtures.applier import applied
 from tests.fixtures.builders import KEY, a_consumer, a_desired, a_tree, an_observed, held_by
-from usb_provider.model.lifecycle import FleetState
+from usb_provider.model.lifecycle import WAITS, FleetState
 from usb_provider.model.reporting.plan import diff
 from usb_provider.model.reporting.tree import Amount, Inventory, ObservedProvider
 from usb_provider.osc.model.fleet import (
@@ -83,6 +84,13 @@ def a_device(*traits: str, amount: Amount | None = FREE, host: str = "compute1")
             FleetState.ALLOCATED,
             "A consumer holds it. Of its 3 held units, 2 can be had.",
         ),
+        (a_device(STATE_WAITING, amount=HELD), FleetState.WAITING, f"A consumer holds it. {WAITS}"),
+        (
+            a_device(STATE_WAITING, amount=Amount(3, 1)),
+            FleetState.FREE,
+            f"Consumers hold 1 of its 3 units. {WAITS}",
+        ),
+        (a_device(STATE_WAITING), FleetState.FREE, "No consumer holds it."),
     ],
 )
 def test_a_device_has_one_state_and_says_why(device: Device, state: FleetState, reason: str) -> None:

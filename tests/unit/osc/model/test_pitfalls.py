@@ -50,7 +50,7 @@ def test_whatever_is_in_a_flavor_it_is_read_and_every_pitfall_is_a_sentence(spec
 
 @given(
     st.sampled_from([KEY, "CUSTOM_DONGLE"]),
-    st.integers(1, 5),
+    st.integers(1, 4),
     st.frozensets(st.sampled_from(["CUSTOM_USB_VENDOR_1050", "CUSTOM_A"])),
     st.frozensets(st.sampled_from(["CUSTOM_USB_SPEED_LOW", "CUSTOM_B"])),
 )
@@ -186,3 +186,18 @@ def test_a_newer_nova_is_not_told_which_nova_it_needs() -> None:
     assert said.text.endswith("write hw:usb_model=qemu-xhci.")
     (said,) = pitfalls(bare, GOOD_IMAGE, Known())
     assert said.text.endswith("write hw:usb_model=qemu-xhci (Nova 32 or newer).")
+
+
+@pytest.mark.parametrize(
+    ("number", "redirected", "where"),
+    [(4, None, None), (5, None, "resources"), (3, "1", None), (3, "2", "hw:redirected_usb_ports"), (4, "0", None)],
+)
+def test_more_devices_than_the_guests_controller_has_ports_are_told(
+    number: int, redirected: str | None, where: str | None
+) -> None:
+    specs = extra_specs_for(KEY, number)
+    found = [(where, Consequence.NO_DEVICE)] if where else []
+    in_image = {**GOOD_IMAGE, **({"hw_redirected_usb_ports": redirected} if redirected else {})}
+    in_flavor = {**specs, **({"hw:redirected_usb_ports": redirected} if redirected else {})}
+    assert what_is_wrong(specs, in_image, Known(old_nova=False)) == found
+    assert what_is_wrong(in_flavor, GOOD_IMAGE, Known(old_nova=False)) == found
