@@ -26,6 +26,8 @@ from tests.integration.lab.vm import Vm
 CLASS = "CUSTOM_USB_KEY"
 USB: Mapping[str, str] = {f"resources:{CLASS}": "1", "hw:usb_model": "qemu-xhci"}
 """The extra specs of a flavor with one device."""
+ON_USB: Mapping[str, str] = {"hw_input_bus": "virtio", "hw_cdrom_bus": "usb"}
+"""The properties of an image whose servers have a USB controller for their config drive alone."""
 _COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests"
 )
@@ -150,9 +152,11 @@ class Cloud:
         for name, properties in (
             ("linux", {**linux, "hw_input_bus": "virtio"}),
             ("linux-with-tablet", linux),
-            ("linux-with-drive", {**linux, "hw_input_bus": "virtio", "hw_cdrom_bus": "usb"}),
+            ("linux-with-drive", {**linux, **ON_USB}),
             # No system at all: it starts in no time, and its firmware takes what it is given.
             ("empty", {"hw_input_bus": "virtio"}),
+            ("empty-with-tablet", {}),
+            ("empty-with-drive", ON_USB),
         ):
             image.create_image(
                 name,
