@@ -98,6 +98,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         a change is urgent, as a removal is.
     :param reload: reads the configuration again; when it raises ConfigError, nothing changes.
     :param report: writes a report of its argument, when SIGUSR2 asks for one.
+    :param delay: seconds before the first reporting pass, see :func:`~usb_provider.agent.loop.start_delay`.
     :ivar hangs: whether a pass had not ended when the agent did.
     """
 
@@ -111,6 +112,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         guests: GuestSide | None = None,
         meter: Meter = NO_METER,
         report: Callable[[Snapshot], None] = lambda snapshot: None,
+        delay: float = 0.0,
     ) -> None:
         hangs_after = watchdog_seconds(os.environ) or _HANGS_AFTER
         self._reporter = reporter
@@ -119,6 +121,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._reload = reload
         self._guests = guests
         self._meter = meter
+        self._delay = delay
         self._write_report = report
         self._last: Pass | None = None
         self._last_at: float | None = None
@@ -148,6 +151,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             ),
             meter=meter,
             bound=hangs_after,
+            delay=delay,
             phase=random.random,  # 10,000 agents that start after a power cut shall not ask in one second
         )
         self._bind_loop = Loop(
@@ -173,6 +177,11 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.signal(number, lambda signum, frame: self._signals.put(signum))
         threading.Thread(target=self._write_reports, name="reports", daemon=True).start()
         self._watcher = self._watch(lambda urgent: self.look_again(urgent=urgent))
+        if self._delay:
+            LOG.info(
+                "This host has just booted, so the first pass begins in %.0f s. A start of a server begins it at once.",
+                self._delay,
+            )
         for loop in self._loops:
             loop.start()
         self._tell("READY=1", "STATUS=Starting")
@@ -248,7 +257,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._bind_loop.look(urgent=True)
 
     def hurry(self) -> None:
-        """The hook or a command asks, so a reporting pass that failed is tried again soon; safe in any thread."""
+        """The hook or a command asks, so a delayed or failed reporting pass is made soon; safe in any thread."""
         self._report_loop.hurry()
 
     def sign_of_life(self) -> None:
