@@ -57,7 +57,7 @@ LISTING_LIMIT = 1.5
 """How many times Placement's own answers ``device list`` may take."""
 
 LARGE = 100_000
-"""Devices. In a smaller cloud, the start of ``openstack`` is not counted for that: it takes as long as the answers."""
+"""Devices. In a smaller cloud, the start of ``openstack`` is not counted: it takes as long as the answers."""
 
 LISTING_MIB_LIMIT = 450
 FEW_LIMIT = 3.0
@@ -180,6 +180,7 @@ class FleetBench:
                 report.put(f"nova: {name}", self._kind, figures)
         if self._is_wanted("agent"):
             say(f"{self._kind}: the agent's passes")
+            report.put("agent: start", self._kind, self._start())
             report.put("agent: quiet pass", self._kind, self._quiet_pass())
         commands = [words for words in self._commands() if self._is_wanted(" ".join(words))]
         with self._client() if commands else contextlib.nullcontext({}) as environment:
@@ -251,14 +252,25 @@ class FleetBench:
 
         return ask
 
+    def _start(self) -> Figures:
+        """The first pass of an agent that finds what it left."""
+        with self._reporters() as made:
+            return self._figures([self._spent(made().run) for _ in range(_PASSES)])
+
     def _quiet_pass(self) -> Figures:
         """The agent's own pass that finds no change, once it has read in full what summaries described at its start."""
-        client = PlacementClient(with_token(self._placement.endpoint, TOKEN, PlacementClient.service))
-        with ThreadPoolExecutor(8) as executor:
-            one = reporter(client, self._shape, MEASURED_HOST, self._directory, executor)
+        with self._reporters() as made:
+            one = made()
             for _ in range(1 + min(self._shape.devices, QUIET_LOOKS)):
                 one.run()
             return self._figures([self._spent(one.run) for _ in range(_PASSES)])
+
+    @contextlib.contextmanager
+    def _reporters(self) -> Iterator[Callable[[], Reporter]]:
+        """What makes reporters of one host, as agents that are started one after another."""
+        client = PlacementClient(with_token(self._placement.endpoint, TOKEN, PlacementClient.service))
+        with ThreadPoolExecutor(8) as executor:
+            yield lambda: reporter(client, self._shape, MEASURED_HOST, self._directory, executor)
 
     def _commands(self) -> Sequence[tuple[str, ...]]:
         return (
@@ -399,13 +411,17 @@ def reporter(
 def judge(report: Report) -> None:
     """Compare with the limits."""
     figures = report.figures
+
+    def without_start(kind: str, each: Figures) -> float:
+        return each.cpu - (0.0 if report.devices >= LARGE else figures[f"device list {START}"][kind].cpu)
+
     for kind, listing in figures.get("device list", {}).items():
-        start = 0.0 if report.devices >= LARGE else figures[f"device list {START}"][kind].cpu
-        report.judge(f"device list, {kind}: ratio", (listing.cpu - start) / (listing.own_cpu or 1.0), LISTING_LIMIT)
+        ratio = without_start(kind, listing) / (listing.own_cpu or 1.0)
+        report.judge(f"device list, {kind}: ratio", ratio, LISTING_LIMIT)
         report.judge(f"device list, {kind}: MiB", listing.memory_mib or 0.0, LISTING_MIB_LIMIT)
     for words in FEW:
         for kind, few in figures.get(" ".join(words), {}).items():
-            report.judge(f"{' '.join(words)}, {kind}: CPU s", few.cpu, FEW_LIMIT)
+            report.judge(f"{' '.join(words)}, {kind}: CPU s", without_start(kind, few), FEW_LIMIT)
     pooled = {name: figures.get(f"nova: {name}", {}).get("pooled") for name in (NO_USB, ONE, TWO)}
     without = pooled.pop(NO_USB)
     for name, query in pooled.items():

@@ -6,7 +6,9 @@
     python -m tests.bench.fleet_load --times FILE     with those that "python -m tests.bench.fleet --times FILE" wrote
 
 Each Placement process serves one request at a time, in the order in which they come. Agents make quiet passes, follow
-plugs and are restarted now and then; nova-compute asks for each provider of its tree once a minute, one after another.
+plugs and are restarted now and then. nova-compute asks one request after another: once a minute for the allocations of
+each provider of its tree (SchedulerReportClient.get_allocations_for_provider_tree()), and every five minutes for the
+tree, and for inventory, aggregates and traits of each provider (_refresh_associations()).
 """
 
 import argparse
@@ -25,11 +27,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from usb_provider.agent.loop import start_delay
+from usb_provider.conf import agent
+
 Steps = Generator[simpy.Event, object, None]
 
 NOVA, QUIET, PLUG, START = "nova-compute", "quiet passes", "hotplugs", "starts"
 INTERVAL = 60.0
 """Seconds: resync_interval of the agent, and update_resources_interval of nova-compute."""
+
+REFRESH_PASSES = 5
+"""So many intervals are nova-compute's resource_provider_association_refresh, 300 s."""
+
+START_SPREAD = float(next(option.default for option in agent.opts if option.name == "start_spread"))
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,9 @@ class Cloud:
 
     :ivar processes: Placement's, of all controllers together.
     :ivar plugs: plugs and unplugs of a host in an hour; *restarts* of its agent in a day.
-    :ivar boot: the seconds over which the starts after a power cut are spread.
-    :ivar outage: the seconds from the first start until Placement answers.
+    :ivar boot: the seconds over which hosts boot after a power cut.
+    :ivar outage: the seconds from the first boot until Placement answers.
+    :ivar spread: [agent]start_spread.
     :ivar jitter: whether an agent's second pass comes at a random time of its first interval.
     """
 
@@ -73,7 +84,13 @@ class Cloud:
     power_cut: bool = False
     boot: float = 1.0
     outage: float = 0.0
+    spread: float = START_SPREAD
     jitter: bool = True
+
+    @property
+    def has_idle_devices(self) -> bool:
+        """Whether a host has a provider that nothing holds, which a pool hardly is."""
+        return self.providers > 2
 
 
 @dataclass
@@ -123,6 +140,7 @@ class Simulation:
         cloud, world = self._cloud, self._world
         if cloud.power_cut:
             yield world.timeout(self._random.uniform(0, cloud.boot))
+            yield world.timeout(start_delay(cloud.spread, 0.0, self._random.random))
             yield from self._until_placement_answers()
             yield from self._start()
             yield world.timeout(INTERVAL * (self._random.random() if cloud.jitter else 1.0))
@@ -147,10 +165,17 @@ class Simulation:
             attempt += 1
 
     def _start(self) -> Steps:
-        """The root, the tree, and the summaries; the names are asked for when something is written only."""
-        yield from self._request(START, self._cloud.times.one)
-        yield from self._request(START, self._cloud.times.tree)
-        yield from self._request(START, self._cloud.times.summary)
+        """The root, the tree, summaries of idle devices, and three for what is held: one device, or the pool.
+
+        The agent asks for existing names only when it writes something.
+        """
+        times = self._cloud.times
+        yield from self._request(START, times.tree)
+        yield from self._request(START, times.tree)
+        if self._cloud.has_idle_devices:
+            yield from self._request(START, times.summary)
+        for _ in range(3):
+            yield from self._request(START, times.one)
 
     def _plug(self) -> Steps:
         """A pass, and the writes of traits and inventory of one provider."""
@@ -159,12 +184,23 @@ class Simulation:
         yield from self._request(PLUG, self._cloud.times.write)
 
     def _nova(self) -> Steps:
-        yield self._world.timeout(INTERVAL * self._random.random())
+        cloud, world = self._cloud, self._world
+        if cloud.power_cut:
+            yield world.timeout(self._random.uniform(0, cloud.boot))
+            number = 0
+        else:
+            yield world.timeout(INTERVAL * self._random.random())
+            number = self._random.randrange(REFRESH_PASSES)
         while True:
-            began = self._world.now
-            for _ in range(self._cloud.providers):
-                yield from self._request(NOVA, self._cloud.times.one)
-            yield self._world.timeout(max(0.0, INTERVAL - (self._world.now - began)))
+            began = world.now
+            if number % REFRESH_PASSES == 0:
+                yield from self._request(NOVA, cloud.times.tree)
+                for _ in range(3 * cloud.providers):
+                    yield from self._request(NOVA, cloud.times.one)
+            for _ in range(cloud.providers):
+                yield from self._request(NOVA, cloud.times.one)
+            number += 1
+            yield world.timeout(max(0.0, INTERVAL - (world.now - began)))
 
 
 def _milliseconds(values: list[float], cut: int) -> str:
@@ -186,7 +222,7 @@ def steady(cloud: Cloud, seconds: float, table: Table, name: str) -> None:
 
 
 def power_cut(cloud: Cloud, table: Table, name: str) -> None:
-    """A row about a start of all hosts at once: how much comes in a second, and when the agents have been served."""
+    """A row about a boot of all hosts at once: how much comes in a second, and when the agents have been served."""
     cloud = dataclasses.replace(cloud, power_cut=True, with_nova=False, plugs=0, restarts=0)
     end = int(cloud.outage + 60 + 5 * INTERVAL)
     seen = Simulation(cloud).run(end)
@@ -202,6 +238,21 @@ def power_cut(cloud: Cloud, table: Table, name: str) -> None:
     )
 
 
+def beside_nova(cloud: Cloud, table: Table, name: str, seconds: float = 120.0) -> None:
+    """A row about such a boot where every nova-compute starts in the same second, too."""
+    cloud = dataclasses.replace(cloud, power_cut=True, plugs=0, restarts=0)
+    seen = Simulation(cloud).run(seconds)
+    starts, nova = seen.arrivals[START], seen.arrivals[NOVA]
+    table.add_row(
+        name,
+        str(max(nova.values())),
+        f"{sum(nova.values()):,}",
+        f"{sum(starts.values()):,}",
+        f"{max(starts)}",
+        f"{max(seen.waits[START]):.1f}",
+    )
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
@@ -214,8 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet_load", description=__doc__.partition("\n")[0])
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--devices", type=int, default=16, help="of each host")
-    parser.add_argument("--processes", type=int, default=32, help="of Placement, on all controllers (default 32)")
-    parser.add_argument("--seconds", type=float, default=180, help="simulated seconds of the usual time (default 180)")
+    parser.add_argument("--processes", type=int, default=64, help="of Placement, on all controllers (default 64)")
+    parser.add_argument("--seconds", type=float, default=300, help="simulated seconds of the usual time (default 300)")
     parser.add_argument("--times", type=Path, help="measured service times")
     options = parser.parse_args(arguments)
     times = MEASURED
@@ -234,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(usual)
 
     after = _table(
-        "all hosts start at once",
+        "all hosts boot at once",
         "starts: most requests/s",
         "last: s",
         "longest wait: s",
@@ -243,7 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
         "wait p99: ms",
     )
     cases: tuple[tuple[str, Callable[[str], Cloud]], ...] = (
-        ("without jitter", lambda name: cloud(name, jitter=False)),
+        ("at once", lambda name: cloud(name, spread=0.0, jitter=False)),
+        ("start_spread 0", lambda name: cloud(name, spread=0.0)),
         ("as it is", cloud),
         ("as it is, Placement 2 min later", lambda name: cloud(name, outage=120.0)),
     )
@@ -251,6 +303,18 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("single", "pooled"):
             power_cut(made(name), after, f"{name}, {what}")
     console.print(after)
+
+    beside = _table(
+        "all hosts boot at once, with nova-compute",
+        "nova-compute: most requests/s",
+        "its requests in 2 min",
+        "agents' starts: requests",
+        "last: s",
+        "longest wait: s",
+    )
+    for name in ("single", "pooled"):
+        beside_nova(cloud(name), beside, name)
+    console.print(beside)
     return 0
 
 
