@@ -32,11 +32,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from tests.bench import fleet_rows
+from tests.bench import fleet_rows, fleet_table
 from tests.bench.fleet_cloud import TOKEN, BenchPlacement, Served, running_placement
 from tests.bench.fleet_load import Times
 from tests.bench.fleet_rows import KEY, Shape, host_name, host_uuid, servers
@@ -126,10 +123,7 @@ class Report:
 
     def print(self) -> None:
         """Print one table."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
-        for name in ("", "seconds", "CPU s", "its own", "ratio", "requests", "MB", "MiB"):
-            table.add_column(name, justify="right")
+        table = fleet_table.made("", "", "seconds", "CPU s", "its own", "ratio", "requests", "MB", "MiB", left=2)
         for name, kinds in self.figures.items():
             for number, (kind, each) in enumerate(kinds.items()):
                 table.add_row(
@@ -143,7 +137,7 @@ class Report:
                     f"{each.bytes / 1e6:.2f}",
                     "" if each.memory_mib is None else f"{each.memory_mib:.0f}",
                 )
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        fleet_table.show(table)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import simpy
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tests.bench import fleet_table
 from usb_provider.agent.loop import start_delay
 from usb_provider.conf import agent
 
@@ -253,13 +252,6 @@ def beside_nova(cloud: Cloud, table: Table, name: str, seconds: float = 120.0) -
     )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 or name == "asked by" else "right")
-    return table
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Print two tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet_load", description=__doc__.partition("\n")[0])
@@ -278,13 +270,14 @@ def main(arguments: list[str] | None = None) -> int:
         made = Cloud(options.hosts, providers, times[name], options.processes)
         return dataclasses.replace(made, **more)  # type: ignore[arg-type]
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    usual = _table("a usual time", "asked by", "requests/s", "processes busy", "wait p50: ms", "p99: ms")
+    usual = fleet_table.made(
+        "a usual time", "asked by", "requests/s", "processes busy", "wait p50: ms", "p99: ms", left=2
+    )
     for name in ("single", "pooled"):
         steady(cloud(name), options.seconds, usual, name)
-    console.print(usual)
+    fleet_table.show(usual)
 
-    after = _table(
+    after = fleet_table.made(
         "all hosts boot at once",
         "starts: most requests/s",
         "last: s",
@@ -302,9 +295,9 @@ def main(arguments: list[str] | None = None) -> int:
     for what, made in cases:
         for name in ("single", "pooled"):
             power_cut(made(name), after, f"{name}, {what}")
-    console.print(after)
+    fleet_table.show(after)
 
-    beside = _table(
+    beside = fleet_table.made(
         "all hosts boot at once, with nova-compute",
         "nova-compute: most requests/s",
         "its requests in 2 min",
@@ -314,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name in ("single", "pooled"):
         beside_nova(cloud(name), beside, name)
-    console.print(beside)
+    fleet_table.show(beside)
     return 0
 
 
