@@ -52,13 +52,10 @@ class Times:
 
 
 MEASURED = {
-    "single": Times(one=0.012, tree=0.019, summary=0.034, write=0.025),
-    "pooled": Times(one=0.012, tree=0.014, summary=0.020, write=0.025),
+    "single": Times(one=0.0083, tree=0.0092, summary=0.0218, write=0.0226),
+    "pooled": Times(one=0.0087, tree=0.0090, summary=0.0204, write=0.0195),
 }
-"""Processor seconds of Placement and MariaDB on the machine of docs/scaling.md, for trees of 17 and of 2 providers.
-
-Measured are a provider and the tree and summary of 17; the rest is estimated, until fleet.py has measured it.
-"""
+"""As ``python -m tests.bench.fleet --times FILE`` has measured on the machine of docs/scaling.md."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ seconds before its first pass. It ends the wait at once when a server starts on 
 Possible values:
 
 * 0: always begin with a pass.
-* A whole number of seconds up to 3600. 10,000 hosts make 1000 requests a second when it is ``30``.
+* A whole number of seconds up to 3600. 10,000 hosts make 2000 requests a second when it is ``30``.
 """,
     ),
     cfg.IntOpt(
