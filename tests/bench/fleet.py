@@ -168,10 +168,6 @@ class FleetBench:
 
     def measure(self, report: Report) -> None:
         """Everything, into *report*."""
-        if self._is_wanted("nova"):
-            say(f"{self._kind}: nova's queries")
-            for name, figures in self._nova().items():
-                report.put(f"nova: {name}", self._kind, figures)
         if self._is_wanted("agent"):
             say(f"{self._kind}: the agent's passes")
             report.put("agent: start", self._kind, self._start())
@@ -181,6 +177,8 @@ class FleetBench:
             for words in commands:
                 say(f"{self._kind}: openstack usb {' '.join(words)}")
                 report.put(" ".join(words), self._kind, self._command(words, environment))
+        if self._is_wanted("nova"):
+            self._nova(report)
 
     def _is_wanted(self, name: str) -> bool:
         return not self._only or any(text in name for text in self._only)
@@ -225,16 +223,17 @@ class FleetBench:
             "two in one group": two,
         }
 
-    def _nova(self) -> dict[str, Figures]:
+    def _nova(self, report: Report) -> None:
         """Nova's queries, in turn: at least as often as asked for, and until the clock of processors is fine enough."""
         asks = {name: self._asks(specs) for name, specs in self._flavors().items()}
         spent: dict[str, list[_Spent]] = {name: [] for name in asks}
         rounds = 0
         while rounds < self._repeats or (rounds < _MOST_ROUNDS and _total(spent[NO_USB]) < _FINE_SECONDS):
             for name, ask in asks.items():
+                say(f"{self._kind}: nova's query: {name}")
                 spent[name].append(self._spent(ask))
+                report.put(f"nova: {name}", self._kind, self._figures(spent[name]))
             rounds += 1
-        return {name: self._figures(each) for name, each in spent.items()}
 
     def _asks(self, extra_specs: dict[str, str]) -> Callable[[], None]:
         query = parse_extra_specs(extra_specs, Size(1, 256, 1)).query()
@@ -436,9 +435,14 @@ def run(
     times: Path | None = None,
     only: Sequence[str] = (),
     kinds: Sequence[str] = KINDS,
+    report: Report | None = None,
 ) -> Report:
-    """Measure a cloud of *hosts* with *devices* each, single and pooled; *only* as of :class:`FleetBench`."""
-    report, measured = Report(hosts * devices), {}
+    """Measure a cloud of *hosts* with *devices* each, single and pooled; *only* as of :class:`FleetBench`.
+
+    *report* gets each figure as soon as it is measured.
+    """
+    report = report or Report(hosts * devices)
+    measured = {}
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as name:
         buffer_pool = f"{min(2048, max(64, hosts * devices // 160))}M"
         with running_placement(buffer_pool=buffer_pool) as placement:
@@ -469,15 +473,19 @@ def main() -> int:
     options = parser.parse_args()
     # Like Ctrl-C: MariaDB is a process of its own, and would stay.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-    report = run(
-        options.hosts,
-        options.devices,
-        repeats=options.repeats,
-        times=options.times,
-        only=options.only,
-        kinds=options.kind or KINDS,
-    )
-    report.print()
+    report = Report(options.hosts * options.devices)
+    try:
+        run(
+            options.hosts,
+            options.devices,
+            repeats=options.repeats,
+            times=options.times,
+            only=options.only,
+            kinds=options.kind or KINDS,
+            report=report,
+        )
+    finally:
+        report.print()  # also what was measured until Ctrl-C
     judge(report)
     for line in report.exceeded:
         print(line, file=sys.stderr)
