@@ -161,16 +161,50 @@ def test_nova_compute_asks_for_each_provider_once_a_minute_and_three_times_more_
     assert abs(asked - expected) < 0.1 * expected
 
 
-def test_limits_of_a_small_cloud_do_not_count_the_start_of_the_client() -> None:
-    def judged(devices: int) -> list[str]:
-        report = fleet.Report(devices)
-        report.put(f"device list {fleet.START}", "single", fleet.Figures(1.0, 1.0, 0, 0, 100.0))
-        report.put("device list", "single", fleet.Figures(3.4, 3.4, 3, 0, 500.0, 1.7, 1.7))
-        fleet.judge(report)
-        return report.exceeded
+@pytest.mark.parametrize(
+    ("own", "listing", "few", "exceeded"),
+    [
+        (1.7, 3.4, 3.9, []),
+        (
+            1.7,
+            3.7,
+            4.1,
+            [
+                "device list, single: ratio: 1.59 is past 1.5",
+                "device list --state drained, single: CPU s: 3.10 is past 3",
+            ],
+        ),
+        (17.0, 25.0, 2.9, []),
+        (
+            17.0,
+            26.0,
+            3.1,
+            [
+                "device list, single: ratio: 1.53 is past 1.5",
+                "device list --state drained, single: CPU s: 3.10 is past 3",
+            ],
+        ),
+    ],
+)
+def test_the_start_of_the_client_counts_only_where_placement_takes_much_longer(
+    own: float, listing: float, few: float, exceeded: list[str]
+) -> None:
+    report = fleet.Report()
+    report.put(f"device list {fleet.START}", "single", fleet.Figures(1.0, 1.0, 0, 0, 100.0))
+    report.put("device list", "single", fleet.Figures(listing, listing, 3, 0, 200.0, own, own))
+    report.put("device list --state drained", "single", fleet.Figures(few, few, 11, 0, 100.0))
+    fleet.judge(report)
+    assert report.exceeded == exceeded
 
-    assert judged(16_000) == ["device list, single: MiB: 500.00 is past 450"]
-    assert judged(160_000) == [
-        "device list, single: ratio: 2.00 is past 1.5",
-        "device list, single: MiB: 500.00 is past 450",
+
+def test_more_memory_and_dearer_queries_of_pools_than_wanted_are_told() -> None:
+    report = fleet.Report()
+    report.put(f"device list {fleet.START}", "pooled", fleet.Figures(1.0, 1.0, 0, 0, 100.0))
+    report.put("device list", "pooled", fleet.Figures(2.0, 2.0, 3, 0, 451.0, 1.0, 1.0))
+    for name, seconds in ((fleet.NO_USB, 1.0), (fleet.ONE, 1.05), (fleet.TWO, 1.2)):
+        report.put(f"nova: {name}", "pooled", fleet.Figures(seconds, seconds, 1, 0))
+    fleet.judge(report)
+    assert report.exceeded == [
+        "device list, pooled: MiB: 451.00 is past 450",
+        "nova, pooled: two devices / no USB: 1.20 is past 1.1",
     ]
