@@ -149,6 +149,7 @@ class Loop:
 
     def _work(self) -> None:
         if self._is_delayed:
+            LOG.info("The host has just booted: the first pass is made in %.0f s, or if a server starts.", self._delay)
             self._urgent.wait(self._delay)
             self._is_delayed = False
         while not self._stopping.is_set():

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import sdnotify
 import tenacity
@@ -41,6 +41,8 @@ from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
 
 LOG = logging.getLogger(__name__)
+
+_Entry = TypeVar("_Entry")
 
 _HANGS_AFTER = 120.0
 """Seconds without a sign of life after which a loop's pass counts as hanging, where systemd does not say."""
@@ -121,7 +123,6 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._reload = reload
         self._guests = guests
         self._meter = meter
-        self._delay = delay
         self._write_report = report
         self._last: Pass | None = None
         self._last_at: float | None = None
@@ -177,11 +178,6 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.signal(number, lambda signum, frame: self._signals.put(signum))
         threading.Thread(target=self._write_reports, name="reports", daemon=True).start()
         self._watcher = self._watch(lambda urgent: self.look_again(urgent=urgent))
-        if self._delay:
-            LOG.info(
-                "This host has just booted, so the first pass begins in %.0f s. A start of a server begins it at once.",
-                self._delay,
-            )
         for loop in self._loops:
             loop.start()
         self._tell("READY=1", "STATUS=Starting")
@@ -228,9 +224,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.set_wakeup_fd(-1)
 
     def _act_on_signals(self) -> None:
-        numbers = set()
-        while not self._signals.empty():
-            numbers.add(self._signals.get())
+        numbers = set(_taken(self._signals))
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self.stop()
             return
@@ -278,8 +272,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
         while True:
             self._reports_wanted.get()
-            while not self._reports_wanted.empty():
-                self._reports_wanted.get()
+            _taken(self._reports_wanted)
             try:
                 self._write_report(self.snapshot())
             except Exception:
@@ -388,6 +381,14 @@ def launch(conf: cfg.ConfigOpts, agent: Agent) -> int:
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _taken(waiting: queue.SimpleQueue[_Entry]) -> list[_Entry]:
+    """Take everything that is in *waiting* now; only one thread may take."""
+    taken = []
+    while not waiting.empty():
+        taken.append(waiting.get())
+    return taken
 
 
 def _wait_for(stream: socket.socket, seconds: float) -> None:
