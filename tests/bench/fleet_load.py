@@ -52,8 +52,8 @@ class Times:
 
 
 MEASURED = {
-    "single": Times(one=0.0083, tree=0.0092, summary=0.0218, write=0.0226),
-    "pooled": Times(one=0.0087, tree=0.0090, summary=0.0204, write=0.0195),
+    "single": Times(one=0.0074, tree=0.0083, summary=0.0167, write=0.0183),
+    "pooled": Times(one=0.0077, tree=0.0073, summary=0.0207, write=0.0235),
 }
 """As ``python -m tests.bench.fleet --times FILE`` has measured on the machine of docs/scaling.md."""
 
