@@ -30,6 +30,7 @@ log_file = {directory}/agent.log
 [agent]
 root_provider_uuid = {root}
 state_dir = {directory}/state
+start_spread = 0
 [usb]
 device_spec = {{"vendor_id": "1050", "resource_class": "CUSTOM_USB_KEY"}}
 device_spec = {{"vendor_id": "0781", "resource_class": "CUSTOM_USB_PROBE"}}

@@ -6,7 +6,9 @@
     python -m tests.bench.fleet_load --times FILE     with those that "python -m tests.bench.fleet --times FILE" wrote
 
 Each Placement process serves one request at a time, in the order in which they come. Agents make quiet passes, follow
-plugs and are restarted now and then; nova-compute asks for each provider of its tree once a minute, one after another.
+plugs and are restarted now and then. nova-compute asks one request after another: once a minute for the allocations of
+each provider of its tree (SchedulerReportClient.get_allocations_for_provider_tree()), and every five minutes for the
+tree, and for inventory, aggregates and traits of each provider (_refresh_associations()).
 """
 
 import argparse
@@ -21,15 +23,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import simpy
-from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from tests.bench import fleet_table
+from usb_provider.agent.loop import start_delay
+from usb_provider.conf import agent
 
 Steps = Generator[simpy.Event, object, None]
 
 NOVA, QUIET, PLUG, START = "nova-compute", "quiet passes", "hotplugs", "starts"
 INTERVAL = 60.0
 """Seconds: resync_interval of the agent, and update_resources_interval of nova-compute."""
+
+REFRESH_PASSES = 5
+"""So many intervals are nova-compute's resource_provider_association_refresh, 300 s."""
+
+START_SPREAD = float(next(option.default for option in agent.opts if option.name == "start_spread"))
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,10 @@ class Times:
 
 
 MEASURED = {
-    "single": Times(one=0.012, tree=0.019, summary=0.034, write=0.025),
-    "pooled": Times(one=0.012, tree=0.014, summary=0.020, write=0.025),
+    "single": Times(one=0.0074, tree=0.0083, summary=0.0167, write=0.0183),
+    "pooled": Times(one=0.0077, tree=0.0073, summary=0.0207, write=0.0235),
 }
-"""Processor seconds of Placement and MariaDB on the machine of docs/scaling.md, for trees of 17 and of 2 providers.
-
-Measured are a provider and the tree and summary of 17; the rest is estimated, until fleet.py has measured it.
-"""
+"""As ``python -m tests.bench.fleet --times FILE`` has measured on the machine of docs/scaling.md."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Cloud:
 
     :ivar processes: Placement's, of all controllers together.
     :ivar plugs: plugs and unplugs of a host in an hour; *restarts* of its agent in a day.
-    :ivar boot: the seconds over which the starts after a power cut are spread.
-    :ivar outage: the seconds from the first start until Placement answers.
+    :ivar boot: the seconds over which hosts boot after a power cut.
+    :ivar outage: the seconds from the first boot until Placement answers.
+    :ivar spread: [agent]start_spread.
     :ivar jitter: whether an agent's second pass comes at a random time of its first interval.
     """
 
@@ -73,7 +80,13 @@ class Cloud:
     power_cut: bool = False
     boot: float = 1.0
     outage: float = 0.0
+    spread: float = START_SPREAD
     jitter: bool = True
+
+    @property
+    def has_idle_devices(self) -> bool:
+        """Whether a host has a provider that nothing holds, which a pool hardly is."""
+        return self.providers > 2
 
 
 @dataclass
@@ -123,6 +136,7 @@ class Simulation:
         cloud, world = self._cloud, self._world
         if cloud.power_cut:
             yield world.timeout(self._random.uniform(0, cloud.boot))
+            yield world.timeout(start_delay(cloud.spread, 0.0, self._random.random))
             yield from self._until_placement_answers()
             yield from self._start()
             yield world.timeout(INTERVAL * (self._random.random() if cloud.jitter else 1.0))
@@ -147,10 +161,17 @@ class Simulation:
             attempt += 1
 
     def _start(self) -> Steps:
-        """The root, the tree, and the summaries; the names are asked for when something is written only."""
-        yield from self._request(START, self._cloud.times.one)
-        yield from self._request(START, self._cloud.times.tree)
-        yield from self._request(START, self._cloud.times.summary)
+        """The root, the tree, summaries of idle devices, and three for what is held: one device, or the pool.
+
+        The agent asks for existing names only when it writes something.
+        """
+        times = self._cloud.times
+        yield from self._request(START, times.tree)
+        yield from self._request(START, times.tree)
+        if self._cloud.has_idle_devices:
+            yield from self._request(START, times.summary)
+        for _ in range(3):
+            yield from self._request(START, times.one)
 
     def _plug(self) -> Steps:
         """A pass, and the writes of traits and inventory of one provider."""
@@ -159,12 +180,23 @@ class Simulation:
         yield from self._request(PLUG, self._cloud.times.write)
 
     def _nova(self) -> Steps:
-        yield self._world.timeout(INTERVAL * self._random.random())
+        cloud, world = self._cloud, self._world
+        if cloud.power_cut:
+            yield world.timeout(self._random.uniform(0, cloud.boot))
+            number = 0
+        else:
+            yield world.timeout(INTERVAL * self._random.random())
+            number = self._random.randrange(REFRESH_PASSES)
         while True:
-            began = self._world.now
-            for _ in range(self._cloud.providers):
-                yield from self._request(NOVA, self._cloud.times.one)
-            yield self._world.timeout(max(0.0, INTERVAL - (self._world.now - began)))
+            began = world.now
+            if number % REFRESH_PASSES == 0:
+                yield from self._request(NOVA, cloud.times.tree)
+                for _ in range(3 * cloud.providers):
+                    yield from self._request(NOVA, cloud.times.one)
+            for _ in range(cloud.providers):
+                yield from self._request(NOVA, cloud.times.one)
+            number += 1
+            yield world.timeout(max(0.0, INTERVAL - (world.now - began)))
 
 
 def _milliseconds(values: list[float], cut: int) -> str:
@@ -186,7 +218,7 @@ def steady(cloud: Cloud, seconds: float, table: Table, name: str) -> None:
 
 
 def power_cut(cloud: Cloud, table: Table, name: str) -> None:
-    """A row about a start of all hosts at once: how much comes in a second, and when the agents have been served."""
+    """A row about a boot of all hosts at once: how much comes in a second, and when the agents have been served."""
     cloud = dataclasses.replace(cloud, power_cut=True, with_nova=False, plugs=0, restarts=0)
     end = int(cloud.outage + 60 + 5 * INTERVAL)
     seen = Simulation(cloud).run(end)
@@ -202,11 +234,19 @@ def power_cut(cloud: Cloud, table: Table, name: str) -> None:
     )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 or name == "asked by" else "right")
-    return table
+def beside_nova(cloud: Cloud, table: Table, name: str, seconds: float = 120.0) -> None:
+    """A row about such a boot where every nova-compute starts in the same second, too."""
+    cloud = dataclasses.replace(cloud, power_cut=True, plugs=0, restarts=0)
+    seen = Simulation(cloud).run(seconds)
+    starts, nova = seen.arrivals[START], seen.arrivals[NOVA]
+    table.add_row(
+        name,
+        str(max(nova.values())),
+        f"{sum(nova.values()):,}",
+        f"{sum(starts.values()):,}",
+        f"{max(starts)}",
+        f"{max(seen.waits[START]):.1f}",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -214,8 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet_load", description=__doc__.partition("\n")[0])
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--devices", type=int, default=16, help="of each host")
-    parser.add_argument("--processes", type=int, default=32, help="of Placement, on all controllers (default 32)")
-    parser.add_argument("--seconds", type=float, default=180, help="simulated seconds of the usual time (default 180)")
+    parser.add_argument("--processes", type=int, default=64, help="of Placement, on all controllers (default 64)")
+    parser.add_argument("--seconds", type=float, default=300, help="simulated seconds of the usual time (default 300)")
     parser.add_argument("--times", type=Path, help="measured service times")
     options = parser.parse_args(arguments)
     times = MEASURED
@@ -227,14 +267,15 @@ def main(arguments: list[str] | None = None) -> int:
         made = Cloud(options.hosts, providers, times[name], options.processes)
         return dataclasses.replace(made, **more)  # type: ignore[arg-type]
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    usual = _table("a usual time", "asked by", "requests/s", "processes busy", "wait p50: ms", "p99: ms")
+    usual = fleet_table.made(
+        "a usual time", "asked by", "requests/s", "processes busy", "wait p50: ms", "p99: ms", left=2
+    )
     for name in ("single", "pooled"):
         steady(cloud(name), options.seconds, usual, name)
-    console.print(usual)
+    fleet_table.show(usual)
 
-    after = _table(
-        "all hosts start at once",
+    after = fleet_table.made(
+        "all hosts boot at once",
         "starts: most requests/s",
         "last: s",
         "longest wait: s",
@@ -243,14 +284,27 @@ def main(arguments: list[str] | None = None) -> int:
         "wait p99: ms",
     )
     cases: tuple[tuple[str, Callable[[str], Cloud]], ...] = (
-        ("without jitter", lambda name: cloud(name, jitter=False)),
+        ("at once", lambda name: cloud(name, spread=0.0, jitter=False)),
+        ("start_spread 0", lambda name: cloud(name, spread=0.0)),
         ("as it is", cloud),
         ("as it is, Placement 2 min later", lambda name: cloud(name, outage=120.0)),
     )
     for what, made in cases:
         for name in ("single", "pooled"):
             power_cut(made(name), after, f"{name}, {what}")
-    console.print(after)
+    fleet_table.show(after)
+
+    beside = fleet_table.made(
+        "all hosts boot at once, with nova-compute",
+        "nova-compute: most requests/s",
+        "its requests in 2 min",
+        "agents' starts: requests",
+        "last: s",
+        "longest wait: s",
+    )
+    for name in ("single", "pooled"):
+        beside_nova(cloud(name), beside, name)
+    fleet_table.show(beside)
     return 0
 
 

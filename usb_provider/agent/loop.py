@@ -7,6 +7,7 @@ caller says what a pass does.
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from usb_provider.agent.meter import LoopName, Meter, Outcome
 
 LOG = logging.getLogger(__name__)
 
+JUST_BOOTED = 600.0
+"""Seconds since the host's boot in which an agent counts as one of many that start together, as after a power cut."""
+
 LONGEST_WAIT = 60.0
 """Seconds after which a pass that failed is tried again at the latest."""
 
@@ -25,6 +29,14 @@ SHORTEST_WAIT = 1.0
 """Seconds after which it is tried again at the earliest where only a question wants it (:meth:`Loop.hurry`)."""
 
 Wait = Callable[[tenacity.RetryCallState], float]
+
+
+def start_delay(spread: float, up: float, part: Callable[[], float] = random.random) -> float:
+    """The seconds before an agent's first pass, on a host that was booted *up* seconds ago.
+
+    :param spread: the longest delay; *part* gives the part of it.
+    """
+    return spread * part() if up < JUST_BOOTED else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,7 @@ class Loop:
 
     :param run: makes one pass, and gives the seconds after which another is due even if nothing happens, or None.
     :param pace: called before each wait, since a reload may change the pace.
+    :param delay: seconds before the first pass. An urgent event or a question ends it, another event does not.
     :param phase: gives the part of the first interval, 0 to 1, after which the second pass begins. Where it is random,
         hosts that start together do not look together ever after.
     :param bound: seconds that may go by in a pass without a sign of life before the loop counts as hanging.
@@ -69,6 +82,7 @@ class Loop:
         *,
         meter: Meter,
         bound: float,
+        delay: float = 0.0,
         phase: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._name = name
@@ -77,7 +91,9 @@ class Loop:
         self._failing = failing
         self._meter = meter
         self._bound = bound
+        self._delay = delay
         self._phase = phase
+        self._is_delayed = delay > 0
         self._is_first = True
         self._wake = threading.Event()
         self._urgent = threading.Event()
@@ -87,25 +103,25 @@ class Loop:
         self._thread = threading.Thread(target=self._work, name=name.value, daemon=True)
 
     def start(self) -> None:
-        """Begin with a pass."""
+        """Begin with a pass, or with the delay before it."""
         self._thread.start()
 
     def look(self, *, urgent: bool = False) -> None:
         """Something may have changed: make a pass when no event has come for a moment, or at once when *urgent*.
 
-        Safe in any thread. A pause after a failure ends as well.
+        Safe in any thread. A pause after a failure ends as well; the delay before the first pass when *urgent*.
         """
         if urgent:
             self._urgent.set()
         self._wake.set()
 
     def hurry(self) -> None:
-        """A process asks for what a pass gives: end a pause after a failure, unless it has only just begun.
+        """A process asks for what a pass gives: end the delay before the first one, or a pause after a failure.
 
-        Without a failure it does nothing. Safe in any thread.
+        A pause that has only just begun does not end. Otherwise it does nothing. Safe in any thread.
         """
         since = self._pausing_since
-        if since is not None and time.monotonic() - since >= SHORTEST_WAIT:
+        if self._is_delayed or (since is not None and time.monotonic() - since >= SHORTEST_WAIT):
             self.look(urgent=True)
 
     def sign_of_life(self) -> None:
@@ -132,6 +148,10 @@ class Loop:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        if self._is_delayed:
+            LOG.info("The host has just booted: the first pass is made in %.0f s, or if a server starts.", self._delay)
+            self._urgent.wait(self._delay)
+            self._is_delayed = False
         while not self._stopping.is_set():
             self._rest(self._pass())
 

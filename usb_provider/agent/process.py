@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import sdnotify
 import tenacity
@@ -42,6 +42,8 @@ from usb_provider.model.reporting.host_state import HostView, ReportSettings
 from usb_provider.model.reporting.plan import Note
 
 LOG = logging.getLogger(__name__)
+
+_Entry = TypeVar("_Entry")
 
 _HANGS_AFTER = 120.0
 """Seconds without a sign of life after which a loop's pass counts as hanging, where systemd does not say."""
@@ -99,6 +101,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         a change is urgent, as a removal is.
     :param reload: reads the configuration again; when it raises ConfigError, nothing changes.
     :param report: writes a report of its argument, when SIGUSR2 asks for one.
+    :param delay: seconds before the first reporting pass, see :func:`~usb_provider.agent.loop.start_delay`.
     :ivar hangs: whether a pass had not ended when the agent did.
     """
 
@@ -112,6 +115,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         guests: GuestSide | None = None,
         meter: Meter = NO_METER,
         report: Callable[[Snapshot], None] = lambda snapshot: None,
+        delay: float = 0.0,
     ) -> None:
         hangs_after = watchdog_seconds(os.environ) or _HANGS_AFTER
         self._reporter = reporter
@@ -149,6 +153,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             ),
             meter=meter,
             bound=hangs_after,
+            delay=delay,
             phase=random.random,  # 10,000 agents that start after a power cut shall not ask in one second
         )
         self._bind_loop = Loop(
@@ -220,9 +225,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
             signal.set_wakeup_fd(-1)
 
     def _act_on_signals(self) -> None:
-        numbers = set()
-        while not self._signals.empty():
-            numbers.add(self._signals.get())
+        numbers = set(_taken(self._signals))
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self.stop()
             return
@@ -249,7 +252,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         self._bind_loop.look(urgent=True)
 
     def hurry(self) -> None:
-        """The hook or a command asks, so a reporting pass that failed is tried again soon; safe in any thread."""
+        """The hook or a command asks, so a delayed or failed reporting pass is made soon; safe in any thread."""
         self._report_loop.hurry()
 
     def sign_of_life(self) -> None:
@@ -270,8 +273,7 @@ class Agent(service.ServiceBase):  # type: ignore[misc]
         # In a thread of its own, so that a report can be written, and the agent ended, while any other thread hangs.
         while True:
             self._reports_wanted.get()
-            while not self._reports_wanted.empty():
-                self._reports_wanted.get()
+            _taken(self._reports_wanted)
             try:
                 self._write_report(self.snapshot())
             except Exception:
@@ -380,6 +382,14 @@ def launch(conf: cfg.ConfigOpts, agent: Agent) -> int:
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _taken(waiting: queue.SimpleQueue[_Entry]) -> list[_Entry]:
+    """Take everything that is in *waiting* now; only one thread may take."""
+    taken = []
+    while not waiting.empty():
+        taken.append(waiting.get())
+    return taken
 
 
 def _wait_for(stream: socket.socket, seconds: float) -> None:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from oslo_log import log
 
-    from usb_provider.agent.loop import Pace
+    from usb_provider.agent.loop import Pace, start_delay
     from usb_provider.agent.process import Agent, hold_signals, launch
     from usb_provider.agent.state_report import write
     from usb_provider.cmd.configuration import checked
@@ -117,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             guests=guests,
             meter=meter,
             report=lambda snapshot: write(conf, snapshot),
+            delay=start_delay(options.agent.start_spread, time.clock_gettime(time.CLOCK_BOOTTIME)),
         )
         return launch(conf, agent)
 

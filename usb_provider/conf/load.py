@@ -36,6 +36,7 @@ class AgentOptions:
     compute_id_file: Path
     resync_interval: int
     debounce: float
+    start_spread: int
     purge_absent_after: int
     purge_wait: int
     max_providers: int
@@ -211,6 +212,7 @@ def survey(conf: cfg.ConfigOpts) -> tuple[Options, tuple[str, ...]]:
             compute_id_file=Path(values["agent", "compute_id_file"]),
             resync_interval=values["agent", "resync_interval"],
             debounce=values["agent", "debounce"],
+            start_spread=values["agent", "start_spread"],
             purge_absent_after=values["agent", "purge_absent_after"],
             purge_wait=values["agent", "purge_wait"],
             max_providers=values["agent", "max_providers"],

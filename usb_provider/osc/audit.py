@@ -75,7 +75,8 @@ class Audit(base.Lister):
         holders = cloud.fleet.holders(devices)
         uuids = {uuid for consumers in holders.values() for uuid in consumers}
         consumers = cloud.consumers(uuids, {server.uuid: server.name for server in servers})
-        compute_nodes = cloud.nova.compute_nodes()
+        with cloud.progress.of("Reading the compute nodes from Nova"):
+            compute_nodes = cloud.nova.compute_nodes()
         found = audit.findings(devices, holders, consumers, servers, compute_nodes)
         if any(each.problem not in _OF_SERVERS for each in found) and cloud.nova.a_cell_is_down():
             self.warn("A cell of Nova does not answer, so its servers are not known and nothing is repaired.")

@@ -1,6 +1,6 @@
 """The services of the caller's cloud, each made when a command first needs it, and what a consumer is."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -92,7 +92,8 @@ class Cloud:
         names |= self._server_names(set(uuids) - names.keys())
         migrations = {}
         if strangers := set(uuids) - names.keys():
-            migrations = self.nova.migrations()
+            with self.progress.of("Reading the migrations from Nova"):
+                migrations = self.nova.migrations()
             moving = {migrations[uuid].server_uuid for uuid in strangers if uuid in migrations}
             names |= self._server_names(moving - names.keys())
         return {uuid: consumer_of(uuid, names, migrations) or self._stranger(uuid) for uuid in uuids}
@@ -100,8 +101,15 @@ class Cloud:
     def _server_names(self, uuids: Collection[str]) -> dict[str, str]:
         """The names of those that are servers."""
         asked = sorted(uuids)
-        found = zip(asked, self.executor.map(self.nova.server_name, asked), strict=True)
-        return {uuid: name for uuid, name in found if name is not None}
+        with self.progress.of("Reading the names of servers from Nova", len(asked)) as step:
+            found = dict(zip(asked, self.executor.map(lambda uuid: self._server_name(uuid, step), asked), strict=True))
+        return {uuid: name for uuid, name in found.items() if name is not None}
+
+    def _server_name(self, uuid: str, step: Callable[[], None]) -> str | None:
+        try:
+            return self.nova.server_name(uuid)
+        finally:
+            step()
 
     def _stranger(self, uuid: str) -> Consumer:
         """A consumer that Nova does not know: it belongs to another service, or no longer exists."""

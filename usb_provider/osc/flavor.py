@@ -137,7 +137,7 @@ class CheckFlavor(base.ShowOne):
         if refused := [each.where for each in found if each.consequence is Consequence.NO_HOST]:
             removed_by, reason = ", ".join(refused), "Such a server is never scheduled: see the traps."
         else:
-            hosts = self.cloud.placement.hosts_for(request.query())
+            hosts = self._hosts_for(request)
             if not hosts:
                 removed_by, reason = self._why_not(request, known, devices)
         self.exit_code = int(not hosts or any(each.consequence is not Consequence.PERHAPS for each in found))
@@ -169,13 +169,17 @@ class CheckFlavor(base.ShowOne):
         """The part of the flavor that leaves no host, and why it does."""
         before: frozenset[str] = frozenset()
         for step in steps(request, known):
-            hosts = self.cloud.placement.hosts_for(step.request.query())
+            hosts = self._hosts_for(step.request)
             if not hosts:
                 if step.group is None:
                     return str(step), "No enabled host has enough left of what the flavor needs beside USB devices."
                 return str(step), self._in_words(shortage(step.group, devices, before))
             before = hosts
         return None, "A moment later it can be scheduled: another consumer has released what it needs."
+
+    def _hosts_for(self, request: Request) -> frozenset[str]:
+        with self.cloud.progress.of("Asking Placement what nova-scheduler would ask it"):
+            return self.cloud.placement.hosts_for(request.query())
 
     def _in_words(self, found: Shortage) -> str:
         holders = self.cloud.fleet.holders(found.held[:_MOST_HOLDERS])

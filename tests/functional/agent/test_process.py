@@ -67,7 +67,7 @@ class Reporting(Stub):
 class Host:
     """An agent in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float = 0.0) -> None:
         self.stub = Reporting()
         binder: Any = Stub()
         binder.run = self._bind
@@ -75,7 +75,7 @@ class Host:
         admission: Any = self.stub
         side = GuestSide(binder, admission, self._listen)
         self.changed: Callable[[bool], None] = lambda urgent: None
-        self.agent = Agent(reporter, self._watch, Pace(60.0, 0.02), lambda: reporter, guests=side)
+        self.agent = Agent(reporter, self._watch, Pace(60.0, 0.02), lambda: reporter, guests=side, delay=delay)
         self.told: list[str] = []
         self.libvirt_is_away = False
         self.agent._systemd.notify = self.told.append
@@ -152,6 +152,29 @@ def test_guests_are_looked_at_at_once_when_a_report_saw_something_new_and_not_el
     began = time.monotonic()
     host.agent.outdated()
     assert host.after(host.stub.binds, began)
+
+
+def test_while_an_agent_waits_after_a_power_cut_guests_are_looked_at_and_a_start_of_a_server_ends_the_wait() -> None:
+    host = Host(delay=60.0)
+    host.begin()
+    assert host.after(host.stub.binds, 0.0)
+    host.agent.look_again()  # a device appears while the host boots
+    time.sleep(0.2)
+    assert host.stub.reports == []
+    began = time.monotonic()
+    host.agent.hurry()  # as the hook's question does
+    assert host.after(host.stub.reports, began)
+    host.agent.stop()
+
+
+def test_an_agent_that_waits_after_a_power_cut_can_be_ended_at_once() -> None:
+    host = Host(delay=60.0)
+    host.begin()
+    began = time.monotonic()
+    host.agent.stop()
+    assert time.monotonic() - began < 2
+    assert host.stub.reports == []
+    assert not host.agent.hangs
 
 
 @pytest.mark.parametrize("hangs", ["report_hangs", "bind_hangs", "both"])

@@ -86,6 +86,7 @@ root_provider_name = {host}
 compute_id_file = {directory}/compute_id
 state_dir = {directory}
 resync_interval = {resync_interval}
+start_spread = 0
 [libvirt]
 enabled = false
 [hook]

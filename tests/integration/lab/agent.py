@@ -90,6 +90,7 @@ class Agent:
         port = self.placement.endpoint.rpartition(":")[2]
         groups: dict[str, dict[str, str]] = {
             "DEFAULT": {"debug": "true"},
+            "agent": {"start_spread": "0"},  # the test host has just booted
             "placement": {
                 "auth_type": "admin_token",
                 "endpoint": f"http://{LOOPBACK}:{port}",

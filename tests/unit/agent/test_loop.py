@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from usb_provider.agent import loop
-from usb_provider.agent.loop import Failing, Loop, Pace
+from usb_provider.agent.loop import Failing, Loop, Pace, start_delay
 from usb_provider.agent.meter import LoopName, Meter, Outcome
 from usb_provider.exception import Unavailable
 
@@ -28,7 +28,7 @@ class Counting(Meter):
 class Passes:
     """A loop whose passes are told what to do, and when each began."""
 
-    def __init__(self, phase: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(self, phase: Callable[[], float] = lambda: 1.0, delay: float = 0.0) -> None:
         self.began: list[float] = []
         self.work: Callable[[], float | None] = lambda: None
         self.pace = Pace(60.0, 0.1)
@@ -49,6 +49,7 @@ class Passes:
             ),
             meter=self.meter,
             bound=0.2,
+            delay=delay,
             phase=phase,
         )
 
@@ -90,6 +91,58 @@ def test_two_loops_that_start_together_look_at_different_times_from_the_second_p
     early, late = first_rest(0.0), first_rest(1.0)
     assert early[0] < 0.5 and late[0] >= 0.6
     assert early[1] >= 0.6 and late[1] >= 0.6, "only the first interval is cut"
+
+
+def test_only_agents_of_hosts_that_have_just_booted_spread_their_first_passes() -> None:
+    assert {start_delay(30, up, lambda: 0.5) for up in (0.0, 60.0, 599.0)} == {15.0}
+    assert start_delay(30, 600.0, lambda: 0.5) == 0.0
+    assert start_delay(0, 5.0, lambda: 0.5) == 0.0
+    delays = [start_delay(30, 5.0) for _ in range(1000)]
+    assert 0.0 <= min(delays) < 3.0 and 27.0 < max(delays) <= 30.0
+
+
+@pytest.fixture
+def delayed() -> Iterator[Passes]:
+    """A loop whose first pass comes after a minute, if nothing ends the delay."""
+    passes = Passes(delay=60.0)
+    passes.loop.start()
+    yield passes
+    passes.loop.stop()
+    assert passes.loop.ended(5)
+
+
+def test_a_delayed_loop_begins_when_its_delay_is_over() -> None:
+    passes = Passes(delay=0.3)
+    started = time.monotonic()
+    passes.loop.start()
+    passes.wait(1)
+    passes.loop.stop()
+    assert passes.loop.ended(5)
+    assert passes.began[0] - started >= 0.3
+
+
+def test_devices_that_appear_while_the_host_boots_do_not_end_the_delay(delayed: Passes) -> None:
+    for _ in range(5):
+        delayed.loop.look()
+        time.sleep(0.02)
+    assert (delayed.began, delayed.loop.hangs) == ([], False)
+
+
+@pytest.mark.parametrize("ends_it", [Loop.hurry, lambda loop: loop.look(urgent=True)], ids=["question", "unplug"])
+def test_a_server_that_starts_and_an_unplug_end_the_delay_at_once(
+    delayed: Passes, ends_it: Callable[[Loop], None]
+) -> None:
+    ends_it(delayed.loop)
+    delayed.wait(1)
+
+
+def test_a_question_right_after_the_first_pass_makes_no_second_one(delayed: Passes) -> None:
+    delayed.loop.hurry()
+    delayed.wait(1)
+    for _ in range(3):
+        delayed.loop.hurry()
+        time.sleep(0.02)
+    assert len(delayed.began) == 1
 
 
 def test_it_begins_with_a_pass_and_makes_the_next_when_it_is_time(passes: Passes) -> None:
