@@ -118,7 +118,7 @@ class Compute:
         """The agent's options, without its rules."""
         return {
             "DEFAULT": {"debug": "true"},
-            "agent": {"resync_interval": 20, "start_spread": 0},
+            "agent": {"resync_interval": 20},
             # Emulation is slow, and Placement shares two processors with it.
             "hook": {"timeout": 30},
             "placement": credentials("usb-provider", address=LOOPBACK),
