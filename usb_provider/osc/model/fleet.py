@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import placement_traits
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_SHORT, STATE_WITHDRAWN
+from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_RESERVED, STATE_SHORT, STATE_WITHDRAWN
 from placement_traits.usb import (
     CLASS_PREFIX,
     DRAIN_REASON_PREFIX,
@@ -244,14 +244,15 @@ def undrain(have: ObservedProvider) -> Write | None:
     """The next step that undrains *have*, or None when it is not drained.
 
     The inventory goes first: after an interruption between the two writes, the device is still drained and shows it.
-    What is absent or withdrawn stays reserved; the agent ends that when the device is back.
+    What is absent, withdrawn or a pool that lacks members stays reserved: the agent ends that. Only the agent knows how
+    many units can be had.
     """
     if STATE_DRAINED not in have.traits:
         return None
     free = {name: dataclasses.replace(each, reserved=0) for name, each in have.inventories.items()}
-    if not have.traits & {STATE_ABSENT, STATE_WITHDRAWN} and free != dict(have.inventories):
+    if not have.traits & {STATE_ABSENT, STATE_WITHDRAWN, STATE_SHORT} and free != dict(have.inventories):
         return Write(inventories=free)
-    return Write(traits=_without_reasons(have.traits) - {STATE_DRAINED})
+    return Write(traits=_without_reasons(have.traits) - {STATE_DRAINED, STATE_RESERVED})
 
 
 def _without_reasons(traits: frozenset[str]) -> frozenset[str]:

@@ -287,6 +287,33 @@ def test_an_operators_own_reserved_stays_also_while_the_pool_changes(placement, 
     assert_usb_view(placement, root, {POOL: pool(3, 1)})
 
 
+def test_a_pool_that_an_operator_reserved_in_part_settles_in_one_pass_when_more_is_missing(
+    placement, host, root, operator, pooled
+):
+    allocate(placement, 3)
+    operator.set_inventory(POOL_UUID, CLASS, reserved=1)
+    host.run()
+    host.unplug(ONE, TWO)
+    done = host.run()
+    assert topics(done.notes) == [f"{SHORT}:{POOL_UUID}"]
+    assert_usb_view(placement, root, {POOL: pool(3, 2, used=3)})
+    assert host.run().actions == ()
+
+
+def test_a_drained_pool_that_is_short_says_so(placement, host, root, operator, pooled):
+    guests = [allocate(placement) for _ in range(3)]
+    operator.add_traits(POOL_UUID, DRAINED)
+    host.run()
+    host.unplug(ONE)
+    host.run()
+    assert_usb_view(placement, root, {POOL: pool(3, 3, used=3, traits=[DRAINED, SHORT])})
+    assert host.run().actions == ()
+    placement.release(guests[0])
+    host.run()
+    host.run()
+    assert_usb_view(placement, root, {POOL: pool(2, 2, used=2, traits=[DRAINED])})
+
+
 # Rules change
 
 
