@@ -39,7 +39,12 @@ class Remembered:
     @property
     def keys(self) -> frozenset[str]:
         """The keys of all devices, pools and bundles that it tells of."""
-        return self.pools.groups | self.sightings.by_key.keys()
+        return self.pools.groups | self.device_keys
+
+    @property
+    def device_keys(self) -> frozenset[str]:
+        """The keys of all devices that it tells of."""
+        return frozenset({*self.sightings.by_key, *self.pools.members, *self.pools.shares})
 
     def keep(self) -> None:
         """Write to the files what has changed."""

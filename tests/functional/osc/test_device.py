@@ -312,6 +312,7 @@ def test_hosts_are_counted(cloud: Cloud, root: str) -> None:
             "Drained": 1,
             "Reserved": 1,
             "Withdrawn": 1,
+            "Incomplete": 0,
         },
         {
             "Host": "compute2",
@@ -322,6 +323,7 @@ def test_hosts_are_counted(cloud: Cloud, root: str) -> None:
             "Drained": 0,
             "Reserved": 0,
             "Withdrawn": 0,
+            "Incomplete": 0,
         },
     ]
     assert cloud.requests() == 3

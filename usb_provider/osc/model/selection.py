@@ -68,7 +68,7 @@ class Selection:
 
     def _filter(self, state: FleetState, required: frozenset[str]) -> Filter:
         match state:
-            case FleetState.ABSENT:
+            case FleetState.ABSENT | FleetState.INCOMPLETE:
                 return Filter(required | {STATE_ABSENT})
             case FleetState.DRAINED:
                 return Filter(required | {STATE_DRAINED})
