@@ -5,10 +5,15 @@ model/ says what follows from it; store.py has the files.
 
 import dataclasses
 import queue
+from collections.abc import Sequence
 
 from usb_provider.agent.store import StateStore
 from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.reporting.plan import Note
+from usb_provider.model.reporting.provider import Assessment
+from usb_provider.model.reporting.tree import ObservedTree
+from usb_provider.model.units.drains import drain_notes
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 
@@ -39,11 +44,14 @@ class Remembered:
     @property
     def keys(self) -> frozenset[str]:
         """The keys of all devices, pools and bundles that it tells of."""
-        return self.pools.groups | self.device_keys
+        return self.pools.groups | self._device_keys
+
+    def notes(self, tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Note, ...]:
+        """What an operator should know of drains in *tree* that are of no device here, now or before."""
+        return drain_notes(tree, devices, self._device_keys)
 
     @property
-    def device_keys(self) -> frozenset[str]:
-        """The keys of all devices that it tells of."""
+    def _device_keys(self) -> frozenset[str]:
         return frozenset({*self.sightings.by_key, *self.pools.members, *self.pools.shares})
 
     def keep(self) -> None:

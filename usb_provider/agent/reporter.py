@@ -30,7 +30,6 @@ from usb_provider.model.reporting.plan import Action, Note, Plan, diff
 from usb_provider.model.reporting.provider import Assessment, Root, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
 from usb_provider.model.text import printable
-from usb_provider.model.units.drains import drain_notes
 from usb_provider.model.units.providers import desired_providers
 from usb_provider.model.units.sharing import Shares
 from usb_provider.placement.apply import apply
@@ -294,8 +293,7 @@ class Reporter:
         plan = make(())
         if plan.names:
             plan = make(self._observer.known_names(PREFIX))
-        notes += drain_notes(tree, assessed, self._remembered.device_keys)
-        return dataclasses.replace(plan, notes=(*plan.notes, *notes))
+        return dataclasses.replace(plan, notes=(*plan.notes, *notes, *self._remembered.notes(tree, assessed)))
 
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:

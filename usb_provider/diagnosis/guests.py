@@ -50,7 +50,7 @@ class _GuestsCheck(Check[GuestFacts]):
 
 
 def held_by_all(view: HostView, running: tuple[RunningGuest, ...], known: frozenset[str]) -> tuple[Holding, ...]:
-    """What consumers hold: which member of a pool each has, what the guests have attached tells better than a file."""
+    """What consumers hold; of pools by what the guests in *running* have attached, as the agent goes by it."""
     return tuple(holdings(replace(view, shares=seen_shares(view, running, known))))
 
 

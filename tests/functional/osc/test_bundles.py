@@ -1,4 +1,4 @@
-"""``openstack usb …`` about bundles on a real Placement: one unit of several devices, listed, shown, drained, audited."""
+"""``openstack usb …`` about bundles on a real Placement: one unit of several devices is listed, drained and audited."""
 
 import pytest
 

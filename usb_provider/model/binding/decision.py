@@ -40,13 +40,17 @@ class Why(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Take the hostdev *alias* from the guest."""
+    """Take the hostdev *alias* from the guest. The provider's name is known only while the tree has the provider;
+    *key* is the device's, where it is one of a group.
+    """
 
     guest_uuid: str
     guest_name: str
     provider_uuid: str
     hostdev: Hostdev
     why: Why
+    provider_name: str | None = None
+    key: str | None = None
 
     @property
     def unit(self) -> str:
@@ -56,7 +60,7 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Give *device* to the guest, for the provider that it holds."""
+    """Give *device* to the guest, for the provider that it holds; *key* is its key, where it is one of a group."""
 
     guest_uuid: str
     guest_name: str
@@ -64,6 +68,7 @@ class Attach:
     provider_name: str
     device: UsbDevice
     member: str | None = None
+    key: str | None = None
 
     @property
     def unit(self) -> str:
@@ -179,7 +184,8 @@ def _detaches(
                 why = Why.REPLUGGED if is_earlier else None
         seen.add(unit)
         if why is not None:
-            found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
+            name, key = (None, None) if holding is None else (holding.name, holding.key)
+            found.append(Detach(guest.uuid, guest.name, provider, hostdev, why, name, key))
     return found
 
 
@@ -252,7 +258,7 @@ def _want(
     other = holder(device, guests, besides=guest.uuid)
     if other is not None:
         return BindingState.WAITING, f"guest {other} has it", None
-    attach = Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device, holding.member)
+    attach = Attach(guest.uuid, guest.name, holding.provider_uuid, holding.name, device, holding.member, holding.key)
     return BindingState.PENDING, None, attach
 
 
