@@ -18,7 +18,7 @@ from usb_provider.osc.fleet import FEW_HOSTS, device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
-from usb_provider.osc.model.members import drain_member, drain_trait
+from usb_provider.osc.model.members import drain_member, drain_trait, undrain_member
 from usb_provider.osc.model.selection import Selection
 from usb_provider.osc.nova import Flavor
 from usb_provider.osc.purge import WAIT, Purge, kept
@@ -265,7 +265,7 @@ class SetDevice(base.Command):
         have = self.cloud.placement.observe(listed.uuid, listed.name)
         drained = parsed_args.drain
         mark = drain_trait(have, parsed_args.member, listed.root_uuid, drained=drained)
-        self.cloud.fleet.change(have, lambda now: drain_member(now, mark, drained=drained))
+        self.cloud.fleet.carry_out(have, lambda now: (drain_member if drained else undrain_member)(now, mark))
         if drained:
             self.warn(
                 f"Placement does not have the keys of members: check on the host that {parsed_args.member} is drained "

@@ -3,10 +3,12 @@
 Placement does not have the keys of members, only what all of them share; the agent on the host knows the keys.
 """
 
+import dataclasses
 import re
 
-from placement_traits import member_drained_trait
+from placement_traits import STATE_ABSENT, STATE_SHORT, STATE_WITHDRAWN, member_drained_trait
 from usb_provider.exception import UnknownArgument
+from usb_provider.model.lifecycle import Intention
 from usb_provider.model.reporting.provider import provider_uuid
 from usb_provider.model.reporting.tree import ObservedProvider
 from usb_provider.model.units.names import member_id
@@ -14,6 +16,7 @@ from usb_provider.osc.model.fleet import Write, drained_members, facts
 
 _KEY = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})[:@].")
 _ID = re.compile(r"[0-9a-f]{16}")
+_CLOSED = frozenset({STATE_ABSENT, STATE_WITHDRAWN})
 
 
 def drain_trait(have: ObservedProvider, member: str, root_uuid: str, *, drained: bool) -> str:
@@ -42,13 +45,25 @@ def drain_trait(have: ObservedProvider, member: str, root_uuid: str, *, drained:
     return mark
 
 
-def drain_member(have: ObservedProvider, mark: str, *, drained: bool) -> Write | None:
-    """The step that gives the pool *have* the trait *mark*, or removes it; None when there is nothing to do.
+def drain_member(have: ObservedProvider, mark: str) -> tuple[Write, ...]:
+    """The writes that give the pool *have* the trait *mark*, in their order; none when it has it.
 
-    The agent sees the trait, and no longer counts the member.
+    The agent sees the trait at its next pass, and no longer counts the member. Until then, one unit is reserved, so
+    that Nova sends no server to the member; STATE_SHORT tells the agent that this is no operator's reservation. Where
+    an operator reserved units, or none can be had, only the trait is written.
     """
-    traits = have.traits | {mark} if drained else have.traits - {mark}
-    return Write(traits=traits) if traits != have.traits else None
+    if mark in have.traits:
+        return ()
+    is_open = have.traits.isdisjoint(_CLOSED) and have.intention is Intention.NONE
+    fewer = {name: dataclasses.replace(each, reserved=each.reserved + 1) for name, each in have.inventories.items()}
+    if not is_open or not fewer or any(each.reserved > each.total for each in fewer.values()):
+        return (Write(traits=have.traits | {mark}),)
+    return Write(traits=have.traits | {mark, STATE_SHORT}), Write(inventories=fewer)
+
+
+def undrain_member(have: ObservedProvider, mark: str) -> tuple[Write, ...]:
+    """The write that takes *mark* from the pool *have*; none when it does not have it. The agent counts the member."""
+    return (Write(traits=have.traits - {mark}),) if mark in have.traits else ()
 
 
 def _other_than(vendor_id: str, product_id: str, have: ObservedProvider) -> str | None:
