@@ -195,6 +195,7 @@ def test_one_device_is_shown_with_all_that_its_traits_say(cloud: Cloud, root: st
             "resource_class": KEY,
             "units": 1,
             "units_held": 1,
+            "drained_members": [],
             "vendor_id": "1050",
             "product_id": "0407",
             "usb_classes": ["hid", "smart-card"],
