@@ -108,7 +108,7 @@ _STATE_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         STATE_RESERVED: (
             "An operator had reserved the device, and this is remembered while it is absent or withdrawn."
         ),
-        STATE_SHORT: "Members of the pool are missing that consumers hold; as many units are reserved.",
+        STATE_SHORT: "Consumers hold missing members of the pool, or one was just drained; as many units are reserved.",
         STATE_WAITING: "A running guest holds the device and has not had it for a minute or longer.",
     }
 )

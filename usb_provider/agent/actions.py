@@ -83,6 +83,8 @@ class ActionRunner:
                 guest_uuid=action.guest_uuid,
                 guest=action.guest_name,
                 provider_uuid=action.provider_uuid,
+                provider=action.provider_name,
+                member=action.key,
                 bus=action.hostdev.bus,
                 device=action.hostdev.device,
                 reason=action.why.value,
@@ -113,6 +115,7 @@ class ActionRunner:
                 guest=action.guest_name,
                 provider_uuid=action.provider_uuid,
                 provider=action.provider_name,
+                member=action.key,
                 seconds=seconds,
                 port=device.sys_name,
                 usb_id=device.usb_id,
@@ -140,8 +143,11 @@ class ActionRunner:
                 guest_uuid=action.guest_uuid,
                 guest=action.guest_name,
                 provider_uuid=action.provider_uuid,
+                provider=action.provider_name,
+                member=action.key,
                 reason="the device was plugged in again while the agent attached it",
             )
         )
         self._meter.detached(Why.MOVED)
-        raise DeviceGone(f"{action.provider_name} was plugged in again while the agent attached it.")
+        name = action.provider_name if action.key is None else f"{action.provider_name} ({action.key})"
+        raise DeviceGone(f"{name} was plugged in again while the agent attached it.")

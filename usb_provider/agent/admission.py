@@ -12,6 +12,7 @@ import functools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 
@@ -67,6 +68,7 @@ class Admission:
     :param consumer: what a consumer holds in Placement now: by provider, the units of each class.
     :param traits: the traits of any provider, also of another host's.
     :param started: gets the UUID of a guest that is starting.
+    :param units: the total of such a provider's inventory.
     :param askers: runs the requests to Placement that an answer needs.
     :param seconds: how long Placement may take for one request.
     :param look_now: is called again and again while an answer waits for a view: a reporting pass should be made.
@@ -81,6 +83,7 @@ class Admission:
         traits: Callable[[str], Collection[str]],
         started: Callable[[str], None],
         *,
+        units: Callable[[str], int],
         askers: Executor,
         seconds: float,
         present: PresentGuests,
@@ -93,6 +96,7 @@ class Admission:
         self._view = view
         self._consumer = consumer
         self._traits = traits
+        self._units = units
         self._started = started
         self._questions = Questions(askers, seconds)
         self._look_now = look_now
@@ -215,7 +219,7 @@ class Admission:
 
     def _arrive(self, guest: Guest, until: float) -> Refused | None:
         """A refusal, if *guest* may not be migrated live to this host, else None. Its start here is checked later."""
-        brings = {hostdev.provider_uuid or "" for hostdev in guest.ours}
+        brings = Counter(hostdev.provider_uuid or "" for hostdev in guest.ours)
         if not brings and not guest.asks_for:
             return None
         if brings:
@@ -224,26 +228,27 @@ class Admission:
         if view is None:
             return self._refuse(guest, [NOT_READ_YET], Operation.MIGRATE) if brings else None
         try:
-            held, traits = self._questions.ask(
+            held, there = self._questions.ask(
                 lambda: self._consumer(guest.uuid),
-                *(functools.partial(self._traits_of, each) for each in brings),
+                *(functools.partial(self._elsewhere, uuid, number) for uuid, number in brings.items()),
                 until=until if brings else None,
             )
         except UsbProviderError as error:
             if not brings:  # nothing that it has could be lost
                 return None
             return self._refuse(guest, [_cannot_be_asked(error)], Operation.MIGRATE)
-        staying = [uuid for uuid, names in zip(brings, traits, strict=True) if NOT_LIVE_MIGRATABLE in names]
+        staying = [uuid for uuid, (stays, _) in zip(brings, there, strict=True) if stays]
+        units = {uuid: number for uuid, (_, number) in zip(brings, there, strict=True)}
         ours = held_by(guest.uuid, held, view)
-        said = arrival_refusals(guest, ours, staying, is_claimed=view.tree.root.uuid in held)
+        said = arrival_refusals(guest, ours, staying, units, is_claimed=view.tree.root.uuid in held)
         if said:
             return self._refuse(guest, said, Operation.MIGRATE)
-        if len(ours) < len(brings):
+        if len(ours) < len(guest.ours):
             LOG.info(
                 "Guest %s has %d USB devices where it comes from and holds %d on this host: a move loses what was "
                 "attached beyond its flavor.",
                 guest.name,
-                len(brings),
+                len(guest.ours),
                 len(ours),
             )
         return None
@@ -257,11 +262,15 @@ class Admission:
                 self._look_now()
                 time.sleep(min(_LOOK_SECONDS, left))
 
-    def _traits_of(self, provider_uuid: str) -> Collection[str]:
+    def _elsewhere(self, provider_uuid: str, devices: int) -> tuple[bool, int]:
+        """Whether a rule on the other host keeps the provider's devices there, and how many units it has at most, where
+        the guest has several of its *devices*.
+        """
         try:
-            return self._traits(provider_uuid)
+            stays = NOT_LIVE_MIGRATABLE in self._traits(provider_uuid)
+            return stays, self._units(provider_uuid) if devices > 1 else 1
         except Conflict:  # the provider has been deleted, and with it what its rule said
-            return ()
+            return False, 1
 
     def _refuse(self, guest: Guest, why: Sequence[Refusal], operation: Operation) -> Refused:
         reason = " ".join(each.text for each in why)

@@ -20,7 +20,8 @@ class AuditLine:
     """One event and the device, guest and host place that it concerns; a field that is None is left out of the line.
 
     ``event`` is attach, detach, plug, replug, unplug or refuse. ``seconds`` is the time from the guest's start to the
-    attach. ``bus`` and ``device`` are the kernel's numbers.
+    attach. ``member`` is the key of the device, where the provider is that of a pool or bundle. ``bus`` and ``device``
+    are the kernel's numbers.
     """
 
     event: str
@@ -28,6 +29,7 @@ class AuditLine:
     guest: str | None = None
     provider_uuid: str | None = None
     provider: str | None = None
+    member: str | None = None
     seconds: float | None = None
     port: str | None = None
     usb_id: str | None = None
@@ -94,6 +96,7 @@ def _hand(event: str, device: UsbDevice, holding: Holding, guests: Mapping[str, 
         guest=guests.get(consumer or ""),
         provider_uuid=holding.provider_uuid,
         provider=holding.name,
+        member=holding.key,
         port=device.sys_name,
         usb_id=device.usb_id,
         bus=device.busnum,

@@ -292,7 +292,8 @@ class Binder:
         is_bug = not isinstance(error, AttachRefused | DeviceGone | Unavailable)
         reason = f"{type(error).__name__}, a bug in usb-provider." if is_bug else str(error)
         what = "detached from" if isinstance(action, Detach) else "attached to"
-        said = f"{action.provider_uuid} cannot be {what} guest {action.guest_name} yet: {reason}"
+        device = action.provider_uuid if action.key is None else f"{action.provider_name} ({action.key})"
+        said = f"{device} cannot be {what} guest {action.guest_name} yet: {reason}"
         before = self._memory.retries.failures.get(key)
         retries = self._memory.retries.failed(key, reason, said, time.monotonic(), self._options.first_retry)
         self._memory = dataclasses.replace(self._memory, retries=retries)

@@ -6,11 +6,16 @@ model/ says what follows from it; store.py has the files.
 
 import dataclasses
 import queue
+from collections.abc import Sequence
 
 from usb_provider.agent.store import StateStore
 from usb_provider.model.devices.lent import LentDisks
 from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.reporting.guest_news import NO_NEWS, GuestNews
+from usb_provider.model.reporting.plan import Note
+from usb_provider.model.reporting.provider import Assessment
+from usb_provider.model.reporting.tree import ObservedTree
+from usb_provider.model.units.drains import drain_notes
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
 
@@ -49,7 +54,15 @@ class Remembered:
     @property
     def keys(self) -> frozenset[str]:
         """The keys of all devices, pools and bundles that it tells of."""
-        return self.pools.groups | self.sightings.by_key.keys()
+        return self.pools.groups | self._device_keys
+
+    def notes(self, tree: ObservedTree, devices: Sequence[Assessment]) -> tuple[Note, ...]:
+        """What an operator should know of drains in *tree* that are of no device here, now or before."""
+        return drain_notes(tree, devices, self._device_keys)
+
+    @property
+    def _device_keys(self) -> frozenset[str]:
+        return frozenset({*self.sightings.by_key, *self.pools.members, *self.pools.shares})
 
     def keep(self) -> None:
         """Write to the files what has changed."""

@@ -295,7 +295,7 @@ class Reporter:
         plan = make(())
         if plan.names:
             plan = make(self._observer.known_names(PREFIX))
-        return dataclasses.replace(plan, notes=(*plan.notes, *notes))
+        return dataclasses.replace(plan, notes=(*plan.notes, *notes, *self._remembered.notes(tree, assessed)))
 
     def _apply(self, look: _Look, done: list[Action]) -> tuple[PlacementConflict, ...]:
         if not look.plan:

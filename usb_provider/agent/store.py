@@ -1,8 +1,10 @@
 """The files in [agent]state_dir: which traits rules have given, which device was last seen where, what guests wrote,
 and which consumer has which member of a pool.
 
-The agent also works without the files: when it cannot read or write one, it notes that and the pass goes on. What each
-is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what follows from them.
+The agent also works without the files: when it cannot read or write one, it notes that and the pass goes on. Another
+process ("usb-provider sync") may write them as well. It knows less than a running agent, which sees what guests have
+attached: so the agent does not read them again, but for the traits, and its next pass writes what it knows itself. What
+each is for: docs/adr/0005-rule-traits.md, docs/identity.md. The model decides what follows from them.
 """
 
 import json
@@ -28,6 +30,7 @@ _LIMIT_BYTES = 4 * 1024 * 1024
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 _Stored = TypeVar("_Stored")
+_Signature = tuple[int, int, int]
 
 
 class StateStore:
@@ -38,12 +41,13 @@ class StateStore:
         self._traits_path = state_dir / RULE_TRAITS
         self._sightings_path = state_dir / SIGHTINGS
         self._lent_path = state_dir / LENT_DISKS
+        self._pools_path = state_dir / POOLS
         self._lent: LentDisks | None = None
         self._pools: PoolMemory | None = None
         self._given: frozenset[str] = frozenset()
         self._sightings: Sightings | None = None
         self._stored = Sightings()
-        self._left: tuple[int, int, int] | None = None
+        self._left: dict[Path, _Signature | None] = {}
         self._wrong: dict[tuple[Path, str], Note] = {}
         self._lost: list[Note] = []
 
@@ -79,37 +83,43 @@ class StateStore:
         """The sightings that this process, or an earlier one, kept last; none when they are lost."""
         if self._sightings is None:
             self._sightings = self._stored = self._read_sightings()
-            self._left = self._signature()
+            self._left[self._sightings_path] = _signature(self._sightings_path)
         return self._sightings
 
     def remember_sightings(self, sightings: Sightings) -> None:
         """Keep *sightings* for the next process. The file is written unless it has them already."""
         self._sightings = sightings
-        if sightings == self._stored and self._left == self._signature():
+        if sightings == self._stored and self._is_as_left(self._sightings_path):
             return
         if self._write(self._sightings_path, sightings.to_json()):
-            self._stored, self._left = sightings, self._signature()
+            self._stored = sightings
 
     def lent(self) -> LentDisks:
         """The disks that guests have or had, as an agent kept them last; none when they are lost."""
         if self._lent is None:
             self._lent = self._read_lent()
+            self._left[self._lent_path] = _signature(self._lent_path)
         return self._lent
 
     def remember_lent(self, lent: LentDisks) -> None:
         """Keep *lent* for the next process. The file is written unless it has that already."""
-        if lent != self.lent() and self._write(self._lent_path, lent.to_json()):
+        if lent == self.lent() and self._is_as_left(self._lent_path):
+            return
+        if self._write(self._lent_path, lent.to_json()):
             self._lent = lent
 
     def pools(self) -> PoolMemory:
         """Which consumer has which member of a pool, as an agent kept it last; none when that is lost."""
         if self._pools is None:
             self._pools = self._read_pools()
+            self._left[self._pools_path] = _signature(self._pools_path)
         return self._pools
 
     def remember_pools(self, pools: PoolMemory) -> None:
         """Keep *pools* for the next process. The file is written unless it has them already."""
-        if pools != self.pools() and self._write(self._directory / POOLS, pools.to_json()):
+        if pools == self.pools() and self._is_as_left(self._pools_path):
+            return
+        if self._write(self._pools_path, pools.to_json()):
             self._pools = pools
 
     def mark_disks(self, offered: Collection[str], others: Collection[str]) -> None:
@@ -141,7 +151,7 @@ class StateStore:
         self._is_fine(directory, _WRITING, note)
 
     def _read_pools(self) -> PoolMemory:
-        path = self._directory / POOLS
+        path = self._pools_path
         found, why = _parsed(path, PoolMemory.from_json)
         if why is not None:
             self._lost.append(
@@ -211,6 +221,7 @@ class StateStore:
             make_directory(self._directory, mode=0o750)
             # The agent's user must be able to read and replace what root wrote with "usb-provider sync".
             write_whole(path, _encoded(content), mode=0o640, as_directory=True)
+            self._left[path] = _signature(path)
         except OSError as error:
             note = Note(
                 _WRITING,
@@ -227,13 +238,18 @@ class StateStore:
             self._wrong[path, doing] = note
         return note is None
 
-    def _signature(self) -> tuple[int, int, int] | None:
-        """A value that changes when another process writes or removes the file."""
-        try:
-            there = os.lstat(self._sightings_path)
-        except OSError:
-            return None
-        return there.st_ino, there.st_mtime_ns, there.st_size
+    def _is_as_left(self, path: Path) -> bool:
+        """Whether no other process has written or removed the file since this one read or wrote it."""
+        return self._left.get(path) == _signature(path)
+
+
+def _signature(path: Path) -> _Signature | None:
+    """A value that changes when another process writes or removes the file."""
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return None
+    return there.st_ino, there.st_mtime_ns, there.st_size
 
 
 def _parsed(path: Path, parse: Callable[[object], _Stored]) -> tuple[_Stored | None, str | None]:

@@ -206,6 +206,7 @@ def _guest_side(
         quick.consumer,
         lambda uuid: quick.traits(uuid)[1],
         started,
+        units=lambda uuid: max((each.total for each in quick.inventories(uuid)[1].values()), default=1),
         askers=askers,
         seconds=in_time,
         present=PresentGuests(lambda: virt.latest, virt.look_up),

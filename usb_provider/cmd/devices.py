@@ -96,6 +96,8 @@ def device_json(each: Assessment) -> dict[str, object]:
         "provider_name": each.provider_name,
         "pool": pool_name(each.group),
         "bundle": bundle_name(each.group),
+        "member_id": each.member_id,
+        "drained": each.drained,
     }
 
 

@@ -22,12 +22,10 @@ from usb_provider.conf import effect, load
 from usb_provider.conf.load import Options
 from usb_provider.diagnosis.check import Finding, Verdict, diagnose
 from usb_provider.diagnosis.checks import CHECKS
-from usb_provider.diagnosis.context import SECONDS, Context, Neighbours, Places
+from usb_provider.diagnosis.context import SECONDS, Context, Neighbours, Places, Reported
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import ConfigError
 from usb_provider.host.udev import UdevHost
-from usb_provider.model.binding.holding import holdings
-from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.reporting.host_state import HostView
 from usb_provider.model.text import printable
 from usb_provider.placement.client import PlacementClient, connect
@@ -36,7 +34,7 @@ from usb_provider.placement.root import RootFinder
 TEXT = """\
 Say what is wrong on this compute node, and what to do about it: configuration, options without effect, Placement,
 credentials, role and microversion, the compute node and its name, udev, libvirt, its hook and whether libvirt has
-loaded it, the agent's socket, SELinux and AppArmor, authorisation of devices, USB controllers of the host and of
+loaded it, the agent's socket, SELinux and AppArmor, authorisation of devices, pools, USB controllers of the host and of
 guests, hostdevs that a guest should not have or has lost, guests that wait for a device, starts that were refused.
 
 Changes nothing, and takes less than a minute, whatever does not answer. Run it as root: some of it is for root alone.
@@ -137,7 +135,7 @@ def make_context(
         install_hook.hook_text_of(options),
         Neighbours(
             placement=partial(_placement, conf, options),
-            holdings=partial(_holdings, conf, options),
+            look=partial(_look, conf, options),
             agent=partial(ask_agent, options.hook.socket),
             attachments=AttachmentStore(options.agent.state_dir).load,
         ),
@@ -152,7 +150,7 @@ def _placement(conf: cfg.ConfigOpts, options: Options) -> tuple[PlacementClient,
     return client, RootFinder(client, root_hints(options))
 
 
-def _holdings(conf: cfg.ConfigOpts, options: Options) -> tuple[Holding, ...]:
+def _look(conf: cfg.ConfigOpts, options: Options) -> Reported:
     with reporter(conf, options, UdevHost(), timeout=_REQUEST_SECONDS) as report:
         seen = report.preview()
-    return tuple(holdings(HostView(seen.tree, seen.devices, seen.shares)))
+    return Reported(HostView(seen.tree, seen.devices, seen.shares), seen.notes)

@@ -12,6 +12,7 @@ from usb_provider.diagnosis.guests import ControllersCheck, StaleHostdevsCheck
 from usb_provider.diagnosis.hook import HookCheck, HookLoadedCheck
 from usb_provider.diagnosis.libvirt import LibvirtCheck
 from usb_provider.diagnosis.placement import CredentialsCheck, MicroversionCheck, PlacementCheck, RoleCheck
+from usb_provider.diagnosis.pools import PoolsCheck
 from usb_provider.diagnosis.security import SecurityCheck
 from usb_provider.diagnosis.served import RefusedStartsCheck, WaitingGuestsCheck
 from usb_provider.diagnosis.udev import UdevCheck
@@ -29,6 +30,7 @@ CHECKS: tuple[AnyCheck, ...] = (
     AuthorizationCheck(),
     HostControllersCheck(),
     DisksCheck(),
+    PoolsCheck(),
     LibvirtCheck(),
     HookCheck(),
     HookLoadedCheck(),

@@ -15,7 +15,8 @@ from usb_provider.conf.load import Options
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import UsbProviderError
 from usb_provider.model.binding.attachments import Attachments
-from usb_provider.model.binding.unit_holding import Holding
+from usb_provider.model.reporting.host_state import HostView
+from usb_provider.model.reporting.plan import Note
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
 from usb_provider.virt.protocol import StatusAnswer
@@ -46,16 +47,24 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """What a pass of the reporter would see now, and what it would say that no write repairs."""
+
+    view: HostView
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbours:
     """How to ask the neighbouring services; cmd/ puts that together.
 
-    *placement* raises ConfigError when [placement] is incomplete; *holdings* are what consumers hold, by Placement and
-    udev; *agent* is what the running agent says of its guests and of the hook, and raises Unavailable when no agent
-    answers; *attachments* is what the agent keeps of the hostdevs that it attached.
+    *placement* raises ConfigError when [placement] is incomplete; *look* gives what a pass of the reporter would see
+    now, by Placement and udev; *agent* is what the running agent says of its guests and of the hook, and raises
+    Unavailable when no agent answers; *attachments* is what the agent keeps of the hostdevs that it attached.
     """
 
     placement: Callable[[], tuple[PlacementClient, RootFinder]]
-    holdings: Callable[[], tuple[Holding, ...]]
+    look: Callable[[], Reported]
     agent: Callable[[], StatusAnswer]
     attachments: Callable[[], Attachments] = Attachments
 

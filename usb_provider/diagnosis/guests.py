@@ -3,16 +3,18 @@
 from dataclasses import dataclass, field, replace
 
 from usb_provider.diagnosis.check import Check, Finding, count, sentences
-from usb_provider.diagnosis.context import Context, Maybe, Reading, Unknown
+from usb_provider.diagnosis.context import Context, Maybe, Unknown
 from usb_provider.diagnosis.libvirt import LIBVIRT
+from usb_provider.diagnosis.pools import REPORTED
 from usb_provider.diagnosis.trouble import Trouble
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.decision import Detach, decide
 from usb_provider.model.binding.guests import RunningGuest
+from usb_provider.model.binding.holding import holdings
+from usb_provider.model.binding.pooled import seen_shares
 from usb_provider.model.binding.refusals import start_refusals
 from usb_provider.model.binding.unit_holding import Holding
-
-_HOLDINGS = Reading("holdings", lambda context: context.neighbours.holdings())
+from usb_provider.model.reporting.host_state import HostView
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,21 @@ class _GuestsCheck(Check[GuestFacts]):
 
     def read(self, context: Context) -> Maybe[GuestFacts]:
         """What libvirt, Placement and udev say."""
-        context.begin(LIBVIRT, _HOLDINGS)
-        hypervisor, holdings = context.get(LIBVIRT), context.get(_HOLDINGS)
+        context.begin(LIBVIRT, REPORTED)
+        hypervisor, reported = context.get(LIBVIRT), context.get(REPORTED)
         if isinstance(hypervisor, Unknown):
             return hypervisor
         if isinstance(hypervisor, Trouble):
             return Unknown("libvirt could not be asked for its guests.")
-        if isinstance(holdings, Unknown):
-            return Unknown(f"The allocations could not be read: {holdings.why}")
-        return GuestFacts(hypervisor.running, holdings, hypervisor.known, context.neighbours.attachments())
+        if isinstance(reported, Unknown):
+            return Unknown(f"The allocations could not be read: {reported.why}")
+        held = held_by_all(reported.view, hypervisor.running, hypervisor.known)
+        return GuestFacts(hypervisor.running, held, hypervisor.known, context.neighbours.attachments())
+
+
+def held_by_all(view: HostView, running: tuple[RunningGuest, ...], known: frozenset[str]) -> tuple[Holding, ...]:
+    """What consumers hold; of pools by what the guests in *running* have attached, as the agent goes by it."""
+    return tuple(holdings(replace(view, shares=seen_shares(view, running, known))))
 
 
 class ControllersCheck(_GuestsCheck):

@@ -66,6 +66,7 @@ class WaitingGuestsCheck(Check[ServedFacts]):
             )
         said = [
             f"Guest {guest.name or guest.uuid} does not have {device.provider_name}"
+            f"{f' ({device.member})' if device.member else ''}"
             f"{': ' + device.reason.rstrip('.') if device.reason else ''}."
             for guest in facts.said.guests
             for device in guest.devices

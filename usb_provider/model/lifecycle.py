@@ -71,10 +71,12 @@ class DeviceState(enum.StrEnum):
 class FleetState(enum.StrEnum):
     """The state in ``openstack usb device list``, the first that is true: absent and drained is absent.
 
-    No row of the table has WAITING: it is what an allocated device is while its provider has STATE_WAITING.
+    No row of the table has WAITING: it is what an allocated device is while its provider has STATE_WAITING. A bundle is
+    incomplete in the place of absent, since some of its devices may be plugged in.
     """
 
     ABSENT = "absent"
+    INCOMPLETE = "incomplete"
     WITHDRAWN = "withdrawn"
     DRAINED = "drained"
     WAITING = "waiting"
@@ -85,6 +87,7 @@ class FleetState(enum.StrEnum):
 
 _SENTENCES: Final[Mapping[FleetState, str]] = {
     FleetState.ABSENT: "It is not plugged in.",
+    FleetState.INCOMPLETE: "Not all of its devices are plugged in.",
     FleetState.WITHDRAWN: "It is plugged in, but no rule offers it or the host keeps it for itself.",
     FleetState.DRAINED: "An operator drained it.",
     FleetState.ALLOCATED: "A consumer holds it.",

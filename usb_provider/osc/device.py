@@ -4,7 +4,6 @@ model/fleet.py decides what a state means, and what is written.
 """
 
 import argparse
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from osc_lib.cli import format_columns
@@ -19,6 +18,7 @@ from usb_provider.osc.fleet import FEW_HOSTS, device_of
 from usb_provider.osc.model import fleet
 from usb_provider.osc.model.audit import Consumer
 from usb_provider.osc.model.fleet import Device
+from usb_provider.osc.model.members import drain_member, drain_trait, undrain_member
 from usb_provider.osc.model.selection import Selection
 from usb_provider.osc.nova import Flavor
 from usb_provider.osc.purge import WAIT, Purge, kept
@@ -35,7 +35,6 @@ FILTERED = (
     f"{FEW_HOSTS} hosts, 2 for each of these hosts in place of the other 2; and 1 or 2 more where a trait or a class "
     "does not exist"
 )
-_KEY = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}[:@].")
 SIDE_BY_SIDE = "up to 8 at a time"
 
 _PROVIDER = "Name or UUID of the device's resource provider"
@@ -77,8 +76,9 @@ class ListDevice(base.Lister):
         f"{COST}. {FILTERED}. --long makes 1 more for each device shown that a consumer holds, and 1 to Nova for each "
         f"of its holders, {SIDE_BY_SIDE}; where a holder is no server, also 1 to Nova for each 1000 migrations. A "
         "device has one state, the first that is true of absent, withdrawn, drained, waiting, allocated, reserved and "
-        "free; --state allocated, drained and waiting also find a device that is shown in an earlier state, and a pool "
-        "of which units are free."
+        "free; a bundle that lacks a device is incomplete in the place of absent. --state allocated, drained, waiting "
+        "and absent also find a device that is shown in an earlier state or as incomplete, and a pool of which units "
+        "are free."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -91,7 +91,8 @@ class ListDevice(base.Lister):
             action="append",
             choices=[state.value for state in FleetState],
             help="Only devices in this state: free; allocated (a consumer holds it); waiting (a "
-            "running guest holds it and has not had it for a minute or longer); absent (not plugged in); drained "
+            "running guest holds it and has not had it for a minute or longer); absent (not plugged in); "
+            "incomplete (a bundle that lacks a device); drained "
             '(taken out of service with "usb device set --drain"); reserved (by hand, in the inventory); withdrawn '
             "(plugged in and not offered). May be repeated; a device must be in one of them",
         )
@@ -180,6 +181,7 @@ class ShowDevice(base.ShowOne):
             "resource_class": device.resource_class,
             "units": device.units,
             "units_held": device.units_held,
+            "drained_members": format_columns.ListColumn(list(fleet.drained_members(device.traits))),
             "vendor_id": facts.vendor_id,
             "product_id": facts.product_id,
             "usb_classes": format_columns.ListColumn(list(facts.classes)),
@@ -223,7 +225,9 @@ class SetDevice(base.Command):
             "--member",
             metavar="<key>",
             help='Only this member of a pool, by its key, as "usb-provider devices --json" shows it on the host. The '
-            "agent then no longer counts it; the server that has it keeps it",
+            "agent then no longer counts it; the server that has it keeps it. Placement does not have the keys, so the "
+            "agent warns where its host has no such member. To undrain, also by the 16 digits in drained_members of "
+            '"usb device show"',
         )
         parser.add_argument("provider", metavar="<provider>", help=_PROVIDER)
         return parser
@@ -257,19 +261,18 @@ class SetDevice(base.Command):
         """Drain or undrain one member of a pool."""
         listed = self.cloud.fleet.find(parsed_args.provider)
         if f"{NAME_MARK}{POOL_PREFIX}" not in listed.name:
-            raise UnknownArgument(f"{listed.name} is not a pool, so it has no member {parsed_args.member}.")
+            raise UnknownArgument(f"{listed.name} is not a pool; only of a pool, one member can be drained.")
         if parsed_args.reason is not None:
             raise UnknownArgument("--reason is for a whole device or pool; leave it out with --member.")
-        if not _KEY.match(parsed_args.member):
-            raise UnknownArgument(
-                f"{parsed_args.member} is not the key of a device, such as 0529:0001:A1 or 0529:0001@0000:00:14.0-1; "
-                f'"usb-provider devices --json" shows the keys on the host.'
-            )
         have = self.cloud.placement.observe(listed.uuid, listed.name)
-        member, root, drained = parsed_args.member, listed.root_uuid, parsed_args.drain
-        if not drained and fleet.drain_member(have, member, root, drained=False) is None:
-            raise UnknownArgument(f"The member {member} of {have.name} is not drained.")
-        self.cloud.fleet.change(have, lambda now: fleet.drain_member(now, member, root, drained=drained))
+        drained = parsed_args.drain
+        mark = drain_trait(have, parsed_args.member, listed.root_uuid, drained=drained)
+        self.cloud.fleet.carry_out(have, lambda now: (drain_member if drained else undrain_member)(now, mark))
+        if drained:
+            self.warn(
+                f"Placement does not have the keys of members: check on the host that {parsed_args.member} is drained "
+                f'now ("usb-provider devices", "usb-provider doctor").'
+            )
 
     def _delete_reasons(self, traits: Collection[str]) -> None:
         """Delete the reasons among *traits* from the cloud, but for those that another device has."""

@@ -112,6 +112,21 @@ class Fleet:
                     raise
                 have = self._client.observe(have.uuid, have.name)
 
+    def carry_out(self, have: ObservedProvider, writes: Callable[[ObservedProvider], Sequence[Write]]) -> None:
+        """Write what *writes* gives for *have*, as it was just read, in order; after a conflict, read and ask it again.
+
+        :raises Conflict: when another client keeps writing it; the caller may try again.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                for write in writes(have):
+                    have = self._written(have, write)
+                return
+            except Conflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                have = self._client.observe(have.uuid, have.name)
+
     def _written(self, have: ObservedProvider, write: Write) -> ObservedProvider:
         """*have* as it is after *write*."""
         if write.traits is None:

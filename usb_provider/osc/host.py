@@ -7,7 +7,7 @@ from usb_provider.osc import base
 from usb_provider.osc.device import COST, FILTERED, Table, add_filters, filtered
 from usb_provider.osc.model.fleet import count_by_host
 
-_COUNTED = (FleetState.ABSENT, FleetState.DRAINED, FleetState.RESERVED, FleetState.WITHDRAWN)
+_COUNTED = (FleetState.ABSENT, FleetState.DRAINED, FleetState.RESERVED, FleetState.WITHDRAWN, FleetState.INCOMPLETE)
 
 
 class ListHost(base.Lister):

@@ -141,6 +141,6 @@ def kept(device: Device) -> str:
     """Why a purge keeps a device that is not purgeable."""
     if device.held:
         return "kept: a consumer holds it"
-    if device.state is not FleetState.ABSENT:
+    if not device.is_in(FleetState.ABSENT):
         return f"kept: it is {device.state} now"
     return "kept: it is drained or reserved"

@@ -35,7 +35,7 @@ DEVICE_KEYS = {
         "resource_class",
         "traits",
     ),
-    *("provider_uuid", "provider_name", "pool", "bundle", "consumer", "domain"),
+    *("provider_uuid", "provider_name", "pool", "bundle", "member_id", "drained", "consumer", "domain"),
 }
 
 
@@ -134,12 +134,15 @@ def test_devices_as_json_has_every_fact(testbed: Testbed, program: Program, root
         "provider_name": KEY_NAME,
         "pool": None,
         "bundle": None,
+        "member_id": None,
+        "drained": False,
         "consumer": None,
         "domain": None,
     }
     other = found["1-3"]
     assert {name for name, value in other.items() if value is None} == {
-        *("serial", "manufacturer", "product", "resource_class", "pool", "bundle", "consumer", "domain")
+        *("serial", "manufacturer", "product", "resource_class", "pool", "bundle", "member_id"),
+        *("consumer", "domain"),
     }
     assert (other["speed"], other["identity"], other["offered"], other["traits"]) == ("unknown", "port", False, [])
     assert (other["devnum"], other["key"]) == (10, "0529:0001@0000:00:14.0-3")

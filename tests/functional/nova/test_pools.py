@@ -16,6 +16,7 @@ from usb_provider.demo.description import usb_device
 
 CLASS = "CUSTOM_USB_KEY"
 ONE, TWO = {f"resources:{CLASS}": "1"}, {f"resources:{CLASS}": "2"}
+EITHER = {f"resources{number}:{CLASS}": "1" for number in (1, 2)} | {"group_policy": "none"}
 DESK_SPECS = [{"port": str(number), "resource_class": CLASS, "bundle": "desk"} for number in (1, 2)]
 POOL_SPEC = {"vendor_id": "1050", "resource_class": CLASS, "pool": "hasp"}
 
@@ -104,6 +105,37 @@ class PoolTest(NovaTestCase):
         self.assertEqual(2, self.units_of(both, pooled))
         self.assertEqual("host1", self.host_of(self.boot(ONE)))
         self.no_valid_host(ONE)
+
+    def test_two_in_one_group_come_from_one_provider_so_only_from_a_pool(self):
+        single = self.start_host("host1")
+        for number in (1, 2, 3, 4):
+            single.hands.add(key(number))
+        self.start_agent(single, [KEY_SPEC])
+        self.wait_for_devices(single, 4)
+        self.no_valid_host(TWO)  # four keys are free, and each is a provider of its own
+        pooled = self.host_with_pool("host2", 2)
+        both = self.boot(TWO)
+        self.assertEqual("host2", self.host_of(both))
+        self.assertEqual(2, self.units_of(both, pooled))
+        self.no_valid_host(TWO)
+
+    def test_two_groups_with_the_policy_none_take_two_from_single_and_from_pooled_hosts(self):
+        single = self.start_host("host1")
+        for number in (1, 2):
+            single.hands.add(key(number))
+        self.start_agent(single, [KEY_SPEC])
+        self.wait_for_devices(single, 2)
+        pooled = self.host_with_pool("host2", 2)
+        servers = {self.host_of(server): server for server in (self.boot(EITHER), self.boot(EITHER))}
+        self.assertEqual({"host1", "host2"}, set(servers))
+        self.assertEqual(2, self.units_of(servers["host2"], pooled))
+        has = self.allocations(servers["host1"])
+        self.assertEqual([1, 1], [each[CLASS] for each in has.values() if CLASS in each])
+        self.no_valid_host(EITHER)
+
+    def test_two_groups_with_the_policy_isolate_never_take_two_from_one_pool(self):
+        self.host_with_pool("host1", 4)
+        self.no_valid_host(EITHER | {"group_policy": "isolate"})
 
     def test_a_bundle_is_scheduled_once_and_only_while_it_is_complete(self):
         host = self.start_host("host1")

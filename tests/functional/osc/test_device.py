@@ -195,6 +195,7 @@ def test_one_device_is_shown_with_all_that_its_traits_say(cloud: Cloud, root: st
             "resource_class": KEY,
             "units": 1,
             "units_held": 1,
+            "drained_members": [],
             "vendor_id": "1050",
             "product_id": "0407",
             "usb_classes": ["hid", "smart-card"],
@@ -312,6 +313,7 @@ def test_hosts_are_counted(cloud: Cloud, root: str) -> None:
             "Drained": 1,
             "Reserved": 1,
             "Withdrawn": 1,
+            "Incomplete": 0,
         },
         {
             "Host": "compute2",
@@ -322,6 +324,7 @@ def test_hosts_are_counted(cloud: Cloud, root: str) -> None:
             "Drained": 0,
             "Reserved": 0,
             "Withdrawn": 0,
+            "Incomplete": 0,
         },
     ]
     assert cloud.requests() == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from placement_traits import MEMBER_DRAINED_PREFIX
+from placement_traits import MEMBER_DRAINED_PREFIX, STATE_SHORT
 from tests.fixtures.openstack import KEY, Cloud, named
 from usb_provider.model.reporting.provider import provider_uuid
 from usb_provider.model.units.names import member_id
@@ -10,7 +10,7 @@ from usb_provider.osc.model.flavor import extra_specs_for
 
 GOOD = {"hw:usb_model": "qemu-xhci"}
 GOOD_HERE = {"hw__usb_model": "qemu-xhci"}
-MEMBER = "0529:0001@0000:00:14.0-1"
+MEMBER = "1050:0407@0000:00:14.0-1"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_check_tells_no_one_to_write_two_groups_while_a_pool_is_drained(cloud:
     cloud.nova.flavor("usb", **{f"resources__{KEY}": "2", "hw__usb_model": "qemu-xhci"})
     answer = cloud.openstack("usb", "flavor", "check", "usb", "-f", "json").json
     assert (answer["schedulable"], answer["traps"]) == (False, [])
-    assert "1 drained" in answer["reason"]
+    assert answer["reason"] == f"1 host has a {KEY}; 0 of 1 units free (1 drained)."
 
 
 def test_a_check_says_that_two_groups_get_no_two_units_of_one_pool(cloud: Cloud, pool: str) -> None:
@@ -108,7 +108,9 @@ def test_a_check_says_how_many_are_held_when_too_few_units_are_left(cloud: Cloud
     cloud.nova.flavor("usb", **{f"resources__{KEY}": "2", "hw__usb_model": "qemu-xhci"})
     answer = cloud.openstack("usb", "flavor", "check", "usb", "-f", "json").json
     assert (answer["schedulable"], answer["traps"]) == (False, [])
-    assert "0 of 1 free" in answer["reason"]
+    assert answer["reason"].startswith(
+        f"1 host has a {KEY}; 1 of 3 units free (2 allocated). No provider has 2 of them free. Held by "
+    )
 
 
 def test_one_member_is_drained_and_undrained(cloud: Cloud, root: str, pool: str) -> None:
@@ -116,12 +118,40 @@ def test_one_member_is_drained_and_undrained(cloud: Cloud, root: str, pool: str)
     mark = f"{MEMBER_DRAINED_PREFIX}{member_id(provider_uuid(root, MEMBER)).upper()}"
     drain = ("usb", "device", "set", "--member", MEMBER, pool)
     assert cloud.openstack(*drain, "--drain").code == 0
-    assert cloud.placement.traits(pool) == before | {mark}
-    assert cloud.placement.inventory(pool)[KEY]["reserved"] == 0
+    assert cloud.placement.traits(pool) == before | {mark, STATE_SHORT}
+    # Until the agent has counted its members.
+    assert cloud.placement.inventory(pool)[KEY]["reserved"] == 1
     assert cloud.openstack(*drain, "--drain").code == 0
+    assert cloud.placement.inventory(pool)[KEY]["reserved"] == 1
     assert cloud.openstack(*drain, "--undrain").code == 0
-    assert cloud.placement.traits(pool) == before
-    assert "is not drained" in cloud.openstack(*drain, "--undrain").err
+    assert cloud.placement.traits(pool) == before | {STATE_SHORT}
+    assert "is not drained." in cloud.openstack(*drain, "--undrain").err
+
+
+def test_a_drained_member_is_shown_and_its_digits_are_enough_to_undrain_it(cloud: Cloud, root: str, pool: str) -> None:
+    digits = member_id(provider_uuid(root, MEMBER))
+    done = cloud.openstack("usb", "device", "set", "--drain", "--member", MEMBER, pool)
+    assert f"check on the host that {MEMBER} is drained" in done.err
+    shown = cloud.openstack("usb", "device", "show", pool, "-f", "json").json
+    assert shown["drained_members"] == [digits]
+    assert shown["reason"] == "No consumer holds it. An operator drained 1 of its members."
+    undrain = ("usb", "device", "set", "--undrain", "--member")
+    assert f"is not drained; drained are {digits}." in cloud.openstack(*undrain, "1050:0407:other", pool).err
+    assert cloud.openstack(*undrain, digits, pool).code == 0
+    assert cloud.openstack("usb", "device", "show", pool, "-f", "json").json["drained_members"] == []
+
+
+def test_the_key_of_a_device_that_cannot_be_a_member_is_refused(cloud: Cloud, root: str) -> None:
+    pool = cloud.device(root, "pool_keys")
+    drain = ("usb", "device", "set", "--drain", "--member")
+    for key, words in (
+        ("0529:0407:A1", "has no member 0529:0407:A1, since its members are devices of vendor 1050;"),
+        ("1050:0406:A1", "has no member 1050:0406:A1, since its members are devices 1050:0407;"),
+    ):
+        done = cloud.openstack(*drain, key, pool)
+        assert done.code == 1
+        assert words in done.err
+    assert cloud.openstack(*drain, "1050:0407:A1", pool).code == 0
 
 
 def test_a_member_is_drained_of_pools_only_and_by_its_key(cloud: Cloud, root: str, pool: str) -> None:

@@ -1,10 +1,14 @@
 """Guests that hold a bundle: they get all of its devices or none and keep them, and status names what is missing."""
 
+import json
+import logging
+
 import pytest
 
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
 from tests.fixtures.fake_host import a_uuid
 from tests.fixtures.pooled_host import BUNDLE_RULES, PooledHost
+from usb_provider.exception import AttachRefused
 from usb_provider.model.binding.hostdev import Hostdev
 
 BOTH = {"1-1", "1-2"}
@@ -38,6 +42,31 @@ def test_a_guest_that_holds_a_bundle_gets_all_its_devices(host):
     assert host.has("a") == BOTH
     assert states(host) == [("attached", None), ("attached", None)]
     assert host.violations == []
+
+
+def test_the_audit_trail_names_the_bundle_and_its_device(host, caplog):
+    caplog.set_level(logging.INFO, "usb_provider.audit")
+    started(host)
+    host.unplug("1-1")
+    host.binder.run()
+    lines = [json.loads(each.message) for each in caplog.records if each.name == "usb_provider.audit"]
+    name, keys = "compute1.example.org_usb_bundle_desk", [f"1050:0407@0000:00:14.0-{n}" for n in (1, 2)]
+    assert {(each["event"], each["provider"], each["member"]) for each in lines} >= {
+        *(("attach", name, key) for key in keys),
+        ("unplug", name, keys[0]),
+        ("detach", name, keys[0]),
+    }
+
+
+def test_a_device_that_cannot_be_attached_is_named_with_its_bundle(host, caplog):
+    host.claim("a", 1)
+    host.start("a")
+    host.faults.append(AttachRefused("QEMU does not want it."))
+    host.binder.run()
+    said = [each.message for each in caplog.records if "cannot be attached" in each.message]
+    assert said[0].startswith(
+        "compute1.example.org_usb_bundle_desk (1050:0407@0000:00:14.0-1) cannot be attached to guest a yet: "
+    )
 
 
 def test_a_guest_gets_none_while_one_is_missing_and_status_names_the_missing_one(host):
@@ -136,6 +165,24 @@ def test_the_next_guest_gets_a_bundle_only_when_the_last_one_has_let_go(host):
 def test_a_guest_may_come_live_with_more_devices_than_its_bundle_has_here(host):
     there = [a_hostdev_xml(f"ua-usb-{a_uuid('elsewhere')}-{'0' * 15}{n}", 1, 50 + n, "1050:0407") for n in (1, 2, 3)]
     xml = a_domain_xml("a", a_uuid("a"), ports=8, devices=there)
-    assert "holds none on this host" in host.ask("migrate", xml)["refuse"]
+    host.units_elsewhere = {a_uuid("elsewhere"): 1}
+    assert "has 1 unit of USB devices and holds none on this host" in host.ask("migrate", xml)["refuse"]
     host.claim("a", 1)
     assert "refuse" not in host.ask("migrate", xml)
+
+
+def test_a_guest_that_has_a_bundle_and_a_single_device_may_not_come_live_where_it_holds_only_one_unit(host):
+    there = [a_hostdev_xml(f"ua-usb-{a_uuid('elsewhere')}-{'0' * 15}{n}", 1, 50 + n, "1050:0407") for n in (1, 2)]
+    there.append(a_hostdev_xml(f"ua-usb-{a_uuid('single')}", 1, 60, "1050:0407"))
+    host.units_elsewhere = {a_uuid("elsewhere"): 1}
+    host.claim("a", 1)
+    said = host.ask("migrate", a_domain_xml("a", a_uuid("a"), ports=8, devices=there))["refuse"]
+    assert "has 2 units of USB devices and holds 1 on this host" in said
+
+
+def test_a_guest_that_has_three_units_of_a_pool_may_not_come_live_where_it_holds_only_a_bundle(host):
+    there = [a_hostdev_xml(f"ua-usb-{a_uuid('elsewhere')}-{'0' * 15}{n}", 1, 50 + n, "1050:0407") for n in (1, 2, 3)]
+    host.units_elsewhere = {a_uuid("elsewhere"): 16}
+    host.claim("a", 1)
+    said = host.ask("migrate", a_domain_xml("a", a_uuid("a"), ports=8, devices=there))["refuse"]
+    assert "has 3 USB devices and holds 1 on this host" in said

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.fixtures.builders import a_device
 from tests.fixtures.hostile import serials
-from usb_provider.agent.store import RULE_TRAITS, SIGHTINGS, StateStore
+from usb_provider.agent.store import POOLS, RULE_TRAITS, SIGHTINGS, StateStore
 from usb_provider.model.devices.held import Sighting
 from usb_provider.model.devices.place import Place
 from usb_provider.model.devices.sightings import Sightings
+from usb_provider.model.units.sharing import PoolMemory, Share
 
 SEEN = Sightings({"a": Sighting.of(a_device())})
 
@@ -141,6 +142,30 @@ def test_sightings_that_another_process_replaced_or_removed_are_written_again(tm
     (tmp_path / SIGHTINGS).unlink()
     store.remember_sightings(SEEN)
     assert StateStore(tmp_path).sightings() == SEEN
+
+
+def test_members_of_pools_that_another_process_wrote_or_removed_are_written_again_as_the_agent_knows_them(
+    tmp_path: Path,
+) -> None:
+    mine = PoolMemory({"a": Share("pool_hasp", "vm")}, {"a": "pool_hasp", "b": "pool_hasp"})
+    store = StateStore(tmp_path)
+    store.remember_pools(mine)
+    another = StateStore(tmp_path)
+    assert another.pools() == mine
+    another.remember_pools(PoolMemory({"b": Share("pool_hasp", "vm")}, mine.members))
+    store.remember_pools(mine)
+    assert StateStore(tmp_path).pools() == mine
+    (tmp_path / POOLS).unlink()
+    store.remember_pools(mine)
+    assert StateStore(tmp_path).pools() == mine
+
+
+def test_members_of_pools_that_are_stored_already_are_not_written_again(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.remember_pools(PoolMemory({}, {"a": "pool_hasp"}))
+    before = (tmp_path / POOLS).stat().st_mtime_ns
+    store.remember_pools(PoolMemory({}, {"a": "pool_hasp"}))
+    assert (tmp_path / POOLS).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b'{"version": 2}', b"\xff", b"[" * 100_000, b"1" * 5000])

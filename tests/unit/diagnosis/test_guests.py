@@ -5,14 +5,17 @@ from collections.abc import Collection
 
 from tests.fixtures.builders import a_device, a_spec
 from tests.fixtures.domain_xml import a_domain_xml, a_hostdev_xml
+from tests.fixtures.fake_host import a_uuid
+from tests.fixtures.pooled_host import PooledHost
 from usb_provider.diagnosis.check import Check, Finding, Verdict
-from usb_provider.diagnosis.guests import ControllersCheck, GuestFacts, StaleHostdevsCheck
+from usb_provider.diagnosis.guests import ControllersCheck, GuestFacts, StaleHostdevsCheck, held_by_all
 from usb_provider.model.binding.attachments import Attachments
 from usb_provider.model.binding.guests import RunningGuest
 from usb_provider.model.binding.hostdev import Guest, Hostdev, UsbController, hostdev_xml, parse_guest
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import Speed
 from usb_provider.model.reporting.provider import assess
+from usb_provider.model.units.sharing import Share
 
 VM = "4cad3336-9f38-4bf2-aaab-199b82e458ea"
 PROVIDER = "d4cd0e47-5d8f-5d7d-8edb-87ec9de28ae1"
@@ -43,6 +46,25 @@ def the_hostdev(number: int = 9) -> Hostdev:
 def judge(check: Check[GuestFacts], guest: RunningGuest, holdings: Collection[Holding]) -> Finding:
     """What *check* finds where *guest* alone runs."""
     return check.judge(GuestFacts((guest,), tuple(holdings), frozenset({VM})))
+
+
+# Pools
+
+
+def test_a_guest_keeps_the_member_that_it_has_although_the_agents_file_names_another() -> None:
+    host = PooledHost()
+    host.plug("1-1")
+    host.plug("1-2")
+    host.claim("a", 1)
+    host.start("a")
+    host.binder.run()
+    assert host.has("a") == {"1-1"}
+    (other,) = [each.identity.key for each in host.view().devices if each.device.sys_name == "1-2"]
+    view = dataclasses.replace(host.view(), shares={other: Share("pool_hasp", a_uuid("a"))})
+    latest = host.latest()
+    held = held_by_all(view, latest.running, latest.known)
+    row = STALE.judge(GuestFacts(latest.running, held, latest.known))
+    assert row.verdict is Verdict.OK, row.found
 
 
 # Controllers

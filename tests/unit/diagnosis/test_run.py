@@ -9,10 +9,9 @@ from pathlib import Path
 from usb_provider.conf import load
 from usb_provider.diagnosis.check import AnyCheck, Check, Finding, Verdict, diagnose
 from usb_provider.diagnosis.checks import CHECKS
-from usb_provider.diagnosis.context import Context, Maybe, Neighbours, Places, Reading, Unknown
+from usb_provider.diagnosis.context import Context, Maybe, Neighbours, Places, Reading, Reported, Unknown
 from usb_provider.diagnosis.threads import Threads
 from usb_provider.exception import Unavailable
-from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.placement.client import PlacementClient
 from usb_provider.placement.root import RootFinder
 from usb_provider.virt.protocol import StatusAnswer
@@ -27,10 +26,10 @@ def a_context(seconds: float = 10.0, *, serves_guests: bool = True) -> Context:
     def placement() -> tuple[PlacementClient, RootFinder]:
         raise Unavailable("Placement does not answer.")
 
-    def holdings() -> tuple[Holding, ...]:
+    def look() -> Reported:
         raise Unavailable("Placement does not answer.")
 
-    neighbours = Neighbours(placement, holdings, lambda: StatusAnswer(()))
+    neighbours = Neighbours(placement, look, lambda: StatusAnswer(()))
     return Context(options, (), (), Path("/nonexistent"), "", neighbours, Places(), Threads(seconds))
 
 
@@ -87,6 +86,7 @@ def test_the_checks_are_these_in_the_order_in_which_things_are_mended() -> None:
         "authorized_default",
         "host controllers",
         "disks of guests",
+        "pools",
         "libvirt",
         "hook",
         "hook loaded",

@@ -101,8 +101,9 @@ def test_metrics_and_commands_agree_about_who_holds_what_is_plugged_in(row: Prov
 
 def test_every_state_of_the_metrics_and_of_the_commands_is_one_of_the_table() -> None:
     assert {row.device_state for row in TABLE.values()} == set(DeviceState)
-    # STATE_WAITING makes an allocated device one that waits, whatever its row: the guest decides, not the provider.
-    assert {row.fleet_state for row in TABLE.values()} == set(FleetState) - {FleetState.WAITING}
+    # STATE_WAITING makes an allocated device one that waits, and a bundle is incomplete where another device is absent.
+    beside = {FleetState.WAITING, FleetState.INCOMPLETE}
+    assert {row.fleet_state for row in TABLE.values()} == set(FleetState) - beside
 
 
 @each_row

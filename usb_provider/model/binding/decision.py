@@ -42,13 +42,17 @@ class Why(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Take the hostdev *alias* from the guest."""
+    """Take the hostdev *alias* from the guest. The provider's name is known only while the tree has the provider;
+    *key* is the device's, where it is one of a group.
+    """
 
     guest_uuid: str
     guest_name: str
     provider_uuid: str
     hostdev: Hostdev
     why: Why
+    provider_name: str | None = None
+    key: str | None = None
 
     @property
     def unit(self) -> str:
@@ -58,7 +62,10 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Give *device* to the guest, for the provider that it holds, at its *port* (guest_ports.py)."""
+    """Give *device* to the guest, for the provider that it holds, at its *port* (guest_ports.py).
+
+    *key* is the device's key, where it is one of a group.
+    """
 
     guest_uuid: str
     guest_name: str
@@ -66,6 +73,7 @@ class Attach:
     provider_name: str
     device: UsbDevice
     member: str | None = None
+    key: str | None = None
     port: GuestPort | None = None
     guest_reset: str | None = None
 
@@ -187,7 +195,8 @@ def _detaches(
                 why = Why.REPLUGGED if is_earlier else None
         seen.add(unit)
         if why is not None:
-            found.append(Detach(guest.uuid, guest.name, provider, hostdev, why))
+            name, key = (None, None) if holding is None else (holding.name, holding.key)
+            found.append(Detach(guest.uuid, guest.name, provider, hostdev, why, name, key))
     return found
 
 
@@ -273,6 +282,7 @@ def _want(
         holding.name,
         device,
         holding.member,
+        holding.key,
         guest_reset=holding.guest_reset,
     )
     return BindingState.PENDING, None, attach

@@ -4,7 +4,8 @@ decision.py decides what is attached to a guest that runs.
 """
 
 import enum
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from usb_provider.model.binding.decision import holder
@@ -81,8 +82,8 @@ def start_refusals(guest: Guest, holdings: Collection[Holding], guests: Sequence
             continue
         other = holder(holding.device, guests, besides=guest.uuid)
         if other is not None:
-            text = f"USB device {holding.name} is allocated to this instance, but guest {other} has it."
-            told = f"USB device {holding.name} is allocated to this instance, but another guest has it."
+            text = f"USB device {holding.label} is allocated to this instance, but guest {other} has it."
+            told = f"USB device {holding.label} is allocated to this instance, but another guest has it."
             said.append(Refusal(Obstacle.TAKEN, text, told))
             continue
         wanted.append((holding, holding.device))
@@ -121,7 +122,12 @@ def _incomplete(held: Sequence[Holding]) -> list[Refusal]:
 
 
 def arrival_refusals(
-    guest: Guest, holdings: Collection[Holding], staying: Collection[str], *, is_claimed: bool = False
+    guest: Guest,
+    holdings: Collection[Holding],
+    staying: Collection[str],
+    units: Mapping[str, int],
+    *,
+    is_claimed: bool = False,
 ) -> tuple[Refusal, ...]:
     """Why *guest*, which another host wants to migrate live to this one, may not come: a refusal for each reason.
 
@@ -130,10 +136,12 @@ def arrival_refusals(
     :param holdings: what it holds here.
     :param staying: UUIDs of the providers, on the other host, of the devices that it has there and that a rule
         there excludes from live migration.
+    :param units: how many units a provider on the other host has, by UUID, where the guest has several devices of it:
+        those of a bundle are one unit, whose number of devices may be another here.
     :param is_claimed: whether it holds resources of this host's compute node: then Nova has claimed here all that the
         flavor asks for, and the other devices were attached to it. A move loses these.
     """
-    brings = [hostdev.provider_uuid or "" for hostdev in guest.ours]
+    brings = Counter(hostdev.provider_uuid or "" for hostdev in guest.ours)
     said: list[Refusal] = []
     kept = {(uuid, "has") for uuid in brings if uuid in staying}
     kept |= {(each.name, "would get") for each in holdings if each.stays}
@@ -143,11 +151,14 @@ def arrival_refusals(
             f'("live_migratable": false); migrate it cold.'
         )
         said.append(Refusal(Obstacle.NOT_LIVE_MIGRATABLE, text))
-    # A bundle may have fewer devices here than on the other host.
-    if not is_claimed and len(holdings) < len(brings) and not any(each.is_bundled for each in holdings):
+    has = sum(min(number, units.get(uuid, number)) for uuid, number in brings.items())
+    holds = len({each.provider_uuid if each.is_bundled else each.unit for each in holdings})
+    if not is_claimed and holds < has:
+        plural = "" if has == 1 else "s"
+        what = f"USB device{plural}" if has == len(guest.ours) else f"unit{plural} of USB devices"
         text = (
-            f"The instance has {len(brings)} USB device{'' if len(brings) == 1 else 's'} and holds "
-            f"{len(holdings) or 'none'} on this host; let nova choose the host, because it claims them there."
+            f"The instance has {has} {what} and holds {holds or 'none'} on this host; let nova choose the host, "
+            f"because it claims them there."
         )
         said.append(Refusal(Obstacle.NOT_CLAIMED, text))
     return tuple(said)
@@ -167,12 +178,12 @@ def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice
         if not able:
             models = ", ".join(controller.model for controller in guest.controllers)
             text = (
-                f"USB device {holding.name} is a {device.speed}-speed device, too fast for the instance's USB "
+                f"USB device {holding.label} is a {device.speed}-speed device, too fast for the instance's USB "
                 f"controller ({models}); {remedy_for_speed(guest.platform)}."
             )
             said.append(Refusal(Obstacle.TOO_FAST, text))
         elif port is None:
-            text = f"The instance has no free USB port for {holding.name}; {remedy_for_ports(guest.platform)}."
+            text = f"The instance has no free USB port for {holding.label}; {remedy_for_ports(guest.platform)}."
             said.append(Refusal(Obstacle.NO_PORT, text))
         else:
             free[port] -= 1
@@ -180,4 +191,4 @@ def _controller_refusals(guest: Guest, wanted: Sequence[tuple[Holding, UsbDevice
 
 
 def _names(wanted: Sequence[tuple[Holding, UsbDevice]]) -> str:
-    return " and ".join(holding.name for holding, _ in wanted)
+    return " and ".join(holding.label for holding, _ in wanted)

@@ -33,6 +33,11 @@ class Holding:
     leaving: frozenset[str] = frozenset()
 
     @property
+    def label(self) -> str:
+        """What a sentence calls its device: the name of the provider, and of one of a group its key as well."""
+        return self.name if self.key is None else f"{self.name} ({self.key})"
+
+    @property
     def unit(self) -> str:
         """What follows the prefix in the alias of its hostdev."""
         return self.provider_uuid if self.member is None else f"{self.provider_uuid}-{self.member}"

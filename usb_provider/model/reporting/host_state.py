@@ -15,6 +15,7 @@ from usb_provider.model.devices.sightings import Sightings
 from usb_provider.model.devices.spec import DeviceSpec
 from usb_provider.model.reporting.provider import Assessment, assess, provider_uuid
 from usb_provider.model.reporting.tree import ObservedTree
+from usb_provider.model.units.drains import with_drains
 from usb_provider.model.units.providers import remembered, with_promises
 from usb_provider.model.units.sharing import PoolMemory, Shares
 
@@ -84,7 +85,7 @@ class HostState:
             marks=self.lent.marks,
             shares={} if let_go else self._shares(),
         )
-        return with_promises(self.tree, found, self.pools.members)
+        return with_drains(self.tree, with_promises(self.tree, found, self.pools.members))
 
     def judged(self, devices: Sequence[UsbDevice], now: float) -> tuple["HostState", tuple[Assessment, ...]]:
         """This after a look at *now*, in seconds of the wall clock, which found *devices*; and the verdict on each.

@@ -60,8 +60,8 @@ class Assessment:
     own and the root is known.
 
     ``group`` is the key of the pool or bundle of which the device is a member now. ``stays`` tells that the rules have
-    another place for it, which it gets when its consumer releases it. ``drained``: its rule says that no further
-    consumer gets it.
+    another place for it, which it gets when its consumer releases it. ``drained``: its rule, or an operator by
+    command, says that no further consumer gets it.
     """
 
     device: UsbDevice
@@ -87,6 +87,13 @@ class Assessment:
     def offered(self) -> bool:
         """Whether a rule offers it and no guard prevents that."""
         return self.verdict is OfferReason.OFFERED
+
+    @property
+    def member_id(self) -> str | None:
+        """What tells it from the other members of its group, 16 hexadecimal digits; None where there is no group."""
+        if self.group is None or self.unit is None:
+            return None
+        return self.unit.removeprefix(f"{self.provider_uuid}-")
 
     @property
     def able(self) -> bool:

@@ -50,7 +50,7 @@ def inventories_of(
         now = inventory.unit_numbers(state, units, have.used(name), had)
         if now is not None:
             found[name] = Inventory(total=now.total, reserved=now.reserved, max_unit=now.total)
-            marks |= inventory.shortage_marks(state, now, units, had)
+            marks |= inventory.shortage_marks(state, now, units)
     return found, marks
 
 

@@ -6,7 +6,7 @@ device is one of one unit.
 
 from dataclasses import dataclass
 
-from placement_traits import STATE_RESERVED, STATE_SHORT
+from placement_traits import STATE_SHORT
 from usb_provider.model.lifecycle import Intention, Presence, ProviderState, Units
 
 
@@ -41,21 +41,14 @@ def unit_numbers(state: ProviderState, units: int, used: int, had: UnitNumbers |
     return UnitNumbers(total, total)
 
 
-def shortage_marks(
-    state: ProviderState, now: UnitNumbers | None, units: int, had: UnitNumbers | None
-) -> frozenset[str]:
-    """The state traits that say that the agent reserves what *now* reserves, beyond those of *state*'s row.
+def shortage_marks(state: ProviderState, now: UnitNumbers | None, units: int) -> frozenset[str]:
+    """The state trait that says that the agent reserves a part of *now*, beyond those of *state*'s row.
+
+    A drained pool has it too: its units are all reserved, and the command that ends the drain then leaves the
+    reservation to the agent. What an operator reserved stays the operator's, also where the agent had to reserve more.
 
     :param units: how many units can be had.
-    :param had: the numbers that Placement has now.
     """
     known = state.circumstances
-    if now is None or known.presence is not Presence.OFFERED or now.total <= units:
-        return frozenset()
-    match known.intention:
-        case Intention.NONE:
-            return frozenset({STATE_SHORT})
-        case Intention.RESERVED if had is None or now.reserved > had.reserved:
-            return frozenset({STATE_SHORT, STATE_RESERVED})
-        case _:
-            return frozenset()
+    is_short = now is not None and known.presence is Presence.OFFERED and now.total > units
+    return frozenset({STATE_SHORT}) if is_short and known.intention is not Intention.RESERVED else frozenset()

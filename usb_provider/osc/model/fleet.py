@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import placement_traits
-from placement_traits import STATE_ABSENT, STATE_DRAINED, STATE_SHORT, STATE_WAITING, STATE_WITHDRAWN
+from placement_traits import (
+    MEMBER_DRAINED_PREFIX,
+    STATE_ABSENT,
+    STATE_DRAINED,
+    STATE_RESERVED,
+    STATE_SHORT,
+    STATE_WAITING,
+    STATE_WITHDRAWN,
+)
 from placement_traits.usb import (
     CLASS_PREFIX,
     DRAIN_REASON_PREFIX,
@@ -21,9 +29,9 @@ from placement_traits.usb import (
 )
 from usb_provider.model import lifecycle
 from usb_provider.model.lifecycle import TABLE, Circumstances, FleetState, Intention, Presence, ProviderState
-from usb_provider.model.reporting.provider import NAME_MARK, provider_uuid
+from usb_provider.model.reporting.provider import NAME_MARK
 from usb_provider.model.reporting.tree import Amount, Inventory, ObservedProvider
-from usb_provider.model.units.names import POOL_PREFIX, member_id
+from usb_provider.model.units.names import BUNDLE_PREFIX, POOL_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,11 @@ class Device:
     def is_pool(self) -> bool:
         """Whether it is the provider of a pool."""
         return self.key.startswith(POOL_PREFIX)
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is the provider of a bundle."""
+        return self.key.startswith(BUNDLE_PREFIX)
 
     @property
     def held(self) -> bool:
@@ -102,8 +115,12 @@ class Device:
         return STATE_WAITING in self.traits and self.held
 
     def is_in(self, state: FleetState) -> bool:
-        """Whether ``--state`` finds it: an absent device that is held is also allocated; the same for drained."""
+        """Whether ``--state`` finds it: an absent device that is held is also allocated; the same for drained. A bundle
+        that is not complete is also absent.
+        """
         match state:
+            case FleetState.ABSENT:
+                return self._row.circumstances.presence is Presence.ABSENT
             case FleetState.ALLOCATED:
                 return self.held
             case FleetState.WAITING:
@@ -116,10 +133,12 @@ class Device:
     @property
     def reason(self) -> str:
         """Why it is in its state, as one or more short sentences."""
-        return f"{self._reason} {lifecycle.WAITS}" if self.waits else self._reason
+        number = len(drained_members(self.traits))
+        drained = f" An operator drained {number} of its members." if number else ""
+        return f"{self._why}{drained}{f' {lifecycle.WAITS}' if self.waits else ''}"
 
     @property
-    def _reason(self) -> str:
+    def _why(self) -> str:
         if self.held and self.state is FleetState.FREE:
             return f"Consumers hold {self.units_held} of its {self.units} units."
         unfinished = not self.amounts and not self.traits & {STATE_ABSENT, STATE_WITHDRAWN}
@@ -142,7 +161,16 @@ class Device:
         nothing_left = bool(self.amounts) and all(amount.capacity <= 0 for amount in self.amounts.values())
         there = lifecycle.presence(self.traits, has_inventory=bool(self.amounts))
         wanted = lifecycle.intention(self.traits, reserved=nothing_left)
-        return TABLE[Circumstances(there, wanted, self.held)]
+        row = TABLE[Circumstances(there, wanted, self.held)]
+        # To the agent, a bundle that lacks a device is as absent as that device. The others may be plugged in.
+        is_incomplete = row.fleet_state is FleetState.ABSENT and self.is_bundle
+        return dataclasses.replace(row, fleet_state=FleetState.INCOMPLETE) if is_incomplete else row
+
+
+def drained_members(traits: Iterable[str]) -> tuple[str, ...]:
+    """The members that a command drained, by *traits* of a pool: the 16 digits that tell each from the others."""
+    found = (name.removeprefix(MEMBER_DRAINED_PREFIX) for name in traits if name.startswith(MEMBER_DRAINED_PREFIX))
+    return tuple(sorted(digits.lower() for digits in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,28 +271,19 @@ def drain(have: ObservedProvider, reason: str | None = None) -> Write | None:
     return Write(inventories=reserved) if reserved != dict(have.inventories) else None
 
 
-def drain_member(have: ObservedProvider, key: str, root_uuid: str, *, drained: bool) -> Write | None:
-    """The step that drains the member *key* of the pool *have*, or ends that; None when there is nothing to do.
-
-    The agent sees the trait, and no longer counts the member.
-    """
-    mark = placement_traits.member_drained_trait(member_id(provider_uuid(root_uuid, key)))
-    traits = have.traits | {mark} if drained else have.traits - {mark}
-    return Write(traits=traits) if traits != have.traits else None
-
-
 def undrain(have: ObservedProvider) -> Write | None:
     """The next step that undrains *have*, or None when it is not drained.
 
     The inventory goes first: after an interruption between the two writes, the device is still drained and shows it.
-    What is absent or withdrawn stays reserved; the agent ends that when the device is back.
+    What is absent, withdrawn or a pool that lacks members stays reserved: the agent ends that. Only the agent knows how
+    many units can be had.
     """
     if STATE_DRAINED not in have.traits:
         return None
     free = {name: dataclasses.replace(each, reserved=0) for name, each in have.inventories.items()}
-    if not have.traits & {STATE_ABSENT, STATE_WITHDRAWN} and free != dict(have.inventories):
+    if not have.traits & {STATE_ABSENT, STATE_WITHDRAWN, STATE_SHORT} and free != dict(have.inventories):
         return Write(inventories=free)
-    return Write(traits=_without_reasons(have.traits) - {STATE_DRAINED})
+    return Write(traits=_without_reasons(have.traits) - {STATE_DRAINED, STATE_RESERVED})
 
 
 def _without_reasons(traits: frozenset[str]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from usb_provider.osc.model.fleet import Device
 
 _TRAITS = {
     FleetState.ABSENT: STATE_ABSENT,
+    FleetState.INCOMPLETE: STATE_ABSENT,
     FleetState.DRAINED: STATE_DRAINED,
     FleetState.WAITING: STATE_WAITING,
 }
@@ -73,7 +74,7 @@ class Selection:
 
     def _filter(self, state: FleetState, required: frozenset[str]) -> Filter:
         match state:
-            case FleetState.ABSENT | FleetState.DRAINED | FleetState.WAITING:
+            case FleetState.ABSENT | FleetState.INCOMPLETE | FleetState.DRAINED | FleetState.WAITING:
                 return Filter(required | {_TRAITS[state]})
             case FleetState.FREE:
                 return Filter(required, _EARLIER_STATES, self.resource_class)

@@ -81,17 +81,30 @@ def shortage(group: RequestGroup, devices: Sequence[Device], hosts_before: Colle
         amount = group.resources[name]
         free = [device for device in fitting if device.state is FleetState.FREE and device.units_free >= amount]
         held += [device for device in fitting if device.held]
-        counts = Counter(device.state for device in fitting)
-        states = [state for state in FleetState if counts[state] and state is not FleetState.FREE]
-        others = ", ".join(f"{counts[state]} {state}" for state in states)
-        sentences.append(
-            f"{_hosts(fitting)} a {name}; {len(free)} of {len(fitting)} free{f' ({others})' if others else ''}."
-        )
+        sentences.append(f"{_hosts(fitting)} a {name}; {_amounts(fitting)}.")
+        if not free and any(device.units_free for device in fitting):
+            sentences.append(f"No provider has {amount} of them free.")
         if elsewhere := sorted({device.host for device in free if device.host_uuid not in hosts_before}):
             sentences.append(f"Some are free on {', '.join(elsewhere)}, but the rest of the flavor does not fit there.")
         elif free:
             sentences.append("No host has as many of them free as all groups together ask for.")
     return Shortage(" ".join(sentences), tuple(held))
+
+
+def _amounts(devices: Collection[Device]) -> str:
+    """How many of *devices* are free, and the states of the others. Each unit of a pool is one."""
+    counts: Counter[FleetState] = Counter()
+    for each in devices:
+        if each.state is FleetState.FREE:
+            counts[FleetState.FREE] += each.units_free
+            counts[FleetState.ALLOCATED] += each.units_held
+        else:
+            counts[each.state] += each.counted
+    words = "units free" if any(each.is_pool for each in devices) else "free"
+    others = ", ".join(
+        f"{counts[state]} {state}" for state in FleetState if counts[state] and state is not FleetState.FREE
+    )
+    return f"{counts[FleetState.FREE]} of {counts.total()} {words}{f' ({others})' if others else ''}"
 
 
 def _hosts(devices: Collection[Device]) -> str:

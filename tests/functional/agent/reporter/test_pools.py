@@ -262,6 +262,39 @@ def test_a_drained_member_is_no_unit_and_stays_with_its_guest(placement, host, r
     assert_usb_view(placement, root, {POOL: pool(1)})
 
 
+def test_a_member_that_a_command_drained_is_shown_as_drained_on_the_host(placement, host, root, operator, pooled):
+    operator.add_traits(POOL_UUID, member_drained_trait(member_id(uuid_of("1050:0407:Y1"))))
+    done = host.run()
+    one, two, _ = done.devices
+    assert (one.drained, two.drained) == (True, False)
+    assert one.reason == (
+        "Offered by device_spec rule 1, but an operator drained it: only a server that has it keeps it."
+    )
+    assert [each.drained for each in host.reporter().view().devices] == [True, False, False]
+    assert done.notes == ()
+
+
+def test_a_drain_with_a_mistyped_key_is_told_with_the_keys_that_there_are(placement, host, root, operator, pooled):
+    digits = member_id(uuid_of("1050:0407:Y7"))
+    operator.add_traits(POOL_UUID, member_drained_trait(digits))
+    (note,) = host.run().notes
+    assert note.text == (
+        f"{POOL} has the drain of a member that this host does not know ({digits}), so the drain has no effect; the "
+        f"members here are 1050:0407:Y1, 1050:0407:Y2, 1050:0407:Y3. If the key was wrong, end the drain: openstack "
+        f"usb device set --undrain --member {digits} {POOL}"
+    )
+    operator.remove_traits(POOL_UUID, member_drained_trait(digits))
+    assert host.run().notes == ()
+
+
+def test_the_drain_of_a_member_that_is_unplugged_is_no_mistake(placement, host, root, operator, pooled):
+    operator.add_traits(POOL_UUID, member_drained_trait(member_id(uuid_of("1050:0407:Y1"))))
+    host.unplug(ONE)
+    assert host.run().notes == ()
+    host.restart()
+    assert host.run().notes == ()
+
+
 def allocate_or_none(placement):
     return allocate(placement) if free(placement) else None
 
@@ -285,6 +318,33 @@ def test_an_operators_own_reserved_stays_also_while_the_pool_changes(placement, 
     host.plug(ONE)
     host.run()
     assert_usb_view(placement, root, {POOL: pool(3, 1)})
+
+
+def test_a_pool_that_an_operator_reserved_in_part_settles_in_one_pass_when_more_is_missing(
+    placement, host, root, operator, pooled
+):
+    allocate(placement, 3)
+    operator.set_inventory(POOL_UUID, CLASS, reserved=1)
+    host.run()
+    host.unplug(ONE, TWO)
+    done = host.run()
+    assert topics(done.notes) == [f"{SHORT}:{POOL_UUID}"]
+    assert_usb_view(placement, root, {POOL: pool(3, 2, used=3)})
+    assert host.run().actions == ()
+
+
+def test_a_drained_pool_that_is_short_says_so(placement, host, root, operator, pooled):
+    guests = [allocate(placement) for _ in range(3)]
+    operator.add_traits(POOL_UUID, DRAINED)
+    host.run()
+    host.unplug(ONE)
+    host.run()
+    assert_usb_view(placement, root, {POOL: pool(3, 3, used=3, traits=[DRAINED, SHORT])})
+    assert host.run().actions == ()
+    placement.release(guests[0])
+    host.run()
+    host.run()
+    assert_usb_view(placement, root, {POOL: pool(2, 2, used=2, traits=[DRAINED])})
 
 
 # Rules change

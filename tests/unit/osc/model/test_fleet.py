@@ -213,5 +213,33 @@ def test_a_new_reason_replaces_the_old_one_and_none_leaves_it() -> None:
     assert f"{WHY}_2" in second.traits
 
 
+@pytest.mark.parametrize("passes", [0, 1, 2])
+@pytest.mark.parametrize("is_short_before", [False, True], ids=["short while drained", "short before the drain"])
+def test_an_undrain_offers_no_unit_of_a_pool_whose_device_is_missing(passes: int, is_short_before: bool) -> None:
+    three = {KEY: Inventory(total=3, max_unit=3)}
+    claims = {a_consumer(name): {KEY: 1} for name in ("one", "two", "three")}
+    pool = dataclasses.replace(an_observed(inventories=three), allocations=claims)
+
+    def after(have: ObservedProvider) -> ObservedProvider:
+        tree = a_tree(have)
+        return applied(diff(tree, [a_desired(units=2)]), tree).providers[have.uuid]
+
+    *_, drained = carried_through(drain, after(pool) if is_short_before else pool)
+    for _ in range(passes if is_short_before else passes + 1):
+        drained = after(drained)
+    for seen in carried_through(undrain, drained):
+        one = next(iter(seen.allocations))
+        left = {consumer: has for consumer, has in seen.allocations.items() if consumer != one}
+        assert not schedulable([dataclasses.replace(seen, allocations=left)])
+    assert after(seen) == dataclasses.replace(after(pool), generation=after(seen).generation)
+
+
+def test_an_undrain_ends_what_an_operator_had_reserved_of_a_pool_that_is_short() -> None:
+    marks = {MANAGED, STATE_SHORT, STATE_RESERVED, STATE_DRAINED}
+    pool = an_observed(inventories={KEY: Inventory(total=3, reserved=3, max_unit=3)}, traits=marks)
+    *_, back = carried_through(undrain, pool)
+    assert back.traits == {MANAGED, STATE_SHORT}
+
+
 def test_what_is_not_drained_is_not_undrained() -> None:
     assert undrain(an_observed(inventories={KEY: RESERVED})) is None
