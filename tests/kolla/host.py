@@ -22,9 +22,10 @@ from tests.kolla.images import FILES, debian
 ADDRESS = "10.0.2.100"
 """Its own, by slirp4netns."""
 NAME = "kollahost"
-_PACKAGES = "systemd-sysv udev dbus iproute2 procps kmod openssh-server sudo ca-certificates tzdata git " + (
-    "python3 python3-venv python3-dbus python3-requests podman runc netavark"
-)
+_PACKAGES = """\
+systemd-sysv udev dbus iproute2 procps kmod openssh-server sudo ca-certificates
+python3 python3-venv python3-dbus python3-requests podman runc netavark
+"""
 # Devices, clocks and networks belong to the machine.
 _MASKED = """\
 systemd-udevd.service systemd-udev-trigger.service systemd-udevd-control.socket systemd-udevd-kernel.socket

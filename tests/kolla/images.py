@@ -6,8 +6,10 @@ Kolla's program and templates are those on PyPI; files/template-overrides.j2 say
 images are in podman's store below the cache directory; what is there already is built again only where it has changed.
 """
 
+import hashlib
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,14 @@ _TEMPLATES = ("base", "openstack-base", "nova/nova-base", "nova/nova-libvirt", "
 _ANSIBLE = "ansible==14.*"
 """The one with the ansible-core of kolla-toolbox."""
 _COLLECTIONS = ("ansible/netcommon", "ansible/posix", "ansible/utils", "community/general", "openstack/cloud")
+_SOURCES = """\
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: {suite}
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+"""As in Debian's image on Docker Hub: Kolla writes its own in the same place."""
 _CONFIG = """\
 [DEFAULT]
 base = debian
@@ -74,21 +84,26 @@ def main() -> None:
     make_debian()
     make_kollas()
     make_ours()
+    podman("image", "prune", "--force")
     mine = ("--filter", f"reference=quay.io/{NAMESPACE}/*", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}")
     print(podman("images", *mine))
 
 
 def debian(name: str, *packages: str) -> Path:
     """The tar file *name* with Debian's root directory and *packages*, made when it is not there."""
-    tar = CACHE / f"{name}-{SUITE}.tar"
+    made_of = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    tar = CACHE / f"{name}-{SUITE}-{made_of}.tar"
     if not tar.exists():
         part = tar.with_suffix(".part.tar")
         command = ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
         command += [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("man", "doc", "locale")]
+        sources = shlex.quote(_SOURCES.format(suite=SUITE))
         # Certificates that this machine trusts besides Debian's: a mirror of PyPI may be known by one.
         command += [
+            '--customize-hook=rm "$1/etc/apt/sources.list" && '
+            f'printf %s {sources} > "$1/etc/apt/sources.list.d/debian.sources"',
             "--customize-hook=[ ! -d /usr/local/share/ca-certificates ] || "
-            'cp -rL /usr/local/share/ca-certificates "$1/usr/local/share/"'
+            'cp -rL /usr/local/share/ca-certificates "$1/usr/local/share/"',
         ]
         if packages:
             command.append(f"--include={','.join(packages)}")

@@ -65,6 +65,6 @@ def test_a_stick_that_is_plugged_in_again_comes_back(cloud: Cloud) -> None:
 
 def test_without_the_agent_a_server_with_a_stick_is_refused(cloud: Cloud) -> None:
     cloud.delete_all()
-    cloud.vm.ssh("podman stop usb_provider_agent", timeout=300)
+    cloud.vm.ssh("systemctl stop kolla-usb_provider_agent-container", timeout=300)
     server = cloud.create("bob", flavor=cloud.flavor("usb"))
     cloud.becomes(server, "ERROR")
