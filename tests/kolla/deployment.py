@@ -17,9 +17,10 @@ from typing import Any
 from tests.e2e.lab.controller import GLANCE, KEYSTONE, PASSWORD, transport
 from tests.integration.lab.vm import LOOPBACK
 from tests.kolla.engine import CACHE
-from tests.kolla.images import KOLLA, RELEASE, TOP, collections
+from tests.kolla.images import RELEASE, TOP, collections
 
 OURS = TOP / "conf" / "kolla"
+KOLLA_ANSIBLE = "23.0.0"
 USER = "usb-kolla"
 """The agent's user in Keystone: not that of the end-to-end tests, since the role is to make it."""
 GLOBALS: Mapping[str, Any] = {
@@ -157,12 +158,12 @@ class Deployment:
 
 def environment() -> dict[str, str]:
     """The variables of the virtual environment with Kolla-Ansible, made when it is not there."""
-    directory = CACHE / f"kolla-ansible-{KOLLA}"
+    directory = CACHE / f"kolla-ansible-{KOLLA_ANSIBLE}"
     if not (directory / "bin" / "kolla-ansible").exists():
         shutil.rmtree(directory, ignore_errors=True)
         subprocess.run([python(), "-m", "venv", str(directory)], check=True)
         pip = [directory / "bin/pip", "install", "--quiet"]
-        subprocess.run([*pip, f"kolla-ansible=={KOLLA}", "netaddr"], check=True)
+        subprocess.run([*pip, f"kolla-ansible=={KOLLA_ANSIBLE}", "netaddr"], check=True)
     variables = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
     return variables | {
         "VIRTUAL_ENV": str(directory),
@@ -185,7 +186,7 @@ def python() -> str:
         # A shim of pyenv is there for each version that is installed, and runs only the one that is chosen.
         if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
             return path
-    raise LookupError(f"Kolla-Ansible {KOLLA} needs Python 3.12 or newer, and this machine has none")
+    raise LookupError(f"Kolla-Ansible {KOLLA_ANSIBLE} needs Python 3.12 or newer, and this machine has none")
 
 
 def link(source: Path, target: Path) -> None:

@@ -67,7 +67,6 @@ class Host:
         self.root = directory / "root"
         self.key = directory / "id_ed25519"
         self._children: list[subprocess.Popen[bytes]] = []
-        self._init = 0
         self.port = 0
 
     @classmethod
@@ -100,9 +99,9 @@ class Host:
         log = self.directory / "init.log"
         outer = child.start(["sh", "-c", f"{enter} exec unshare {spaces} {init}"], log)
         self._children.append(outer)
-        self._init = self._wait_for_init(outer)
+        first = self._wait_for_init(outer)
         api = self.directory / "net.sock"
-        net = ["slirp4netns", "--configure", "--mtu=65520", f"--api-socket={api}", str(self._init), "tap0"]
+        net = ["slirp4netns", "--configure", "--mtu=65520", f"--api-socket={api}", str(first), "tap0"]
         self._children.append(child.start(net, self.directory / "net.log"))
         deadline = time.monotonic() + 300
         while not api.exists():

@@ -21,14 +21,13 @@ from tests.kolla.engine import CACHE, has, podman, service
 
 TOP = Path(__file__).parents[2]
 FILES = Path(__file__).with_name("files")
-KOLLA = "23.0.0"
-"""The version on PyPI of Kolla and of Kolla-Ansible."""
-RELEASE = "2026.2"
-SUITE = "trixie"
-"""Debian's release below Kolla's images of :data:`KOLLA`, and on the host."""
+RELEASE = os.environ.get("USB_PROVIDER_KOLLA_RELEASE", "2026.2")
+"""That of OpenStack; of 2025.1 only openstack-base and ours are built."""
+KOLLA, SUITE = {"2026.2": ("23.0.0", "trixie"), "2025.1": ("20.4.0", "bookworm")}[RELEASE]
+"""The version of Kolla on PyPI, and the release of Debian below its images and on the host."""
 NAMESPACE = "openstack.kolla"
 TAG = f"{RELEASE}-debian-{SUITE}"
-KOLLAS = ("base", "openstack-base", "nova-libvirt", "nova-compute", "kolla-toolbox")
+KOLLAS = ("base", "openstack-base", *(("nova-libvirt", "nova-compute", "kolla-toolbox") if RELEASE == "2026.2" else ()))
 # Kolla renders the templates of all its images, even for one: what these do not need is left out.
 _TEMPLATES = ("base", "openstack-base", "nova/nova-base", "nova/nova-libvirt", "nova/nova-compute", "kolla-toolbox")
 _ANSIBLE = "ansible==14.*"
@@ -120,7 +119,7 @@ def make_debian() -> None:
 
 def make_kollas() -> None:
     """Build Kolla's images, in its own order."""
-    work = CACHE / "kolla"
+    work = CACHE / f"build-{RELEASE}"
     kolla = _kolla()
     for each in ("templates", "build", "logs"):
         shutil.rmtree(work / each, ignore_errors=True)
@@ -164,7 +163,8 @@ def _kolla() -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
         pip = [str(directory / "bin" / "pip"), "install", "--quiet", f"kolla=={KOLLA}", "podman", "requests"]
         subprocess.run(pip, check=True)
-    (templates,) = directory.glob("lib/python3.*/site-packages/kolla/docker")
+    # Kolla 20 has them below share.
+    (templates,) = (*directory.glob("lib/python3.*/site-packages/kolla/docker"), *directory.glob("share/kolla/docker"))
     for each in (*templates.iterdir(), *templates.glob("nova/*")):
         name = str(each.relative_to(templates))
         if each.is_dir() and not any(f"{wanted}/".startswith(f"{name}/") for wanted in _TEMPLATES):

@@ -11,15 +11,26 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab.controller import Controller
+from tests.integration.lab.errors import CommandFailed
 from tests.kolla.deployment import USER, Deployment
 from tests.kolla.host import LIMITS, NAME, Host
-from tests.kolla.images import TAG, TOP, make_ours
+from tests.kolla.images import TAG, TOP, image, make_ours
 
 HOOK = "/etc/kolla/usb-provider-hooks/qemu.d/usb-provider"
 UNIT = "kolla-usb_provider_agent-container"
 """Kolla-Ansible's, of systemd: it starts a container again that podman has stopped."""
 KEYS = {"vendor_id": "1050", "product_id": "0407", "resource_class": "CUSTOM_USB_KEY"}
 STICKS = {"vendor_id": "46f4", "product_id": "0001", "resource_class": "CUSTOM_USB_STORAGE"}
+
+
+ASKS = """\
+<domain type='qemu'><name>x</name><uuid>6f7d4b5c-0d6e-4c3a-9d58-0a4d2f8c7e11</uuid>
+<metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:flavor name="usb">
+<nova:extraSpecs><nova:extraSpec name="resources:CUSTOM_USB_KEY">1</nova:extraSpec></nova:extraSpecs>
+</nova:flavor></nova:instance></metadata>
+<devices><controller type='usb' model='qemu-xhci'/></devices></domain>
+"""
+"""A guest whose flavor asks for a device, as nova writes it."""
 
 
 @dataclass
@@ -107,9 +118,13 @@ def test_the_agent_takes_the_root_provider_from_nova_computes_file(kolla: Kolla)
 
 
 def test_the_hook_reaches_the_agent_from_inside_nova_libvirt(kolla: Kolla) -> None:
-    domain = "<domain><uuid>6f7d4b5c-0d6e-4c3a-9d58-0a4d2f8c7e11</uuid><name>x</name></domain>"
-    inside = f"sh -c 'echo \"{domain}\" | /etc/libvirt/hooks/qemu.d/usb-provider x prepare begin - && echo let'"
-    assert kolla.podman("exec", "nova_libvirt", inside) == "let"
+    (kolla.host.root / "root" / "domain.xml").write_text(ASKS)
+    hook = "x prepare begin - < /root/domain.xml"
+    kolla.host.ssh(f"podman exec -i nova_libvirt /etc/libvirt/hooks/qemu.d/usb-provider {hook}")
+    # The same hook, in the same image, where the socket is not.
+    volume = "--entrypoint /hooks/usb-provider -v /etc/kolla/usb-provider-hooks/qemu.d:/hooks:ro"
+    with pytest.raises(CommandFailed, match="asks for a USB device, but the agent did not answer"):
+        kolla.host.ssh(f"podman run --rm -i --network host {volume} {image('nova-libvirt')} {hook}")
 
 
 def test_another_run_changes_nothing(kolla: Kolla) -> None:

@@ -13,6 +13,8 @@ from tests.kolla import vm as machine
 from tests.kolla.deployment import Deployment
 
 STICKS = {"vendor_id": "46f4", "product_id": "0001", "resource_class": "CUSTOM_USB_KEY"}
+# Emulation is slow.
+_OPTIONS = "[agent]\nresync_interval = 20\n[hook]\ntimeout = 30\n"
 # The other suites' helpers look at guests with these; nova_libvirt has them.
 _WRAPPER = '#!/bin/sh\nexec podman exec -i nova_libvirt {} "$@" 2>/dev/null\n'
 
@@ -31,6 +33,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
             directory / "ansible", machine.NAME, machine.connection(vm), nova_compute_virt_type="kvm"
         )
         deployment.rules(STICKS)
+        (deployment.config / "config" / "usb-provider.conf").write_text(_OPTIONS)
         deployment.toolbox()
         deployment.ours("genconfig")
         deployment.nova_cell()

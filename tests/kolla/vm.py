@@ -28,7 +28,11 @@ def start(directory: Path) -> Vm:
     vm = Vm(build(), directory)
     try:
         vm.boot()
-        ready = "systemctl is-system-running --wait; modprobe -a overlay kvm_amd && systemctl start podman.socket"
+        # /dev/kvm is open as a rule of Kolla-Ansible for udev makes it, which "genconfig" does not install.
+        ready = (
+            "systemctl is-system-running --wait; modprobe -a overlay kvm_amd && udevadm settle && chmod 666 /dev/kvm"
+        )
+        ready += " && systemctl start podman.socket"
         vm.ssh(ready, timeout=300)
     except BaseException:
         vm.stop()
