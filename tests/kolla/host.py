@@ -138,9 +138,8 @@ class Host:
         self._children.clear()
         for controller in _CONTROLLERS:
             top = Path("/sys/fs/cgroup", controller, "usb-provider-kolla")
-            for group in sorted(top.rglob("*/"), reverse=True) if top.exists() else ():
-                if group.is_dir():
-                    group.rmdir()
+            for group in (*sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True), top):
+                _remove(group)
         subprocess.run(["rm", "-rf", "--one-file-system", str(self.root)], check=False)
 
     # Commands
@@ -186,6 +185,18 @@ class Host:
         if (check and done.returncode) or done.returncode == 255:
             raise CommandFailed(command, done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
         return done.stdout.decode(errors="replace")
+
+
+def _remove(group: Path, seconds: float = 30) -> None:
+    """Remove a control group once the last of its processes, which have been killed, is gone."""
+    deadline = time.monotonic() + seconds
+    while group.exists():
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _forward(api: Path) -> int:
