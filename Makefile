@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet
 # $(call step,WHAT,COMMAND) says what is being done, and in the end how long it took.
 step = @echo "$(1) …"; began=$$(date +%s); $(2) && echo "$(1): $$(($$(date +%s) - began)) s"
 
-.PHONY: run venv test unit functional fuzz test-matrix test-lowest test-integration test-e2e cloud lab-debian lint typing docs format \
+.PHONY: run venv test unit functional fuzz test-matrix test-lowest test-integration test-e2e test-kolla cloud lab-debian lint typing docs format \
     genconfig generate bench bench-fleet check clean help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make fuzz        hostile input of every kind for a minute, or MINUTES=…"
 	@echo "make test-integration   a virtual host with real USB, udev and libvirt (builds it first: some minutes)"
 	@echo "make test-e2e    nova, keystone, placement and glance on loopback, that virtual host as their compute node"
+	@echo "make test-kolla  Kolla's own images and ours on them, deployed by Kolla-Ansible (as root; builds the images first)"
 	@echo "make cloud       the same cloud, left running to play with"
 	@echo "make lint typing ruff, codespell, mypy"
 	@echo "make docs        the documents as one site, in build/docs; a broken link is an error"
@@ -79,6 +80,11 @@ test-e2e: $(VENV)/.dev $(VENV)/.cloud
 	@set -e; $(if $(RELEASE),NOVA_PYTHON=$$($(BIN)/python tools/matrix.py --python $(RELEASE)); export NOVA_PYTHON;) \
 	PYTHON=$(BIN)/python tests/integration/lab/build.sh; \
 	$(BIN)/python -m pytest tests/e2e -o faulthandler_timeout=0 $(ARGS)
+
+test-kolla: $(VENV)/.dev $(VENV)/.cloud
+	@tools/install-system-packages.sh run integration cloud kolla
+	$(BIN)/python -m tests.kolla.images
+	$(BIN)/python -m pytest tests/kolla -o faulthandler_timeout=0 $(ARGS)
 
 # Side by side: the venv, and Debian's part of the virtual machine's image, which take a minute or two each at first.
 # All system packages come before: apt does one thing at a time.

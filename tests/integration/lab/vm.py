@@ -90,8 +90,7 @@ class Vm:
                 vm._connect(60)
                 vm.ssh(f"date -s @{time.time():.0f} >/dev/null")
             else:
-                vm._run(image.directory / "host.ext4", "raw")
-                vm._connect(_BOOT_SECONDS)
+                vm.boot()
                 vm.ssh(MAKE_READY, timeout=_BOOT_SECONDS)
         except BaseException:
             vm.stop()
@@ -101,8 +100,7 @@ class Vm:
     def _boot_and_save(self, saved: Path) -> None:
         """Boot, and keep disk and memory as *saved*."""
         try:
-            self._run(self.image.directory / "host.ext4", "raw")
-            self._connect(_BOOT_SECONDS)
+            self.boot()
             self.ssh(MAKE_READY, timeout=_BOOT_SECONDS)
             self._disconnect()
             part = saved.with_suffix(".part")
@@ -122,6 +120,11 @@ class Vm:
             part.replace(saved)
         finally:
             self.stop()
+
+    def boot(self) -> None:
+        """Start the host from the image's disk; return when it answers ssh."""
+        self._run(self.image.directory / "host.ext4", "raw")
+        self._connect(_BOOT_SECONDS)
 
     def _run(self, disk: Path, disk_format: str, *more: str) -> None:
         """Start QEMU with a disk of its own on top of *disk*."""

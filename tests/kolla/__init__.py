@@ -1,0 +1,1 @@
+"""Kolla's own images and playbooks with our image and role: README.md."""
