@@ -191,6 +191,8 @@ class Admission:
             if needs_answer:
                 return self._refuse(guest, [_cannot_be_asked(error)], Operation.PREPARE)
             return Allowed()
+        if len(held) > 1:  # more than its compute node's resources: perhaps a device
+            self._await_view(until)
         view = self._view()
         if view is None:
             return self._refuse(guest, [NOT_READ_YET], Operation.PREPARE) if held and guest.asks_for else Allowed()

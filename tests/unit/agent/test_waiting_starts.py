@@ -38,6 +38,15 @@ def test_a_start_waits_until_placement_has_been_read(host: FakeHost) -> None:
     assert host.looks == 3, "it has asked for a pass each time"
 
 
+def test_below_nova_32_a_start_waits_too_where_the_guest_holds_more_than_its_compute_nodes_resources(
+    host: FakeHost,
+) -> None:
+    host.claimed_by_nova.add(a_uuid("vm"))
+    read_at(host, 3)
+    assert host.ask("prepare", a_domain_xml("vm", a_uuid("vm"), nova="31.3.1"), seconds=20.0) == {}
+    assert host.looks == 3
+
+
 def test_a_live_migration_waits_likewise(host: FakeHost) -> None:
     read_at(host, 2)
     xml = a_domain_xml("vm", a_uuid("vm"), extra_specs=ASKS, devices=[a_hostdev_xml(an_alias())])

@@ -127,7 +127,8 @@ class Attachments:
         records, ports = stored.get("attachments"), stored.get("ports", [])
         if not isinstance(records, list) or not isinstance(ports, list):
             raise ValueError("it has something else where a list should be")
-        return cls(dict(map(_attachment, records)), dict(map(_port, ports)))
+        # A port is only a preference: one that cannot be read is none.
+        return cls(dict(map(_attachment, records)), dict(filter(None, map(_port, ports))))
 
 
 def _attachment(stored: object) -> tuple[Attached, AttachedPlug]:
@@ -140,9 +141,12 @@ def _attachment(stored: object) -> tuple[Attached, AttachedPlug]:
     return (guest, provider), AttachedPlug(*whole)
 
 
-def _port(stored: object) -> tuple[Attached, GuestPort]:
+def _port(stored: object) -> tuple[Attached, GuestPort] | None:
     record = stored if isinstance(stored, dict) else {}
     guest, provider, port = (record.get(name) for name in ("guest_uuid", "provider_uuid", "port"))
     if not isinstance(guest, str) or not isinstance(provider, str) or not isinstance(port, str):
-        raise ValueError("it has something else where a port should be")
-    return (guest, provider), GuestPort.parse(port)
+        return None
+    try:
+        return (guest, provider), GuestPort.parse(port)
+    except ValueError:
+        return None

@@ -44,6 +44,9 @@ def with_ports(
             stay = [each for each in guest.hostdevs if (uuid, each) not in leaving]
             now = assigned(guest, units, before, stay)
         ports |= {(uuid, unit): port for unit, port in now.items()}
+    # While Nova moves a guest, its migration has the claim: the guest finds its ports again after a revert.
+    moving = {each.unit for each in holdings if each.consumers and not each.consumers & running.keys()}
+    ports |= {key: port for key, port in known.ports.items() if key[1] in moving and key not in ports}
     attached = {(each.guest.uuid, hostdev.unit): hostdev.guest_port for each in guests for hostdev in each.guest.ours}
     changed = dataclasses.replace(
         decision,
@@ -82,13 +85,13 @@ def assigned(
     for each in sorted(wanted, key=lambda each: each.device is None):
         if each.unit in found:
             continue
-        free = sorted(port for port in usable - taken if _suits(guest, port, each))
+        free = [port for port in usable - taken if _suits(guest, port, each)]
         if free:
-            found[each.unit] = free[0]
-            taken.add(free[0])
+            found[each.unit] = min(free, key=lambda port: port.order)
+            taken.add(found[each.unit])
     return found
 
 
 def _suits(guest: Guest, port: GuestPort, unit: Holding) -> bool:
-    speed = Speed.UNKNOWN if unit.device is None else unit.device.speed
+    speed = Speed.UNKNOWN if unit.device is None else unit.device.slowest
     return any(each.index == port.bus and each.takes(speed) for each in guest.controllers)

@@ -35,7 +35,7 @@ class UnreadableDomain(ValueError):
     """The text is not a libvirt domain; the caller should refuse what depends on it."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class GuestPort:
     """A USB port of a guest: the index of its controller, and the port's number there, from 1, behind hubs "1.2"."""
 
@@ -44,6 +44,11 @@ class GuestPort:
 
     def __str__(self) -> str:
         return f"{self.bus}:{self.path}"
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """To sort by: port 9 comes before port 10."""
+        return (self.bus, *map(int, self.path.split(".")))
 
     @classmethod
     def parse(cls, text: str) -> "GuestPort":
@@ -256,9 +261,12 @@ def _controller_of(element: ET.Element) -> int | None:
 
 def _guest_port(element: ET.Element) -> GuestPort | None:
     address = element.find("address")
-    if address is None or address.get("type") != "usb" or not _PATH.fullmatch(address.get("port", "")):
+    if address is None or address.get("type") != "usb":
         return None
-    return GuestPort(_number(address, "bus") or 0, address.get("port", ""))
+    try:
+        return GuestPort.parse(f"{address.get('bus', '0')}:{address.get('port', '')}")
+    except ValueError:
+        return None
 
 
 def _controllers(devices: ET.Element) -> tuple[UsbController, ...]:

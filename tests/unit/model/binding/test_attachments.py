@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fixtures.builders import a_device
 from usb_provider.model.binding.attachments import AttachedPlug, Attachments
 from usb_provider.model.binding.guests import RunningGuest
-from usb_provider.model.binding.hostdev import Guest, Hostdev, alias
+from usb_provider.model.binding.hostdev import Guest, GuestPort, Hostdev, alias
 
 GUEST, PROVIDER = "11111111-2222-4333-8444-555555555555", "d4cd0e47-5d8f-5d7d-8edb-87ec9de28ae1"
 DEVICE = a_device(busnum=1, devnum=5, plug_number=7)
@@ -52,6 +52,13 @@ def test_what_is_stored_is_read_again(known: Attachments) -> None:
 def test_what_is_no_list_of_attachments_is_refused(stored: object) -> None:
     with pytest.raises(ValueError, match="it "):
         Attachments.from_json(stored)
+
+
+@pytest.mark.parametrize("port", [None, 1, "", "1000:1", "0:x", "0:1\n"])
+def test_a_port_that_cannot_be_read_is_none_and_the_rest_of_the_file_counts(port: object) -> None:
+    good = {"guest_uuid": "a", "provider_uuid": "b", "port": "0:1.2"}
+    stored = {"version": 1, "attachments": [], "ports": [{**good, "port": port}, [], {**good, "guest_uuid": "c"}]}
+    assert Attachments.from_json(stored).ports == {("c", "b"): GuestPort(0, "1.2")}
 
 
 def test_a_hostdev_is_to_an_earlier_plug_only_where_both_plugs_are_known_and_differ() -> None:

@@ -136,3 +136,27 @@ def test_what_comes_in_the_place_of_a_device_that_goes_gets_its_port() -> None:
     _, known = with_ports(Decision(), [RunningGuest(guest)], [a_unit(1), a_unit(2)], Attachments())
     assert known.ports[ANNA, UUIDS[2]] == GuestPort(0, "3"), "the first one stays"
     assert other.unit == UUIDS[1]
+
+
+def test_a_high_speed_device_that_works_at_full_speed_has_a_port_of_a_usb_1_controller_for_good() -> None:
+    unit = a_unit(0)
+    (found,) = assess([a_device(serial="0", speed=Speed.HIGH, full_speed_compatible=True)], [a_spec()], root=ROOT)
+    disk = dataclasses.replace(unit, assessment=found)
+    assert the_ports(a_guest(controllers=(UHCI,)), [disk], ports((0, 2))) == ports((0, 2))
+
+
+def test_the_lowest_free_port_is_the_lowest_number() -> None:
+    wide = UsbController("qemu-xhci", Speed.SUPER_PLUS, 12, 0, 12, frozenset(range(1, 9)))
+    assert the_ports(a_guest(controllers=(wide,)), [a_unit(0), a_unit(1)], {}) == ports((0, 9), (1, 10))
+
+
+def test_a_guest_finds_its_ports_again_after_a_migration_that_is_reverted() -> None:
+    known = Attachments(ports={(ANNA, UUIDS[0]): GuestPort(0, "2")})
+    moving = dataclasses.replace(a_unit(0), consumers=frozenset({UUIDS[8]}))
+    _, kept = with_ports(Decision(), [], [moving], known)
+    assert kept.ports == known.ports
+    other = RunningGuest(Guest(UUIDS[8], "other", (), (XHCI,)))
+    _, kept = with_ports(Decision(), [other], [moving], known)
+    assert (ANNA, UUIDS[0]) not in kept.ports
+    _, kept = with_ports(Decision(), [], [dataclasses.replace(moving, consumers=frozenset())], known)
+    assert kept.ports == {}
