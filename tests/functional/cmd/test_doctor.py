@@ -474,7 +474,7 @@ def test_a_file_that_cannot_be_read_is_a_row_like_any_other(program: Program, co
     found = rows(program.run("--config-file", file, "doctor", "--json", configured=False))
     assert found["configuration"]["result"] == "wrong"
     assert found["placement"]["result"] == "not checked"
-    assert len(found) == 22
+    assert len(found) == 23
 
 
 def test_where_libvirt_is_not_to_be_asked_its_checks_say_so(program: Program) -> None:
@@ -512,7 +512,7 @@ def test_the_table_has_each_check_in_a_line_and_a_sum(placement: PlacementServer
     lines = done.out.splitlines()
     assert "What to do" in lines[0]
     assert len([line for line in lines if line.startswith(("configuration ", "compute node ", "udev "))]) == 3
-    assert lines[-1].startswith("22 checks: ")
+    assert lines[-1].startswith("23 checks: ")
 
 
 def test_a_keystone_that_never_answers_holds_it_up_for_less_than_a_minute(program: Program) -> None:

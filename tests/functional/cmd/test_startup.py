@@ -98,5 +98,5 @@ def test_status_does_not_mind_what_is_wrong_in_placements_group(tmp_path: Path) 
 def test_status_prints_each_device_of_each_guest_with_its_state(configuration: list[str]) -> None:
     done, _ = run(*PROGRAM, *configuration, "status")
     head, row = (re.split(r" {2,}", line.strip()) for line in done.stdout.splitlines() if re.search(r"\w", line))
-    assert head == ["Guest", "Device", "State", "Since", "Why"]
+    assert head == ["Guest", "Device", "State", "Port", "Since", "Why"]
     assert row[:3] == ["vm1", "host1_usb_Y1", "attached"]
