@@ -45,6 +45,8 @@ def held_by(
 ) -> list[Holding]:
     """The units in *held* that are on this host, with *guest_uuid* as their only consumer, whatever *view* says.
 
+    A unit that a user has asked back is not among them: the guest does not get it.
+
     :param running: the guests that have devices now, and *known* all guests: they tell which members of
         a pool are free.
     """
@@ -56,8 +58,13 @@ def held_by(
     return [
         dataclasses.replace(each, consumers=mine)
         for each in holdings(view)
-        if each.provider_uuid in held and (each.member is None or guest_uuid in each.consumers)
+        if each.provider_uuid in held and _is_for(guest_uuid, each)
     ]
+
+
+def _is_for(guest_uuid: str, unit: Holding) -> bool:
+    """Whether the guest, which holds units of its provider, is to have *unit*: not one that a user has asked back."""
+    return guest_uuid in unit.consumers or (unit.member is None and guest_uuid not in unit.leaving)
 
 
 def _as_claimed(guest_uuid: str, held: UnitsHeld, view: HostView) -> HostView:

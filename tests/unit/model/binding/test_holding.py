@@ -2,9 +2,9 @@
 
 import pytest
 
-from placement_traits import MANAGED, NOT_LIVE_MIGRATABLE
+from placement_traits import MANAGED, NOT_LIVE_MIGRATABLE, detach_trait
 from tests.fixtures.builders import KEY, ROOT, a_consumer, a_device, a_spec, a_tree, an_observed
-from usb_provider.model.binding.holding import holdings
+from usb_provider.model.binding.holding import held_by, holdings
 from usb_provider.model.binding.unit_holding import Holding
 from usb_provider.model.devices.device import UsbDevice
 from usb_provider.model.devices.offer import OfferReason
@@ -64,3 +64,17 @@ def test_a_device_that_its_rule_keeps_from_live_migration_stays() -> None:
 
 def test_a_provider_without_our_mark_is_none_of_ours() -> None:
     assert holdings(HostView(a_tree(an_observed(traits=[])), ())) == []
+
+
+def test_a_start_counts_no_device_that_a_user_has_asked_back() -> None:
+    consumer = a_consumer()
+    provider = an_observed(held=[KEY], traits=[MANAGED, detach_trait(consumer)])
+    view = HostView(a_tree(provider), assess((), (a_spec(),), root=ROOT))
+    assert held_by(consumer, {provider.uuid: {KEY: 1}}, view) == []
+
+
+def test_a_start_counts_the_device_of_another_servers_request() -> None:
+    consumer = a_consumer()
+    provider = an_observed(held=[KEY], traits=[MANAGED, detach_trait(a_consumer("other"))])
+    view = HostView(a_tree(provider), assess((), (a_spec(),), root=ROOT))
+    assert len(held_by(consumer, {provider.uuid: {KEY: 1}}, view)) == 1
