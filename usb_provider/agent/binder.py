@@ -41,6 +41,7 @@ LOG = logging.getLogger(__name__)
 _ROUNDS = 4
 _BUSY_SECONDS = 1.0
 _START_SECONDS = 600.0
+_BY_PLACEMENT = (Why.RELEASED, Why.ASKED)
 
 
 class Virt(GuestDoor, Protocol):
@@ -192,8 +193,8 @@ class Binder:
             for each in actions
             if each.guest_uuid not in under_way and retries.is_due((each.guest_uuid, each.unit), now)
         ]
-        # Who holds a device is read again before the agent attaches it, or detaches it since its guest released it.
-        decided = {each.provider_uuid for each in due if isinstance(each, Attach) or each.why is Why.RELEASED}
+        # Who holds a device is read again before the agent attaches it, or detaches it by a claim or a user's request.
+        decided = {each.provider_uuid for each in due if isinstance(each, Attach) or each.why in _BY_PLACEMENT}
         attached = {hostdev.provider_uuid or "" for each in guests.running for hostdev in each.guest.ours}
         old, is_corrected = self._claims.confirm(view, self._claims.doubtful(decided, attached))
         if is_corrected:

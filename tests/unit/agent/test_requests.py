@@ -119,6 +119,16 @@ def test_a_user_who_has_the_answer_gets_no_other(host: FakeHost) -> None:
     assert host.has("anna") == set()
 
 
+def test_a_request_that_was_taken_back_since_the_last_look_detaches_nothing(host: FakeHost) -> None:
+    provider = running_with_a_device(host)
+    asks(host, provider, detach_trait(ANNA))
+    host.view()
+    host.reporter_is_late = True
+    asks(host, provider)
+    host.binder.run()
+    assert host.has("anna") == {"1-1"}
+
+
 def test_a_request_about_a_server_that_does_not_hold_the_device_changes_nothing(host: FakeHost) -> None:
     provider = running_with_a_device(host)
     asks(host, provider, detach_trait(a_uuid("berta")))
