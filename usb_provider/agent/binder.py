@@ -175,7 +175,7 @@ class Binder:
             attachments=self._attachments,
         )
         # Before anything begins: what is told is about what the guests have now.
-        done = carried_out(view.tree, guests.running, decision.bindings, under_way)
+        done = carried_out(view.tree, guests.running, decision.bindings, under_way | guests.unread)
         self._claims.tell_news(GuestNews(done, self._waiting(decision.bindings, guests, view)))
         decision, attachments = with_ports(decision, guests.running, held, self._attachments)
         decision = self._without_held_elsewhere(decision, view)

@@ -102,6 +102,7 @@ class LibvirtHost:
             running: list[RunningGuest] = []
             cancelled: list[str] = []
             notes: list[Note] = []
+            unread: list[str] = []
             with self._for_reading() as connection:
                 domains = connection.listAllDomains()
                 for domain in domains:
@@ -110,12 +111,14 @@ class LibvirtHost:
                     except UnreadableDomain as error:
                         uuid = domain.UUIDString()
                         notes.append(Note(f"domain:{uuid}", f"The agent ignores domain {uuid}: {error}."))
+                        unread.append(uuid.lower())
                         continue
                     if read is not None:
                         guest, goes_on = read
                         running.append(guest)
                         cancelled += [guest.guest.uuid] if goes_on else []
-            return self._picture.read(running, [domain.UUIDString().lower() for domain in domains], cancelled, notes)
+            known = [domain.UUIDString().lower() for domain in domains]
+            return self._picture.read(running, known, cancelled, notes, unread)
 
     def look_up(self, uuids: Iterable[str]) -> Iterator[RunningGuest]:
         """Read one guest after the other, by UUID; those that do not run are left out, and ``busy`` is not read.

@@ -84,6 +84,7 @@ class Picture:
         known: Collection[str],
         cancelled: Collection[str],
         notes: Collection[Note],
+        unread: Collection[str] = (),
     ) -> GuestsNow:
         """What the read that began last shows, with the events that came meanwhile.
 
@@ -91,11 +92,12 @@ class Picture:
         after all.
 
         :param cancelled: UUIDs of running guests that go on after a cancelled migration.
+        :param unread: UUIDs of guests that run and whose XML is not understood.
         """
         with self._lock:
             shown = frozenset(each.guest.uuid for each in running if each.guest.ours)
             arrived = self._arrived_before & shown - frozenset(cancelled)
-            latest = GuestsNow(tuple(running), frozenset(known), arrived, frozenset(), tuple(notes))
+            latest = GuestsNow(tuple(running), frozenset(known), arrived, frozenset(), tuple(notes), frozenset(unread))
             seen = _Seen(latest, arrived, frozenset(cancelled))
             for happened, uuid in self._meanwhile:
                 seen = seen.after(happened, uuid)

@@ -94,6 +94,18 @@ def test_while_an_operation_is_under_way_on_the_guest_nothing_is_told(host: Fake
     assert host.news.carried_out == set()
 
 
+def test_of_a_guest_whose_xml_the_agent_cannot_read_nothing_is_told(host: FakeHost) -> None:
+    provider = running_with_a_device(host)
+    asks(host, provider, detach_trait(ANNA))
+    host.domains["anna"].readable = False
+    host.binder.run()
+    assert host.news.carried_out == set()
+    host.domains["anna"].readable = True
+    host.binder.run()
+    assert host.has("anna") == set()
+    assert host.news.carried_out == answer(host, provider)
+
+
 def test_while_a_guest_arrives_nothing_is_told(host: FakeHost) -> None:
     provider = running_with_a_device(host)
     host.domains["anna"].busy = True

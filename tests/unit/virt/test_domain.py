@@ -111,11 +111,13 @@ def test_a_domain_that_cannot_be_read_is_left_alone_and_the_others_are_read(
     now = host.guests()
     assert [each.guest.name for each in now.running] == ["vm"]
     assert strange.uuid in now.known
+    assert now.unread == {strange.uuid}
     (note,) = now.notes
     assert note.topic == f"domain:{strange.uuid}"
     assert note.text.startswith(f"The agent ignores domain {strange.uuid}: the XML cannot be read (")
     strange.xml = None
-    assert host.guests().notes == ()
+    now = host.guests()
+    assert (now.notes, now.unread) == ((), frozenset())
 
 
 def test_a_guest_that_ends_while_it_is_read_is_not_running(

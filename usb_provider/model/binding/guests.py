@@ -28,6 +28,7 @@ class GuestsNow:
         hostdevs of ours that they came with. QEMU has none of these hostdevs: each is dead.
     :ivar ended: UUIDs of guests that have ended since the read began.
     :ivar notes: one note on each domain that the agent ignores because it cannot read its XML.
+    :ivar unread: UUIDs of these domains, which run and may have devices.
     """
 
     running: tuple[RunningGuest, ...] = ()
@@ -35,6 +36,7 @@ class GuestsNow:
     arrived: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
+    unread: frozenset[str] = frozenset()
 
     def dead_hostdevs(
         self, drivers: Mapping[str | None, str | None], under_way: Collection[str]

@@ -19,15 +19,16 @@ def carried_out(
     tree: ObservedTree,
     guests: Sequence[RunningGuest],
     bindings: Sequence[Binding],
-    under_way: Collection[str] = (),
+    unsure: Collection[str] = (),
 ) -> CarriedOutRequests:
     """The requests in *tree* that are carried out and have no answer yet.
 
     :param guests: every guest that runs here, as libvirt shows it now.
     :param bindings: what these guests should have, by the same *tree*.
-    :param under_way: UUIDs of guests on which an operation is under way: what they have is not certain.
+    :param unsure: UUIDs of guests of which it is not certain what they have: an operation on the guest is under way,
+        or its XML cannot be read, so that it is not among *guests*.
     """
-    uncertain = {each.guest.uuid for each in guests if each.busy} | set(under_way)
+    uncertain = {each.guest.uuid for each in guests if each.busy} | set(unsure)
     have = Counter((hostdev.provider_uuid, each.guest.uuid) for each in guests for hostdev in each.guest.ours)
     found: set[CarriedOut] = set()
     for provider in tree.providers.values():
