@@ -10,13 +10,14 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from placement_traits import member_drained_trait
+from placement_traits import detach_requests, detach_trait, member_drained_trait
 from tests.fixtures.binder_machine import BinderMachine, as_often, lets_in, receives, starts
 from tests.fixtures.builders import ROOT
 from tests.fixtures.fake_host import a_uuid
 from tests.fixtures.pooled_host import PooledHost
 from usb_provider.exception import AttachRefused, DeviceGone, Unavailable
 from usb_provider.model.reporting.provider import Root, provider_uuid
+from usb_provider.model.reporting.requests import CarriedOut
 from usb_provider.model.units.names import member_id
 
 PORTS = ("1-1", "1-2", "1-3", "1-4")
@@ -110,6 +111,29 @@ class PooledMoves(BinderMachine):
         host = self.hosts[self.place[name]]
         if units - host.amounts[a_uuid(name)] <= host.free_units():
             host.claim(name, units)
+
+    @with_guest("free")
+    @rule(data=st.data(), stay=st.integers(0, 1))
+    def ask_back(self, data: Any, stay: int) -> None:
+        name = self._one(data, "free")
+        host = self.hosts[self.place[name]]
+        if stay < host.entitled(name):
+            host.write({*host.drained, detach_trait(a_uuid(name), stay)})
+
+    @rule(side=sides)
+    def take_the_requests_back(self, side: int) -> None:
+        self.hosts[side].forget_requests(detach_requests(self.hosts[side].drained))
+
+    @rule(side=sides)
+    def release_what_the_agent_has_detached(self, side: int) -> None:
+        """A claim that shrinks by the agent's word never shrinks below what the guest has."""
+        host = self.hosts[side]
+        for each in host.news.carried_out:
+            names = [name for name in NAMES if a_uuid(name) == each.consumer]
+            if each.generation == host.generation and each.stay is not None and names:
+                assert names[0] not in host.domains or len(host.has(names[0])) <= each.stay
+                host.claim(names[0], min(each.stay, host.amounts[each.consumer]))
+                host.forget_requests({each.consumer})
 
     @with_guest("free")
     @rule(data=st.data())
@@ -247,17 +271,20 @@ class PooledMoves(BinderMachine):
             for name, domain in host.domains.items():
                 if not domain.busy and domain.running:
                     assert len(host.has(name)) <= self._held(name, side)
+                if not domain.busy and (stay := host.leaving().get(a_uuid(name))) is not None:
+                    answer = CarriedOut(host.pool_uuid, host.generation, a_uuid(name), stay)
+                    assert answer in host.news.carried_out, f"the user who waits for {name} is not told"
             waiting = [
                 name
                 for name, domain in host.domains.items()
-                if domain.running and not domain.busy and len(host.has(name)) < host.amounts[a_uuid(name)]
+                if domain.running and not domain.busy and len(host.has(name)) < host.entitled(name)
             ]
             taken = {port for name in host.domains for port in host.has(name)}
             assert not waiting or len(taken) + host.kept_for_others(taken) >= len(host.counted_ports()), waiting
 
     def _held(self, name: str, side: int) -> int:
-        amounts = self.hosts[side].amounts
-        return amounts[a_uuid(name)] + amounts[a_uuid(migration_of(name))]
+        host = self.hosts[side]
+        return host.entitled(name) + host.amounts[a_uuid(migration_of(name))]
 
 
 PooledMoves.TestCase.settings = as_often(100, steps=40)

@@ -1,6 +1,5 @@
 """Servers that run and get one more device, or give one back: what the binder does, and when it says so."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -185,6 +184,27 @@ def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> 
     assert host.violations == []
 
 
+def test_a_guest_gives_its_unit_back_while_a_migration_holds_another_one() -> None:
+    host = PooledHost()
+    for port in ("1-1", "1-2", "1-3"):
+        host.plug(port)
+    host.claim("anna", 1)
+    host.start("anna")
+    host.binder.run()
+    host.claim("a migration", 1)
+    host.binder.run()
+    before = dict(host.memory.shares)
+    host.drained = frozenset({detach_trait(ANNA)})
+    host.generation += 1
+    host.binder.run()
+    host.binder.run()
+    assert host.has("anna") == set()
+    assert host.news.carried_out == {CarriedOut(host.pool_uuid, 2, ANNA, 0)}
+    kept = {key: each for key, each in before.items() if each.consumer == a_uuid("a migration")}
+    assert len(kept) == 1
+    assert host.memory.shares == kept, "what the migration has stays its own"
+
+
 def test_a_bundle_is_given_back_as_a_whole() -> None:
     host = PooledHost(BUNDLE_RULES)
     for port in ("1-1", "1-2"):
@@ -254,17 +274,16 @@ class PooledGivenBackMachine(PooledGuests):
 
     def units_of(self, name: str) -> int:
         """How many devices the guest is to have."""
-        units = self.host.amounts[a_uuid(name)]
-        return min(units, detach_requests(self.host.drained).get(a_uuid(name), units))
+        return self.host.entitled(name)
 
     @rule(name=st.sampled_from(GUESTS))
     def ask_back(self, name: str) -> None:
         if units := self.units_of(name):
-            self.write({*self.host.drained, detach_trait(a_uuid(name), units - 1)})
+            self.host.write({*self.host.drained, detach_trait(a_uuid(name), units - 1)})
 
     @rule()
     def take_the_requests_back(self) -> None:
-        self.write(())
+        self.host.write(())
 
     @rule()
     def release_what_the_agent_has_detached(self) -> None:
@@ -275,12 +294,7 @@ class PooledGivenBackMachine(PooledGuests):
             (name,) = [guest for guest in GUESTS if a_uuid(guest) == each.consumer]
             assert len(self.host.has(name)) <= each.stay
             self.host.claim(name, min(each.stay, self.host.amounts[each.consumer]))
-            self.write(trait for trait in self.host.drained if each.consumer not in detach_requests({trait}))
-
-    def write(self, traits: Iterable[str]) -> None:
-        """Give the pool these traits."""
-        self.host.drained = frozenset(traits)
-        self.host.generation += 1
+            self.host.forget_requests({each.consumer})
 
 
 PooledGivenBackMachine.TestCase.settings = as_often(40, steps=40)

@@ -95,6 +95,7 @@ class Pool:
             before=mine,
             attached=attached,
             known=known,
+            asked=() if self.provider is None else self.provider.leaving,
         )
 
 

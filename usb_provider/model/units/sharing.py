@@ -74,6 +74,7 @@ def shared(
     before: Mapping[str, str] = MappingProxyType({}),
     attached: Mapping[str, str] = MappingProxyType({}),
     known: Collection[str] | None = None,
+    asked: Collection[str] = (),
 ) -> dict[str, str]:
     """The consumer of each member that one has, by the member's key; no consumer has more than it claims.
 
@@ -88,13 +89,16 @@ def shared(
     :param attached: the guest that each member is attached to now; TAKEN where this pool does not entitle the guest.
     :param known: all guests of this host; None where that is not known. Any other consumer may be a migration, which
         holds the units of a guest that still runs here.
+    :param asked: consumers that hold units which a user wants back; *claims* is without these units. No migration has
+        them.
     """
     made = _Sharing(claims, members)
     there = {key: consumer for key, consumer in attached.items() if key in made.left}
     # What a guest has is the truth, whatever was decided before; of too many, it keeps those that were its own.
     for key in sorted(there, key=lambda key: before.get(key) != there[key]):
         made.give(key, there[key])
-    made.follow_guests({key: guest for key, guest in there.items() if guest not in (TAKEN, *claims)}, before, known)
+    named = {TAKEN, *claims, *asked}
+    made.follow_guests({key: guest for key, guest in there.items() if guest not in named}, before, known)
     for key in members:
         if key not in there:
             made.give(key, before.get(key))
@@ -102,7 +106,7 @@ def shared(
     # likely of one with as many.
     new = [each for each in sorted(claims) if each not in before.values()]
     had = Counter(before.values())
-    gone = [each for each in had if each not in (TAKEN, *claims)]
+    gone = [each for each in had if each not in named]
     alike = {each: [other for other in new if claims[other] == had[each]] for each in gone}
     orphans = {key: before[key] for key in members if key not in there and before.get(key) in gone}
     for key, former in orphans.items():

@@ -21,6 +21,7 @@ anything = st.fixed_dictionaries(
         "before": owners,
         "attached": attached_to,
         "known": st.none() | st.frozensets(consumers),
+        "asked": st.frozensets(consumers),
     }
 )
 
@@ -116,6 +117,21 @@ def test_a_migration_holds_the_units_of_the_guest_that_still_runs_here():
 
 def test_another_guest_of_this_host_waits_for_no_member_that_is_still_being_detached():
     assert shared({B: 1}, ("m1", "m2"), before={"m1": A}, attached={"m1": A}, known=[A, B]) == {"m2": B}
+
+
+def test_a_migration_does_not_take_the_member_of_a_guest_from_which_a_user_wants_it_back():
+    before = {"m1": A, "m2": M}
+    assert shared({M: 1}, THREE, before=before, attached={"m1": A}, known=[A], asked=[A]) == {"m2": M}
+
+
+def test_a_migration_follows_its_own_guest_where_a_user_asks_another_one_for_its_member():
+    both = {"m1": A, "m2": B}
+    assert shared({M: 1}, THREE, before=both, attached=both, known=[A, B], asked=[A]) == {"m2": M}
+    assert shared({M: 1}, THREE, before={"m2": B}, attached=both, known=[A, B], asked=[A]) == {"m2": M}
+
+
+def test_a_new_name_gets_the_former_members_of_a_name_that_is_gone_and_not_those_that_a_user_asked_back():
+    assert shared({M: 1}, THREE, before={"m1": A, "m2": B}, asked=[A]) == {"m2": M}
 
 
 def test_a_migration_holds_a_drained_member_too_so_that_a_host_can_be_emptied():
