@@ -115,7 +115,7 @@ def test_one_who_has_waited_long_enough_is_told_where_to_look_and_the_claim_stay
     [
         (
             {"status": "PAUSED"},
-            "Server vm1 is PAUSED; a device can be attached and detached while it is ACTIVE or SHUTOFF.",
+            "Server vm1 is PAUSED; a device can be attached while it is ACTIVE or SHUTOFF.",
         ),
         (
             {"OS-EXT-STS:task_state": "resize_prep"},
@@ -251,7 +251,7 @@ def test_the_limit_of_another_project_cannot_be_asked_and_that_is_said(cloud: Cl
     answer = attach(cloud, server=server)
     assert answer.code == 0
     assert answer.err.strip() == (
-        "The unified limit of the project other was not asked, since Keystone shows it to that project only."
+        "The unified limit of the project other was not checked, since Keystone shows it to that project only."
     )
 
 
