@@ -276,9 +276,7 @@ class SetDevice(base.Command):
 
     def _delete_reasons(self, traits: Collection[str]) -> None:
         """Delete the reasons among *traits* from the cloud, but for those that another device has."""
-        for name in sorted(traits):
-            if placement_traits.drain_reason({name}) is not None:
-                self.cloud.placement.delete_unused_trait(name)
+        self.cloud.fleet.delete_unused(name for name in traits if placement_traits.drain_reason({name}) is not None)
 
 
 class PurgeDevice(base.Lister):

@@ -8,13 +8,14 @@ model/selection.py says what Placement can choose, model/fleet.py decides what t
 """
 
 import dataclasses
+import logging
 import uuid as uuidlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Executor
 
 from placement_traits import MANAGED, PURGED, InvalidName
 from placement_traits.names import check_custom
-from usb_provider.exception import Conflict, Incompatible, UnknownArgument
+from usb_provider.exception import Conflict, Incompatible, UnknownArgument, UnknownName, UsbProviderError
 from usb_provider.model.reporting.provider import NAME_MARK
 from usb_provider.model.reporting.tree import Amount, ObservedProvider, Summary
 from usb_provider.openstack.transport import Query
@@ -23,6 +24,8 @@ from usb_provider.osc.model.selection import EVERY_DEVICE, Filter, Selection
 from usb_provider.osc.placement import FleetClient, Listed
 from usb_provider.osc.progress import Progress
 from usb_provider.placement.client import NEXT_TO_NOTHING
+
+LOG = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
 
@@ -100,29 +103,45 @@ class Fleet:
     def change(self, have: ObservedProvider, step: Callable[[ObservedProvider], Write | None]) -> None:
         """Write what *step* gives for *have*, as it was just read, until it gives None; read again after a conflict.
 
-        :raises Conflict: when another client keeps writing it; the caller may try again.
+        :raises Conflict: when another client keeps writing it; the caller may try again. :raises UnknownName: when
+            another client keeps deleting a trait that is to be written; the same.
         """
-        conflicts = 0
-        while (write := step(have)) is not None:
-            try:
-                have = self._written(have, write)
-            except Conflict:
-                conflicts += 1
-                if conflicts == _ATTEMPTS:
-                    raise
-                have = self._client.observe(have.uuid, have.name)
+
+        def until_none(now: ObservedProvider) -> None:
+            while (write := step(now)) is not None:
+                now = self._written(now, write)
+
+        self._retried(have, until_none)
 
     def carry_out(self, have: ObservedProvider, writes: Callable[[ObservedProvider], Sequence[Write]]) -> None:
         """Write what *writes* gives for *have*, as it was just read, in order; after a conflict, read and ask it again.
 
-        :raises Conflict: when another client keeps writing it; the caller may try again.
+        Errors as of :meth:`change`.
         """
+
+        def in_order(now: ObservedProvider) -> None:
+            for write in writes(now):
+                now = self._written(now, write)
+
+        self._retried(have, in_order)
+
+    def delete_unused(self, traits: Iterable[str]) -> None:
+        """Delete *traits* from the cloud, but for those that some provider has. Where that fails, they are left."""
+        try:
+            for name in sorted(traits):
+                self._client.delete_unused_trait(name)
+        except UsbProviderError as error:
+            # What was asked for is done, and "openstack usb device purge" deletes what is left.
+            LOG.debug("A trait that no provider has is left: %s", error)
+
+    def _retried(self, have: ObservedProvider, write: Callable[[ObservedProvider], None]) -> None:
+        """Have *write* write *have*, and after a conflict what was read again."""
         for attempt in range(_ATTEMPTS):
             try:
-                for write in writes(have):
-                    have = self._written(have, write)
+                write(have)
                 return
-            except Conflict:
+            # Another client may also delete a trait, as unused, after it was created here and before it is set.
+            except (Conflict, UnknownName):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 have = self._client.observe(have.uuid, have.name)

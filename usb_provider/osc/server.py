@@ -80,12 +80,13 @@ class AttachToServer(base.ShowOne):
         wanted = WantedDevice(
             base.full_class_name(parsed_args.resource_class), frozenset(parsed_args.trait), parsed_args.device
         )
-        device = devices.attach(server, wanted)
+        attached = devices.attach(server, wanted)
+        device = attached.device
         state = "the agent attaches it"
         if server.status == model.OFF:
             state = "the guest gets it at its next start"
         elif limit:
-            devices.wait_until_attached(server, device, limit)
+            devices.wait_until_attached(server, attached, limit)
             state = "the guest has it"
         fields = {
             "server": server.name,
@@ -104,6 +105,7 @@ class DetachFromServer(base.Command):
     The agent on the host takes the device from the guest, and only then the server's claim in Placement shrinks: the
     device is never free while a guest has it. Without --wait, the command only asks the agent; repeat it to let the
     claim go. That also finishes a detach that was interrupted. Where the server is shut off, the claim goes at once.
+    The server must be ACTIVE, SHUTOFF or in ERROR.
     """
 
     cost = (

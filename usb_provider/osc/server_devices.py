@@ -85,8 +85,8 @@ class ServerDevices:
         held = self.held(claim)
         return surpluses(held, server.extra_specs, {each.resource_class for each in held})
 
-    def attach(self, server: Server, wanted: WantedDevice) -> Device:
-        """Have *server* hold one more device, and give it.
+    def attach(self, server: Server, wanted: WantedDevice) -> HeldDevice:
+        """Have *server* hold one more device, and give it, with the units that the server then holds of it.
 
         :raises NotPossibleNow: when something stands in the way. :raises UnknownArgument: when a name is wrong.
         """
@@ -97,28 +97,37 @@ class ServerDevices:
             root = self._cloud.fleet.host(server.node)
             claim = model.check_claim(server, self._cloud.placement.claim(server.uuid), root.uuid)
             model.check_ports(server, sum(each.units for each in self.held(claim)), is_old=is_old)
-            self._check_limit(server, wanted.resource_class)
+            is_checked = self._check_limit(server, wanted.resource_class)
             devices = self._cloud.fleet.devices(root.uuid)
             free = self._cloud.placement.free_providers(root.uuid, wanted.resource_class, wanted.traits)
             device = model.choose(server, wanted, devices, free, root.name)
             try:
                 larger = claim.with_unit(device.uuid, wanted.resource_class)
                 self._cloud.placement.replace_claim(server.uuid, larger)
-                return device
             except Conflict:
                 server = self._again(server)
+                continue
+            if not is_checked:
+                self._say(
+                    f"The unified limit of the project {server.project_id} was not checked, since Keystone shows it to "
+                    f"that project only."
+                )
+            return HeldDevice(device, wanted.resource_class, larger.units(device.uuid))
         raise NotPossibleNow(_keeps_changing(server))
 
-    def wait_until_attached(self, server: Server, device: Device, seconds: float) -> None:
-        """Return when the guest of *server* has *device*.
+    def wait_until_attached(self, server: Server, held: HeldDevice, seconds: float) -> None:
+        """Return when the guest of *server* has all units of *held*.
 
         :raises Unavailable: when it does not have it in time; the server keeps its claim.
+        :raises NotPossibleNow: when the server lost it meanwhile; the caller should look at the server.
         """
-        asks = attach_trait(server.uuid)
+        device, asks = held.device, attach_trait(server.uuid)
         self._change(device, add={asks})
         try:
             with self._cloud.progress.of(f"Waiting until the guest of {server.name} has {device.name}"):
                 if self._wait(seconds, lambda: asks not in self._traits(device)):
+                    # The agent also removes the trait where the server holds nothing any more.
+                    model.check_kept(server, held, self._cloud.placement.claim(server.uuid))
                     return
         finally:
             self._change(device, remove={asks})
@@ -136,7 +145,7 @@ class ServerDevices:
         :raises NotPossibleNow: when something stands in the way. :raises UnknownArgument: when a name is wrong.
         """
         if not force:
-            model.check_ready(server)
+            model.check_ready(server, to_detach=True)
         claim = self._cloud.placement.claim(server.uuid)
         device = self._named(server, claim, name)
         units = 0 if claim is None else claim.units(device.uuid)
@@ -176,7 +185,7 @@ class ServerDevices:
                 return
             server = self._again(server)
             if not force:
-                model.check_ready(server)
+                model.check_ready(server, to_detach=True)
             self._check_beyond(server, device, stay)
             smaller = claim.with_at_most(device.uuid, min(claim.allocations[device.uuid]), stay)
             try:
@@ -218,18 +227,16 @@ class ServerDevices:
         if missing := sorted(wanted.traits - placement.existing_traits(wanted.traits)):
             raise UnknownArgument(f'Placement has no trait {", ".join(missing)}; "openstack trait list" shows all.')
 
-    def _check_limit(self, server: Server, resource_class: str) -> None:
+    def _check_limit(self, server: Server, resource_class: str) -> bool:
+        """Whether the limit could be checked. :raises NotPossibleNow: when it is reached."""
         project = server.project_id
         if project != self._cloud.project_id:
-            self._say(
-                f"The unified limit of the project {project} was not asked, since Keystone shows it to that project "
-                f"only."
-            )
-            return
+            return False
         limits = self._cloud.keystone.limits(project, resource_class, self._cloud.region_name)
         if limits.effective is not None:
             used = self._cloud.placement.used_by_project(project, resource_class)
             model.check_limit(server, resource_class, limits, used)
+        return True
 
     def _again(self, server: Server) -> Server:
         found = self._cloud.nova.server(server.uuid)
@@ -259,8 +266,7 @@ class ServerDevices:
             return model.changed_traits(have, add=add, remove=remove)
 
         self._cloud.fleet.change(self._cloud.placement.observe(device.uuid, device.name), step)
-        for name in sorted(filter(is_request, remove)):
-            self._cloud.placement.delete_unused_trait(name)
+        self._cloud.fleet.delete_unused(filter(is_request, remove))
 
     def _wait(self, seconds: float, is_over: Callable[[], bool]) -> bool:
         """Whether *is_over* becomes true within *seconds*; it is asked once in any case."""

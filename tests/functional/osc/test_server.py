@@ -2,7 +2,6 @@
 way.
 """
 
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -10,93 +9,10 @@ import pytest
 
 from placement_traits import attach_trait, detach_requests, detach_trait, detached_trait
 from tests.fixtures.openstack import KEY, YUBIKEY_TRAITS, Answer, Cloud, named
-from usb_provider.osc import server_devices
+from tests.functional.osc.servers import CPU, a_server, asks, attach, claim, detach, holds, listed, refused, the_agent
 from usb_provider.osc.model.flavor import extra_specs_for
 
 ONE = extra_specs_for(KEY)
-CPU = {"VCPU": 1, "MEMORY_MB": 256}
-
-
-@pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
-@pytest.fixture
-def key(cloud: Cloud, root: str) -> str:
-    """A free key on compute1."""
-    return cloud.device(root, "1050:0407:Y1")
-
-
-def a_server(cloud: Cloud, root: str, *held: str, name: str = "vm1", **more: Any) -> str:
-    """A server on compute1 that holds CPU, memory, and a unit of each of *held*."""
-    uuid = cloud.nova.server(name, **more)
-    claim(cloud, root, uuid, *held)
-    return uuid
-
-
-def claim(cloud: Cloud, root: str, server: str, *held: str) -> None:
-    units: dict[str, int] = {}
-    for each in held:
-        units[each] = units.get(each, 0) + 1
-    cloud.placement.allocate(server, {root: CPU, **{each: {KEY: number} for each, number in units.items()}})
-
-
-def holds(cloud: Cloud, server: str) -> dict[str, dict[str, int]]:
-    found = cloud.placement.api.must("GET", f"/allocations/{server}")["allocations"]
-    return {uuid: entry["resources"] for uuid, entry in found.items()}
-
-
-def attach(cloud: Cloud, *words: str, server: str = "vm1") -> Answer:
-    return cloud.openstack("usb", "server", "attach", server, "--resource-class", "KEY", "-f", "json", *words)
-
-
-def detach(cloud: Cloud, device: str, *words: str, server: str = "vm1") -> Answer:
-    return cloud.openstack("usb", "server", "detach", server, device, *words)
-
-
-def listed(cloud: Cloud, server: str = "vm1") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = cloud.openstack("usb", "server", "list", server, "-f", "json").json
-    return found
-
-
-def refused(answer: Answer, sentence: str) -> None:
-    assert answer.err.strip().splitlines()[-1] == sentence
-    assert answer.code == 1
-
-
-def asks(cloud: Cloud, device: str, *traits: str) -> None:
-    cloud.operator.set_traits(device, {*YUBIKEY_TRAITS, *traits})
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
-    """Have each pause of a command do what a test says, in no time."""
-    slept: list[float] = []
-
-    def set_pause(act: Callable[[], None]) -> None:
-        def sleep(seconds: float) -> None:
-            slept.append(seconds)
-            act()
-
-        monkeypatch.setattr(
-            server_devices, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: float(sum(slept)))
-        )
-
-    return set_pause
-
-
-def the_agent(cloud: Cloud, device: str) -> Callable[[], None]:
-    """An agent that carries out each request on the device."""
-
-    def act() -> None:
-        traits = cloud.placement.traits(device)
-        answers = {detached_trait(server, stay) for server, stay in detach_requests(traits).items()}
-        waiting = {name for name in traits if name.startswith("CUSTOM_USB_ATTACH_TO_")}
-        cloud.operator.set_traits(device, traits - waiting | answers)
-
-    return act
 
 
 # Attach
@@ -199,7 +115,7 @@ def test_one_who_has_waited_long_enough_is_told_where_to_look_and_the_claim_stay
     [
         (
             {"status": "PAUSED"},
-            "Server vm1 is PAUSED; a device can be attached and detached while it is ACTIVE or SHUTOFF.",
+            "Server vm1 is PAUSED; a device can be attached while it is ACTIVE or SHUTOFF.",
         ),
         (
             {"OS-EXT-STS:task_state": "resize_prep"},
@@ -335,7 +251,7 @@ def test_the_limit_of_another_project_cannot_be_asked_and_that_is_said(cloud: Cl
     answer = attach(cloud, server=server)
     assert answer.code == 0
     assert answer.err.strip() == (
-        "The unified limit of the project other was not asked, since Keystone shows it to that project only."
+        "The unified limit of the project other was not checked, since Keystone shows it to that project only."
     )
 
 

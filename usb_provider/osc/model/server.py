@@ -29,6 +29,9 @@ from usb_provider.osc.model.surplus import HeldDevice, Surplus
 READY = ("ACTIVE", "SHUTOFF")
 """The states in which Nova leaves a server and its claim alone."""
 
+READY_TO_DETACH = (*READY, "ERROR")
+"""In ERROR as well: it may be there since its next start was refused for a device that is too much for its guest."""
+
 OFF = "SHUTOFF"
 
 AFTER_A_MOVE = {"flavor": "exchanged", "flavor or attached": "exchanged or lost", "attached": "lost"}
@@ -93,7 +96,7 @@ class WantedDevice:
         return self.name in (device.name, device.uuid, device.key)
 
 
-def check_ready(server: Server) -> None:
+def check_ready(server: Server, *, to_detach: bool = False) -> None:
     """Raise NotPossibleNow unless Nova leaves the server's claim alone now."""
     if server.status == "UNKNOWN":
         raise NotPossibleNow(f"Nova does not reach the cell of server {server.uuid}; try again when it does.")
@@ -101,10 +104,14 @@ def check_ready(server: Server) -> None:
         raise NotPossibleNow(
             f"Nova is busy with server {server.name} (task {server.task}); try again when it has ended that."
         )
-    if server.status not in READY:
+    if to_detach and server.status not in READY_TO_DETACH:
         raise NotPossibleNow(
-            f"Server {server.name} is {server.status}; a device can be attached and detached while it is ACTIVE or "
-            f"SHUTOFF."
+            f"Server {server.name} is {server.status}; a device can be detached while it is ACTIVE, SHUTOFF or ERROR, "
+            f"and with --force in any state."
+        )
+    if not to_detach and server.status not in READY:
+        raise NotPossibleNow(
+            f"Server {server.name} is {server.status}; a device can be attached while it is ACTIVE or SHUTOFF."
         )
     if not server.node:
         raise NotPossibleNow(
@@ -135,9 +142,19 @@ def check_ports(server: Server, devices: int, *, is_old: bool | None) -> None:
     redirected = redirected_ports(server.extra_specs.get(REDIRECTED_PORTS))
     most = most_devices(is_old=is_old, redirected=redirected)
     if devices >= most:
+        way_out = "detach one first" if most else f"resize it to a flavor with a lower {REDIRECTED_PORTS}"
         raise NotPossibleNow(
             f"Server {server.name} holds {devices} USB devices, and a guest's controller has no more than {most} free "
-            f"ports{f', as {REDIRECTED_PORTS} takes {redirected} of them' if redirected else ''}; detach one first."
+            f"ports{f', as {REDIRECTED_PORTS} takes {redirected} of them' if redirected else ''}; {way_out}."
+        )
+
+
+def check_kept(server: Server, held: HeldDevice, claim: ServerClaim | None) -> None:
+    """Raise NotPossibleNow where *claim*, what *server* holds now, has fewer units of the device than *held*."""
+    if claim is None or claim.units(held.device.uuid) < held.units:
+        raise NotPossibleNow(
+            f"Server {server.name} no longer holds {held.device.name}, which this command attached: another command "
+            f'detached it, or Nova moved or deleted the server; "openstack usb server list" shows what it holds.'
         )
 
 
@@ -256,7 +273,7 @@ def what_hinders(server: Server, held: HeldDevice) -> str:
     elif stay is not None:
         said.append("The agent is asked to detach it.")
     elif server.uuid in attach_requests(traits):
-        said.append("The agent attaches it.")
+        said.append("The agent has not attached it yet.")
     if server.status == OFF:
         said.append("The server is shut off.")
     return " ".join(said)
