@@ -107,10 +107,22 @@ class PooledMoves(BinderMachine):
     @with_guest("free")
     @rule(data=st.data(), units=st.integers(0, 3))
     def grow_or_shrink(self, data: Any, units: int) -> None:
+        """A claim grows, or shrinks without a request, as by ``detach --force``.
+
+        It does not shrink while a migration holds units of the host, and the agent sees it before one does: it cannot
+        tell such a claim from one that the migration has taken over. Then the guest keeps its device until the
+        migration ends (ADR 21).
+        """
         name = self._one(data, "free")
         host = self.hosts[self.place[name]]
-        if units - host.amounts[a_uuid(name)] <= host.free_units():
+        more = units - host.amounts[a_uuid(name)]
+        servers = {a_uuid(each) for each in NAMES}
+        if more < 0 and any(number for consumer, number in host.amounts.items() if consumer not in servers):
+            return
+        if more <= host.free_units():
             host.claim(name, units)
+        if more < 0:
+            host.settle()
 
     @with_guest("free")
     @rule(data=st.data(), stay=st.integers(0, 1))
