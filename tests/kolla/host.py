@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tests.integration.lab import child
 from tests.integration.lab.errors import CommandFailed, LabError
+from tests.integration.lab.ssh import ssh_words
 from tests.kolla.engine import STORE
 from tests.kolla.images import FILES, debian
 
@@ -146,17 +147,7 @@ class Host:
 
     def ssh_words(self) -> list[str]:
         """Options of ssh that reach the host."""
-        options = {
-            "IdentityFile": str(self.key),
-            "IdentitiesOnly": "yes",
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR",
-            "BatchMode": "yes",
-            "ConnectTimeout": "10",
-            "Port": str(self.port),
-        }
-        return ["-F", "none", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+        return ssh_words(self.key, Port=str(self.port))
 
     def connection(self) -> dict[str, str]:
         """How Ansible reaches the host."""

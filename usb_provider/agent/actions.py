@@ -101,7 +101,7 @@ class ActionRunner:
                 raise
             self._guests.attach(action.guest_uuid, self._xml(action, None))
             LOG.warning(
-                "Guest %s has %s at a USB port that libvirt chose, since port %s is not to be had: %s",
+                "Guest %s has %s at a USB port that libvirt chose, since port %s is taken or does not exist: %s",
                 action.guest_name,
                 action.provider_name,
                 action.port,

@@ -41,7 +41,7 @@ class Claims(Protocol):
         """Guests show that consumers have these members of pools."""
 
     def tell_news(self, news: GuestNews) -> None:
-        """This is new of the guests, and nothing else."""
+        """The guests have *news*, which takes the place of what was told before."""
 
     def outdated(self) -> None:
         """The view is older than what Placement has: make a reporting pass at once."""

@@ -82,8 +82,9 @@ class StateStore:
     def sightings(self) -> Sightings:
         """The sightings that this process, or an earlier one, kept last; none when they are lost."""
         if self._sightings is None:
-            self._sightings = self._stored = self._read_sightings()
-            self._left[self._sightings_path] = _signature(self._sightings_path)
+            loss = "Where two devices have the same serial number, it may not know which of them an instance holds."
+            found = self._read(self._sightings_path, Sightings.from_json, "sightings", loss)
+            self._sightings = self._stored = found or Sightings()
         return self._sightings
 
     def remember_sightings(self, sightings: Sightings) -> None:
@@ -97,8 +98,11 @@ class StateStore:
     def lent(self) -> LentDisks:
         """The disks that guests have or had, as an agent kept them last; none when they are lost."""
         if self._lent is None:
-            self._lent = self._read_lent()
-            self._left[self._lent_path] = _signature(self._lent_path)
+            loss = (
+                "It takes signatures that guests wrote on disks for the host's, and does not offer these disks until "
+                "they are wiped."
+            )
+            self._lent = self._read(self._lent_path, LentDisks.from_json, "lent", loss) or LentDisks()
         return self._lent
 
     def remember_lent(self, lent: LentDisks) -> None:
@@ -111,8 +115,11 @@ class StateStore:
     def pools(self) -> PoolMemory:
         """Which consumer has which member of a pool, as an agent kept it last; none when that is lost."""
         if self._pools is None:
-            self._pools = self._read_pools()
-            self._left[self._pools_path] = _signature(self._pools_path)
+            loss = (
+                "A server that is shut off may get another member of its pool than it had; one that runs keeps what it "
+                "has."
+            )
+            self._pools = self._read(self._pools_path, PoolMemory.from_json, "pools", loss) or PoolMemory()
         return self._pools
 
     def remember_pools(self, pools: PoolMemory) -> None:
@@ -150,38 +157,26 @@ class StateStore:
             )
         self._is_fine(directory, _WRITING, note)
 
-    def _read_pools(self) -> PoolMemory:
-        path = self._pools_path
-        found, why = _parsed(path, PoolMemory.from_json)
-        if why is not None:
-            self._lost.append(
-                Note(
-                    "pools",
-                    f"{path} {why}, so the agent begins a new one. A server that is shut off may get another member "
-                    f"of its pool than it had; one that runs keeps what it has.",
-                )
-            )
-        return found or PoolMemory()
-
-    def _read_lent(self) -> LentDisks:
-        path = self._lent_path
-        found, why = _parsed(path, LentDisks.from_json)
-        if why is not None:
-            self._lost.append(
-                Note(
-                    "lent",
-                    f"{path} {why}, so the agent begins a new one. It takes signatures that guests wrote on "
-                    f"disks for the host's, and does not offer these disks until they are wiped.",
-                )
-            )
-        return found or LentDisks()
+    def _read(self, path: Path, parse: Callable[[object], _Stored], topic: str, loss: str) -> _Stored | None:
+        """What *parse* makes of the JSON in *path*; None, with a note on the *loss* where there is a file."""
+        self._left[path] = _signature(path)
+        try:
+            return parse(_parsed(path))
+        except _NOT_THERE:
+            return None
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        except (ValueError, RecursionError, KeyError):
+            why = "is not what an agent of this version writes"
+        self._lost.append(Note(topic, f"{path} {why}, so the agent begins a new one. {loss}"))
+        return None
 
     def _read_traits(self) -> frozenset[str] | None:
         """The names in the file; None, with a note, when it cannot be read. Then it is not written either."""
         path, note = self._traits_path, None
         names: frozenset[str] = frozenset()
         try:
-            names = frozenset(texts(_read(path)))
+            names = frozenset(texts(_parsed(path)))
         except _NOT_THERE:
             pass
         except OSError as error:
@@ -200,19 +195,6 @@ class StateStore:
 
     def _write_traits(self, names: Collection[str]) -> None:
         self._write(self._traits_path, sorted(names))
-
-    def _read_sightings(self) -> Sightings:
-        path = self._sightings_path
-        found, why = _parsed(path, Sightings.from_json)
-        if why is not None:
-            self._lost.append(
-                Note(
-                    "sightings",
-                    f"{path} {why}, so the agent begins a new one. Where two devices have the same serial number, it "
-                    f"may not know which of them an instance holds.",
-                )
-            )
-        return found or Sightings()
 
     def _write(self, path: Path, content: object) -> bool:
         """Whether *content* could be written to *path*; a failure is noted."""
@@ -252,19 +234,7 @@ def _signature(path: Path) -> _Signature | None:
     return there.st_ino, there.st_mtime_ns, there.st_size
 
 
-def _parsed(path: Path, parse: Callable[[object], _Stored]) -> tuple[_Stored | None, str | None]:
-    """What *parse* makes of the JSON in *path*, None without a file; and why there is none, if the file is no use."""
-    try:
-        return parse(_read(path)), None
-    except _NOT_THERE:
-        return None, None
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})"
-    except (ValueError, RecursionError, KeyError):
-        return None, "is not what an agent of this version writes"
-
-
-def _read(path: Path) -> object:
+def _parsed(path: Path) -> object:
     """What the JSON in *path* says.
 
     :raises OSError: when it cannot be read. :raises ValueError, RecursionError: when it is no JSON.

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = stack.enter_context(made)
         if options.libvirt.enabled:
             guests = _guest_side(stack, conf, options, report, lambda: agent, hypervisor=hypervisor, meter=meter)
-        if guests is None:
+        else:
             # No binding loop will ever tell which guests lack a device.
             report.tell_news(GuestNews(waiting=frozenset()))
         agent = Agent(

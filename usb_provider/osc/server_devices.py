@@ -7,7 +7,7 @@ docs/adr/0021-running-servers.md. model/server.py decides what stands in the way
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from placement_traits import MANAGED, attach_trait, detach_trait, is_request
@@ -82,8 +82,7 @@ class ServerDevices:
 
     def surplus(self, server: Server, claim: ServerClaim | None) -> tuple[Surplus, ...]:
         """Each USB device in *claim*, by name, and what of it the flavor of *server* does not ask for."""
-        held = self.held(claim)
-        return surpluses(held, server.extra_specs, {each.resource_class for each in held})
+        return _surplus(server, self.held(claim))
 
     def attach(self, server: Server, wanted: WantedDevice) -> HeldDevice:
         """Have *server* hold one more device, and give it, with the units that the server then holds of it.
@@ -147,12 +146,13 @@ class ServerDevices:
         if not force:
             model.check_ready(server, to_detach=True)
         claim = self._cloud.placement.claim(server.uuid)
-        device = self._named(server, claim, name)
+        held = self.held(claim)
+        device = self._named(server, held, name)
         units = 0 if claim is None else claim.units(device.uuid)
         stay = model.asked_to_stay(device.traits, server.uuid)
         if units and stay is None:
             stay = units - 1
-            self._check_beyond(server, device, stay)
+            self._check_beyond(server, device, 1, held)
             self._change(device, add={detach_trait(server.uuid, stay)})
         # Otherwise, an earlier command was interrupted after the claim had shrunk.
         if stay is not None and units > stay:
@@ -186,7 +186,7 @@ class ServerDevices:
             server = self._again(server)
             if not force:
                 model.check_ready(server, to_detach=True)
-            self._check_beyond(server, device, stay)
+            self._check_beyond(server, device, claim.units(device.uuid) - stay, self.held(claim))
             smaller = claim.with_at_most(device.uuid, min(claim.allocations[device.uuid]), stay)
             try:
                 self._cloud.placement.replace_claim(server.uuid, smaller)
@@ -195,19 +195,17 @@ class ServerDevices:
                 continue
         raise NotPossibleNow(_keeps_changing(server))
 
-    def _check_beyond(self, server: Server, device: Device, stay: int) -> None:
-        """Raise NotPossibleNow where the flavor needs more than *stay* units; a request for that is taken back."""
-        claim = self._cloud.placement.claim(server.uuid)
-        units = 0 if claim is None else claim.units(device.uuid) - stay
+    def _check_beyond(self, server: Server, device: Device, units: int, held: Sequence[HeldDevice]) -> None:
+        """Raise NotPossibleNow where the flavor needs some of these *units*; a request for them is taken back."""
         try:
-            model.check_beyond(server, device, units, self.surplus(server, claim))
+            model.check_beyond(server, device, units, _surplus(server, held))
         except NotPossibleNow:
             self._change(device, remove=model.request_traits(self._traits(device), server.uuid))
             raise
 
-    def _named(self, server: Server, claim: ServerClaim | None, name: str) -> Device:
-        """The device that *server* holds, or that an interrupted detach from it has left."""
-        for each in self.held(claim):
+    def _named(self, server: Server, held: Sequence[HeldDevice], name: str) -> Device:
+        """The device of *held*, what *server* holds, or one that an interrupted detach from it has left."""
+        for each in held:
             if name in (each.device.uuid, each.device.name, each.device.key):
                 return each.device
         listed = self._cloud.fleet.find(name)
@@ -276,6 +274,10 @@ class ServerDevices:
                 return False
             time.sleep(_LOOK_AGAIN)
         return True
+
+
+def _surplus(server: Server, held: Sequence[HeldDevice]) -> tuple[Surplus, ...]:
+    return surpluses(held, server.extra_specs, {each.resource_class for each in held})
 
 
 def _keeps_changing(server: Server) -> str:

@@ -11,12 +11,6 @@ from usb_provider.osc.model.flavor import extra_specs_for
 ONE = extra_specs_for(KEY)
 
 
-@pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
 def audit(cloud: Cloud, *words: str) -> tuple[list[dict[str, Any]], int]:
     """The findings and the exit code."""
     answer = cloud.openstack("usb", "audit", "-f", "json", *words)

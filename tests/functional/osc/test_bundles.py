@@ -10,12 +10,6 @@ NAME = "compute1_usb_bundle_desk"
 
 
 @pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
-@pytest.fixture
 def bundle(cloud: Cloud, root: str) -> str:
     """A bundle on compute1, all of it there."""
     return cloud.device(root, "bundle_desk")

@@ -9,12 +9,6 @@ from usb_provider.demo.embedded import clouds_yaml
 REASON = "CUSTOM_USB_DRAIN_REASON_"
 
 
-@pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
 def states(cloud: Cloud, *words: str) -> dict[str, str]:
     """Each listed device's state by its key."""
     listed = cloud.openstack("usb", "device", "list", "-f", "json", *words).json

@@ -12,12 +12,6 @@ GOOD = {"hw:usb_model": "qemu-xhci"}
 ONE = {f"resources:{KEY}": "1", **GOOD}
 
 
-@pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
 def checked(cloud: Cloud, specs: dict[str, str], *words: str) -> Answer:
     """The answer to ``flavor check`` of a flavor with these extra specs."""
     cloud.nova.flavor("usb", **{key.replace(":", "__"): value for key, value in specs.items()})

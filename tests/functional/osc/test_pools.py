@@ -14,12 +14,6 @@ MEMBER = "1050:0407@0000:00:14.0-1"
 
 
 @pytest.fixture
-def root(cloud: Cloud) -> str:
-    """compute1."""
-    return cloud.host()
-
-
-@pytest.fixture
 def pool(cloud: Cloud, root: str) -> str:
     """A pool of three on compute1."""
     uuid = cloud.device(root, "pool_hasp")

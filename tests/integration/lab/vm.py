@@ -26,6 +26,7 @@ from tests.integration.lab.errors import CommandFailed, HostPanicked, LabError, 
 from tests.integration.lab.machine import JOIN_LAN, LAN, MACHINE, MAKE_READY, PORTS, Image, host_name
 from tests.integration.lab.progress import QUIET, Progress
 from tests.integration.lab.qmp import Qmp
+from tests.integration.lab.ssh import ssh_words
 
 LOOPBACK = "10.0.2.2"
 """The address at which the test host reaches what listens on 127.0.0.1 of the machine that runs the tests."""
@@ -335,19 +336,12 @@ class Vm:
 
     def ssh_options(self) -> list[str]:
         """Give the options with which ssh shares the one login."""
-        options = {
-            "ControlPath": str(self.directory / "ssh.sock"),
-            "IdentityFile": str(self.image.directory / "id_ed25519"),
-            "IdentitiesOnly": "yes",
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR",
-            "BatchMode": "yes",
-            "ConnectTimeout": "10",
-            "ServerAliveInterval": "15",
-            "ServerAliveCountMax": "8",
-        }
-        return ["-F", "none", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+        return ssh_words(
+            self.image.directory / "id_ed25519",
+            ControlPath=str(self.directory / "ssh.sock"),
+            ServerAliveInterval="15",
+            ServerAliveCountMax="8",
+        )
 
     def _connect(self, timeout: float) -> None:
         """Log in, once for all commands."""

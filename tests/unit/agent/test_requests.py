@@ -21,6 +21,13 @@ __all__ = ["host"]
 ANNA = a_uuid("anna")
 
 
+def a_pool_of_three() -> PooledHost:
+    host = PooledHost()
+    for port in ("1-1", "1-2", "1-3"):
+        host.plug(port)
+    return host
+
+
 def asks(host: FakeHost, provider: str, *traits: str) -> None:
     """Have a user write these requests on the provider, in place of others."""
     host.traits[provider] = frozenset(traits)
@@ -159,9 +166,7 @@ def test_a_user_who_takes_the_request_back_gets_the_device_attached_again(host: 
 
 
 def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> None:
-    host = PooledHost()
-    for port in ("1-1", "1-2", "1-3"):
-        host.plug(port)
+    host = a_pool_of_three()
     host.claim("anna", 2)
     host.start("anna")
     host.binder.run()
@@ -185,9 +190,7 @@ def test_of_two_units_of_a_pool_a_guest_gives_one_back_and_keeps_the_other() -> 
 
 
 def test_a_guest_gives_its_unit_back_while_a_migration_holds_another_one() -> None:
-    host = PooledHost()
-    for port in ("1-1", "1-2", "1-3"):
-        host.plug(port)
+    host = a_pool_of_three()
     host.claim("anna", 1)
     host.start("anna")
     host.binder.run()

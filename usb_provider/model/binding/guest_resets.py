@@ -21,8 +21,8 @@ def reset_notes(guests: Sequence[RunningGuest], holdings: Collection[Holding]) -
             if guest_reset is not None and hostdev.guest_reset != guest_reset:
                 text = (
                     f"{name} is attached to guest {running.guest.name} without guest_reset {guest_reset} of its rule: "
-                    f"libvirt knows that since 8.6, and a device that was attached before gets it when it is attached "
-                    f"again."
+                    f"libvirt has that since 8.6, and a device that was attached before the rule changed gets it when "
+                    f"it is attached again."
                 )
                 notes.append(Note(f"guest_reset:{running.guest.uuid}:{hostdev.unit}", text))
     return tuple(notes)

@@ -44,7 +44,7 @@ def requests_in(tree: ObservedTree) -> frozenset[str]:
 def answered(traits: frozenset[str], have: ObservedProvider, done: CarriedOutRequests) -> frozenset[str]:
     """The *traits* that *have* is to get, with the answers that *done* allows and without what is over."""
     now = set(traits)
-    held = {consumer: sum(has.values()) for consumer, has in have.allocations.items()}
+    held = have.held
     now -= {attach_trait(server) for server in attach_requests(traits) if not held.get(server)}
     for server, stay in detach_requests(traits).items():
         if held.get(server, 0) <= stay:

@@ -131,18 +131,22 @@ class ObservedProvider:
         return sum(has.get(resource_class, 0) for has in self.allocations.values())
 
     @property
+    def held(self) -> dict[str, int]:
+        """How many units of all classes each consumer holds."""
+        return {consumer: sum(has.values()) for consumer, has in self.allocations.items()}
+
+    @property
     def entitled(self) -> dict[str, int]:
         """How many units each consumer is to have: those that it holds, but no more than users want to leave to it."""
         stay = placement_traits.detach_requests(self.traits)
-        held = {consumer: sum(has.values()) for consumer, has in self.allocations.items()}
-        entitled = {consumer: min(units, stay.get(consumer, units)) for consumer, units in held.items()}
+        entitled = {consumer: min(units, stay.get(consumer, units)) for consumer, units in self.held.items()}
         return {consumer: units for consumer, units in entitled.items() if units}
 
     @property
     def leaving(self) -> dict[str, int]:
         """By consumer, how many units a user wants to leave to it, where it holds more."""
-        stay = placement_traits.detach_requests(self.traits)
-        return {each: units for each, units in stay.items() if sum(self.allocations.get(each, {}).values()) > units}
+        stay, held = placement_traits.detach_requests(self.traits), self.held
+        return {each: units for each, units in stay.items() if held.get(each, 0) > units}
 
     @property
     def free(self) -> bool:

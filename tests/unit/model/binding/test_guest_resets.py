@@ -22,8 +22,8 @@ def said(hostdev: Hostdev, guest_reset: GuestReset | None) -> list[str]:
 
 def test_an_older_libvirt_that_leaves_guest_reset_out_is_told() -> None:
     assert said(HOSTDEV, GuestReset.OFF) == [
-        "host1_usb_1 is attached to guest vm without guest_reset off of its rule: libvirt knows that since 8.6, and a "
-        "device that was attached before gets it when it is attached again."
+        "host1_usb_1 is attached to guest vm without guest_reset off of its rule: libvirt has that since 8.6, and a "
+        "device that was attached before the rule changed gets it when it is attached again."
     ]
 
 
